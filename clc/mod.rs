@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Connection Layer Control: the handshake over TCP that sets up a connection (RFC 7609, section 3.5).
+
+// Pure: only `core` and `zerocopy`, also built for the host.

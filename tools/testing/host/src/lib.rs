@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The pure half of smc_rs, built for the host so that it can be tested without a kernel.
+//!
+//! The module tree mirrors that of the kernel module, so `crate::smc_core::types` names the same file
+//! in both builds. Add a pure file here when it is added to the `mod.rs` of its directory.
+
+#![no_std]
+#![deny(unsafe_code)]
+// Values of the peer must not reach a panic: the kernel would stop (Documentation/guidelines.rst).
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
+
+#[cfg(test)]
+extern crate std;
+
+#[path = "../../../../core"]
+pub mod smc_core {
+    //! See `core/mod.rs`.
+    pub mod error;
+    pub mod types;
+}
+
+#[path = "../../../../clc"]
+pub mod clc {
+    //! See `clc/mod.rs`.
+}
