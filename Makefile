@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# Thin front of smc_rs. The module's own build rules are in Kbuild (kbuild reads that file and
+# not this one); the build root and the virtual machines are in tools/testing/.
+
+# A kernel series of trixie-backports (7.3, 7.2), or forky's own kernel: forky.
+KERNEL ?= 7.3
+# A kernel build tree with Rust metadata; with it nothing else is needed or fetched.
+KDIR ?=
+
+ROOT := tools/testing/buildroot
+RIG := tools/testing/qemu
+
+export INSTALL_MOD_PATH
+
+.PHONY: all module install uninstall clean distclean help setup check-env check fmt demo vm shell test root-shell
+.DEFAULT_GOAL := all
+
+all: module
+
+ifneq ($(KDIR),)
+
+kernel_config = $(firstword $(wildcard $(KDIR)/include/config/auto.conf $(KDIR)/.config))
+kernel_rustc = $(shell sed -n 's/^CONFIG_RUSTC_VERSION_TEXT="\(.*\)"$$/\1/p' $(kernel_config) 2>/dev/null)
+RUSTC ?= rustc
+this_rustc = $(shell $(RUSTC) --version 2>/dev/null)
+
+check-env:
+	@test -n "$(kernel_config)" || \
+	  { echo "smc_rs: error: $(KDIR) is no configured kernel build tree (no include/config/auto.conf): name one with KDIR=, or leave KDIR out to use the build root" >&2; exit 1; }
+	@test -e "$(KDIR)/rust/libkernel.rmeta" || \
+	  { echo "smc_rs: error: $(KDIR) has no Rust metadata (rust/libkernel.rmeta), which Debian's headers packages leave out: run 'make modules_prepare' there with CONFIG_RUST=y, or leave KDIR out to use the build root" >&2; exit 1; }
+	@test "$(kernel_rustc)" = "$(this_rustc)" || \
+	  { echo "smc_rs: error: wrong rustc: the kernel in $(KDIR) was built by '$(kernel_rustc)', this one is '$(this_rustc)': put the same rustc first on PATH or name it with RUSTC=" >&2; exit 1; }
+
+module: check-env
+	+$(MAKE) -C $(KDIR) M=$(CURDIR) modules
+
+install: module
+	+$(MAKE) -C $(KDIR) M=$(CURDIR) modules_install
+	depmod $(if $(INSTALL_MOD_PATH),-b $(INSTALL_MOD_PATH)) $$($(MAKE) -s --no-print-directory -C $(KDIR) kernelrelease)
+
+uninstall:
+	release=$$($(MAKE) -s --no-print-directory -C $(KDIR) kernelrelease) && \
+	  rm -f $(INSTALL_MOD_PATH)/lib/modules/$$release/updates/smc_rs.ko* && \
+	  depmod $(if $(INSTALL_MOD_PATH),-b $(INSTALL_MOD_PATH)) $$release
+
+clean:
+	+$(MAKE) -C $(KDIR) M=$(CURDIR) clean
+
+else
+
+check-env setup:
+	@$(ROOT)/ensure $(KERNEL)
+
+module:
+	@$(ROOT)/build $(KERNEL)
+	@$(ROOT)/install $(KERNEL) show
+
+install: module
+	@$(ROOT)/install $(KERNEL) install
+
+uninstall:
+	@$(ROOT)/install $(KERNEL) uninstall
+
+clean:
+	@$(ROOT)/install $(KERNEL) clean
+
+endif
+
+# The build root and everything made with it; the next run makes it anew.
+distclean:
+	@$(ROOT)/install $(KERNEL) distclean
+
+check:
+	@$(RIG)/check
+
+demo:
+	@$(RIG)/demo $(KERNEL)
+
+vm shell:
+	@$(RIG)/vm --kernel $(KERNEL) --shell
+
+test:
+	@$(RIG)/test $(KERNEL)
+
+root-shell:
+	@$(ROOT)/ensure $(KERNEL) && $(ROOT)/install $(KERNEL) root-shell
+
+help:
+	@echo 'make                 build smc_rs.ko for the stock Debian kernel KERNEL=, in a build root'
+	@echo 'make KDIR=DIR        build against a kernel tree that has its Rust metadata'
+	@echo 'make install         put the module under /lib/modules and run depmod (with KDIR= or KERNEL=)'
+	@echo 'make uninstall       take it away again'
+	@echo 'make demo            boot the kernel with two hosts: Redis, nginx and iperf3 over SMC-R beside TCP'
+	@echo 'make test            everything that proves the project; the last line counts'
+	@echo 'make check           the quick part: formatting, clippy, host tests, lints; no kernel'
+	@echo 'make vm              boot the kernel with two hosts and the module loaded, and give a shell'
+	@echo 'make root-shell      a shell in the build root (checkout: /src, cache: /cache)'
+	@echo 'make setup           make the build root for KERNEL= now'
+	@echo 'make clean           remove built modules; make distclean: the build root and the cache too'
+	@echo
+	@echo 'KERNEL=7.3 (default), 7.2: trixie-backports; KERNEL=forky: its own. SMC_REFRESH=1: look for a newer revision.'
+	@echo 'The cache is $$XDG_CACHE_HOME/smc_rs, or ~/.cache/smc_rs.'
