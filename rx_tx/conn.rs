@@ -1,0 +1,433 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The data path of one connection: both halves, and the CDC messages between the peers.
+//!
+//! A [`Connection`] is a plain value that its owner keeps inside one lock. It does no I/O:
+//!
+//! - to send: [`Connection::plan`], then [`Connection::commit_tx`], which yields the CDC message
+//!   to post behind the writes of the plan, in one chain;
+//! - without data: [`Connection::cdc_due`], then [`Connection::make_cdc`];
+//! - on reception: [`Connection::handle_cdc`], whose [`Effects`] are performed after the lock
+//!   is dropped.
+//!
+//! Writes and messages must be posted in the order in which they were made, that is under the
+//! lock. Once made, a message counts as sent: if it cannot be posted the link is broken.
+
+#![forbid(unsafe_code)]
+
+use core::fmt;
+
+use super::cdc::{
+    CdcMessage,
+    CdcSeq,
+    ConnState,
+    ProducerFlags, //
+};
+use super::cursor::{
+    Cursor,
+    Ring, //
+};
+use super::receiver::Receiver;
+use super::sender::{
+    Completed,
+    Sender,
+    TxPlan, //
+};
+use crate::smc_core::types::AlertToken;
+
+/// A CDC message that says what cannot be. The connection is to be aborted (RFC 7609, section
+/// 4.8.2); nothing of the message has been applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Violation {
+    /// The producer cursor is outside of the ring, behind, or beyond the window.
+    ProducerCursor,
+    /// The consumer cursor is outside of the ring, behind, or beyond what was sent.
+    ConsumerCursor,
+    /// Failover validation: the peer believes that we have received a message that we have not
+    /// (RFC 7609, section 4.6.1).
+    DataLost,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ProducerCursor => "illegal producer cursor",
+            Self::ConsumerCursor => "illegal consumer cursor",
+            Self::DataLost => "data lost in failover",
+        })
+    }
+}
+
+/// What a CDC message leads to. To be performed after the lock is dropped, except for
+/// `urgent_offset`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Effects {
+    /// Bytes that have arrived.
+    pub received: u32,
+    /// By how much the peer's window has opened.
+    pub confirmed: u32,
+    /// Read the byte at this offset of the RMBE and pass it to [`Receiver::set_urgent_byte`],
+    /// *before* dropping the lock.
+    pub urgent_offset: Option<u32>,
+    /// Wake readers.
+    pub readable: bool,
+    /// Wake writers that wait for [`Sender::urgent_busy`].
+    pub urgent_confirmed: bool,
+    /// Data can be sent now that could not before: plan.
+    pub push_tx: bool,
+    /// A CDC message is due; any that carries data will do.
+    pub send_update: bool,
+    /// Urgent data is on its way or here: SIGURG, POLLPRI.
+    pub sigurg: bool,
+    /// The peer has just said that it writes no more (D). Data in the RMBE is still to be read.
+    pub peer_done: bool,
+    /// The peer has just closed (C). Data in the RMBE is still to be read.
+    pub peer_closed: bool,
+    /// The peer has just aborted (A): nothing in the RMBE is to be read.
+    pub peer_abort: bool,
+}
+
+const _: () = assert!(size_of::<Effects>() <= 64);
+
+/// What a connection needs to know from the handshake.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnParams {
+    /// Length of our send buffer.
+    pub sndbuf_len: u32,
+    /// Length of our RMBE.
+    pub rmb_len: u32,
+    /// Length of the peer's RMBE.
+    pub peer_rmb_len: u32,
+    /// The alert token that the peer has assigned.
+    pub peer_token: AlertToken,
+}
+
+/// The data path of one connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// The sending half.
+    pub tx: Sender,
+    /// The receiving half.
+    pub rx: Receiver,
+    peer_token: AlertToken,
+    last_sent: CdcSeq,
+    last_received: CdcSeq,
+    state: ConnState,
+    /// `state` has changed since the last message.
+    state_due: bool,
+    peer_state: ConnState,
+}
+
+impl Connection {
+    /// A connection with empty buffers; `None` if a length is impossible.
+    pub const fn new(params: &ConnParams) -> Option<Self> {
+        let (Some(sndbuf), Some(peer_rmb), Some(rmb)) = (
+            Ring::new(params.sndbuf_len),
+            Ring::new(params.peer_rmb_len),
+            Ring::new(params.rmb_len),
+        ) else {
+            return None;
+        };
+        Some(Self {
+            tx: Sender::new(sndbuf, peer_rmb),
+            rx: Receiver::new(rmb),
+            peer_token: params.peer_token,
+            // RFC 7609, appendix A.4: the number of the first message is 1.
+            last_sent: CdcSeq(0),
+            last_received: CdcSeq(0),
+            state: ConnState(0),
+            state_due: false,
+            peer_state: ConnState(0),
+        })
+    }
+
+    /// What the peer has said about the connection so far.
+    pub const fn peer_state(&self) -> ConnState {
+        self.peer_state
+    }
+
+    /// What we have said, or are about to say, about the connection.
+    pub const fn state(&self) -> ConnState {
+        self.state
+    }
+
+    /// Says something about the connection: from now on every message does (the flags stay
+    /// on). A message is due. For D and C the send buffer must be drained first
+    /// ([`Sender::is_drained`]).
+    pub fn announce(&mut self, flags: ConnState) {
+        if !self.state.contains(flags) {
+            self.state = self.state.union(flags);
+            self.state_due = true;
+        }
+        if flags.contains(ConnState::ABORT) {
+            // RFC 7609, section 4.8.2: purge what waits to be sent.
+            self.tx.discard_unsent();
+        }
+    }
+
+    /// Whether data may still be written into the peer's RMBE.
+    fn may_write(&self) -> bool {
+        let ended = |s: ConnState| s.contains(ConnState::CLOSED) || s.contains(ConnState::ABORT);
+        // A peer that has closed may use its RMBE for another connection (RFC 7609, section
+        // 4.8.1, 3C): no write may follow.
+        !ended(self.state) && !ended(self.peer_state)
+    }
+
+    /// The next writes, `max` bytes at most; `None` if no data can be sent.
+    pub fn plan(&self, max: u32) -> Option<TxPlan> {
+        if self.may_write() {
+            self.tx.plan(max)
+        } else {
+            None
+        }
+    }
+
+    /// The writes of `plan` are going to be posted now: the CDC message to post behind them.
+    /// The plan must be the latest one.
+    #[must_use]
+    pub fn commit_tx(&mut self, plan: &TxPlan) -> CdcMessage {
+        self.tx.mark_posted(plan);
+        self.make_cdc()
+    }
+
+    /// Whether a message without data is due: ask when [`Self::plan`] has nothing.
+    pub fn cdc_due(&self) -> bool {
+        self.state_due || self.rx.needs_update() || self.tx.urgent_notice_due()
+    }
+
+    /// The next CDC message, with everything that is to be said. It is going to be posted now;
+    /// keep [`Sender::sent`] with it, for its completion.
+    #[must_use]
+    pub fn make_cdc(&mut self) -> CdcMessage {
+        self.last_sent = self.last_sent.next();
+        self.state_due = false;
+        let (prod, prod_flags) = self.tx.fill_cdc();
+        CdcMessage {
+            seqno: self.last_sent,
+            token: self.peer_token,
+            prod,
+            cons: self.rx.fill_cdc(),
+            prod_flags,
+            conn_state: self.state,
+        }
+    }
+
+    /// A message has completed that was made when [`Sender::sent`] was `sent`.
+    pub fn on_send_complete(&mut self, sent: Cursor) -> Completed {
+        self.tx.on_send_complete(sent)
+    }
+
+    /// Applies a message of the peer. Its token has led here and is not looked at again.
+    pub fn handle_cdc(&mut self, msg: &CdcMessage) -> Result<Effects, Violation> {
+        if msg.prod_flags.contains(ProducerFlags::FAILOVER_VALIDATION) {
+            // RFC 7609, section 4.6.1: only the number is significant; if ours is less,
+            // data has been lost and the connection must be reset.
+            if self.last_received.is_before(msg.seqno) {
+                return Err(Violation::DataLost);
+            }
+            return Ok(Effects::default());
+        }
+        // RFC 7609, appendix A.4: discard what is older than the last one received.
+        if msg.seqno.is_before(self.last_received) {
+            return Ok(Effects::default());
+        }
+        if msg.conn_state.contains(ConnState::ABORT) {
+            self.last_received = msg.seqno;
+            return Ok(self.apply_peer_state(msg.conn_state));
+        }
+        // RFC 7609, section 4.8.2, 1A: who has aborted waits for the peer's abort, and ignores
+        // everything else.
+        if self.state.contains(ConnState::ABORT) || self.peer_state.contains(ConnState::ABORT) {
+            return Ok(Effects::default());
+        }
+        // Validate everything, then apply.
+        self.tx.check_peer_cons(msg.cons)?;
+        self.rx.check_peer_prod(msg.prod)?;
+        self.last_received = msg.seqno;
+        let mut effects = self.apply_peer_state(msg.conn_state);
+        self.apply_cons(msg, &mut effects)?;
+        self.apply_prod(msg, &mut effects)?;
+        effects.send_update = self.rx.needs_update();
+        Ok(effects)
+    }
+
+    /// The peer has consumed data.
+    fn apply_cons(&mut self, msg: &CdcMessage, effects: &mut Effects) -> Result<(), Violation> {
+        let urgent_busy = self.tx.urgent_busy();
+        effects.confirmed = self.tx.on_peer_cons(msg.cons)?;
+        effects.urgent_confirmed = urgent_busy && !self.tx.urgent_busy();
+        effects.push_tx = effects.confirmed > 0 && self.may_write() && self.tx.sendable() > 0;
+        Ok(())
+    }
+
+    /// The peer has written data.
+    fn apply_prod(&mut self, msg: &CdcMessage, effects: &mut Effects) -> Result<(), Violation> {
+        let flags = msg.prod_flags;
+        let blocked = flags.contains(ProducerFlags::WRITE_BLOCKED);
+        effects.received = self.rx.on_peer_prod(msg.prod)?;
+        self.rx.on_peer_flags(
+            blocked,
+            flags.contains(ProducerFlags::UPDATE_REQUESTED), //
+        );
+        // A reader that waits for more than is there has to think again when the peer blocks.
+        effects.readable |= effects.received > 0 || blocked;
+        if effects.received > 0 && flags.contains(ProducerFlags::URGENT_PRESENT) {
+            effects.urgent_offset = Some(self.rx.on_urgent_present());
+            effects.sigurg = true;
+        } else if flags.contains(ProducerFlags::URGENT_PENDING) {
+            effects.sigurg = self.rx.on_urgent_pending();
+        }
+        Ok(())
+    }
+
+    /// The flags of the peer about the connection. They stay on once said.
+    fn apply_peer_state(&mut self, said: ConnState) -> Effects {
+        let old = self.peer_state;
+        let news = |flag| said.contains(flag) && !old.contains(flag);
+        let effects = Effects {
+            peer_done: news(ConnState::DONE_WRITING),
+            peer_closed: news(ConnState::CLOSED),
+            peer_abort: news(ConnState::ABORT),
+            ..Effects::default()
+        };
+        self.peer_state = old.union(said);
+        Effects {
+            readable: effects.peer_done || effects.peer_closed || effects.peer_abort,
+            ..effects
+        }
+    }
+}
+
+#[cfg_attr(CONFIG_KUNIT = "y", kernel::macros::kunit_tests(smc_rs_conn))]
+#[cfg(any(test, CONFIG_KUNIT = "y"))]
+mod tests {
+    use super::*;
+
+    fn conn() -> Connection {
+        Connection::new(&ConnParams {
+            sndbuf_len: 100,
+            rmb_len: 50,
+            peer_rmb_len: 50,
+            peer_token: AlertToken(7),
+        })
+        .unwrap()
+    }
+
+    fn transmit(from: &mut Connection, to: &mut Connection) -> Effects {
+        let msg = match from.plan(u32::MAX) {
+            Some(plan) => from.commit_tx(&plan),
+            None => from.make_cdc(),
+        };
+        to.handle_cdc(&msg).unwrap()
+    }
+
+    #[test]
+    fn data_and_window_travel() {
+        let (mut a, mut b) = (conn(), conn());
+        a.tx.commit(80);
+        let effects = transmit(&mut a, &mut b);
+        assert_eq!((effects.received, effects.readable), (50, true));
+        assert!(!b.cdc_due());
+        b.rx.consume(50);
+        assert!(b.cdc_due());
+        let effects = transmit(&mut b, &mut a);
+        assert!(effects.push_tx && effects.confirmed == 50);
+        assert_eq!(transmit(&mut a, &mut b).received, 30);
+    }
+
+    #[test]
+    fn numbers_start_at_one_and_old_ones_are_ignored() {
+        let (mut a, mut b) = (conn(), conn());
+        let first = a.make_cdc();
+        assert_eq!((first.seqno, first.token), (CdcSeq(1), AlertToken(7)));
+        a.tx.commit(10);
+        transmit(&mut a, &mut b);
+        assert_eq!(b.handle_cdc(&first), Ok(Effects::default()));
+        assert_eq!(b.rx.readable(), 10);
+    }
+
+    #[test]
+    fn an_illegal_message_changes_nothing() {
+        let (mut a, mut b) = (conn(), conn());
+        a.tx.commit(10);
+        let plan = a.plan(u32::MAX).unwrap();
+        let good = a.commit_tx(&plan);
+        let cons = Cursor { wrap: 0, count: 1 };
+        let bad = CdcMessage { cons, ..good };
+        assert_eq!(b.handle_cdc(&bad), Err(Violation::ConsumerCursor));
+        assert_eq!(b.rx.readable(), 0);
+        assert_eq!(b.handle_cdc(&good).map(|e| e.received), Ok(10));
+    }
+
+    #[test]
+    fn a_request_is_answered_even_without_news() {
+        let (mut a, mut b) = (conn(), conn());
+        let mut msg = a.make_cdc();
+        msg.prod_flags = ProducerFlags::UPDATE_REQUESTED;
+        assert!(b.handle_cdc(&msg).unwrap().send_update);
+        assert!(b.cdc_due());
+        let _ = b.make_cdc();
+        assert!(!b.cdc_due());
+    }
+
+    #[test]
+    fn closing_is_said_once_and_stays_said() {
+        let (mut a, mut b) = (conn(), conn());
+        a.announce(ConnState::DONE_WRITING);
+        assert!(a.cdc_due());
+        assert!(transmit(&mut a, &mut b).peer_done);
+        assert!(!a.cdc_due());
+        assert!(!transmit(&mut a, &mut b).peer_done);
+        a.announce(ConnState::CLOSED);
+        let effects = transmit(&mut a, &mut b);
+        assert!(effects.peer_closed && !effects.peer_done);
+        // The peer's RMBE may not be touched any more.
+        b.tx.commit(1);
+        assert_eq!(b.plan(u32::MAX), None);
+    }
+
+    #[test]
+    fn abort_needs_no_valid_cursors_and_ends_everything() {
+        let (mut a, mut b) = (conn(), conn());
+        a.tx.commit(10);
+        a.announce(ConnState::ABORT);
+        assert_eq!(a.tx.unsent(), 0);
+        let mut msg = a.make_cdc();
+        msg.prod.count = u32::MAX;
+        assert!(b.handle_cdc(&msg).unwrap().peer_abort);
+        b.tx.commit(1);
+        assert_eq!(b.plan(u32::MAX), None);
+        // And the one that has aborted ignores the rest.
+        assert_eq!(a.handle_cdc(&b.make_cdc()), Ok(Effects::default()));
+    }
+
+    #[test]
+    fn failover_validation_compares_numbers() {
+        let (mut a, mut b) = (conn(), conn());
+        transmit(&mut a, &mut b);
+        let mut msg = CdcMessage {
+            seqno: CdcSeq(1),
+            prod_flags: ProducerFlags::FAILOVER_VALIDATION,
+            ..CdcMessage::default()
+        };
+        assert_eq!(b.handle_cdc(&msg), Ok(Effects::default()));
+        msg.seqno = CdcSeq(2);
+        assert_eq!(b.handle_cdc(&msg), Err(Violation::DataLost));
+    }
+
+    #[test]
+    fn urgent_data_travels_out_of_line() {
+        let (mut a, mut b) = (conn(), conn());
+        a.tx.commit_urgent(3);
+        a.tx.commit(4);
+        let effects = transmit(&mut a, &mut b);
+        assert!(effects.sigurg);
+        assert_eq!(effects.urgent_offset, Some(2));
+        assert_eq!(b.rx.readable(), 2);
+        assert!(a.plan(u32::MAX).is_none());
+        b.rx.consume(2);
+        let effects = transmit(&mut b, &mut a);
+        assert!(effects.urgent_confirmed && effects.push_tx);
+        assert_eq!(transmit(&mut a, &mut b).received, 4);
+    }
+}

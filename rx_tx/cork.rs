@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! When to hold small writes back, to send them together.
+//!
+//! RFC 7609, section 4.5.2, allows coalescing if a timer sends the data in the end and the
+//! application can opt out. Here the "timer" is the completion of a message of this very
+//! connection that is still under way: it comes soon and always, and pushes what was held.
+
+#![forbid(unsafe_code)]
+
+/// What the decision depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct CorkView {
+    /// CDC messages of this connection that are posted and not completed.
+    pub in_flight: u32,
+    /// Bytes written by the application and not posted.
+    pub unsent: u32,
+    /// Bytes that the application can still write.
+    pub free: u32,
+    /// Length of the send buffer.
+    pub sndbuf_len: u32,
+    /// The sysctl `autocorking_size`; 0 turns automatic corking off.
+    pub autocorking_size: u32,
+    /// `MSG_MORE` on this write, or `TCP_CORK` on the socket.
+    pub corked: bool,
+    /// `TCP_NODELAY` on the socket: the application has opted out of delays.
+    pub nodelay: bool,
+    /// Urgent data is waiting.
+    pub urgent: bool,
+}
+
+/// Whether to hold the unsent bytes back.
+pub const fn hold(view: &CorkView) -> bool {
+    if view.urgent {
+        return false;
+    }
+    // The application says that more follows. A full buffer is sent nevertheless: the
+    // application could not go on.
+    if view.corked {
+        return view.free > 0;
+    }
+    let half = view.sndbuf_len / 2;
+    let limit = if view.autocorking_size < half {
+        view.autocorking_size
+    } else {
+        half
+    };
+    !view.nodelay && view.in_flight > 0 && view.unsent <= limit && limit > 0
+}
+
+#[cfg_attr(CONFIG_KUNIT = "y", kernel::macros::kunit_tests(smc_rs_cork))]
+#[cfg(any(test, CONFIG_KUNIT = "y"))]
+mod tests {
+    use super::*;
+
+    const IDLE: CorkView = CorkView {
+        in_flight: 0,
+        unsent: 10,
+        free: 65526,
+        sndbuf_len: 65536,
+        autocorking_size: 65536,
+        corked: false,
+        nodelay: false,
+        urgent: false,
+    };
+
+    #[test]
+    fn only_behind_a_message_under_way() {
+        assert!(!hold(&IDLE));
+        let busy = CorkView {
+            in_flight: 1,
+            ..IDLE
+        };
+        assert!(hold(&busy));
+        let nodelay = CorkView {
+            nodelay: true,
+            ..busy
+        };
+        assert!(!hold(&nodelay));
+        let off = CorkView {
+            autocorking_size: 0,
+            ..busy
+        };
+        assert!(!hold(&off));
+        let large = CorkView {
+            unsent: 32769,
+            ..busy
+        };
+        assert!(!hold(&large));
+    }
+
+    #[test]
+    fn corked_until_full() {
+        let corked = CorkView {
+            corked: true,
+            nodelay: true,
+            ..IDLE
+        };
+        assert!(hold(&corked));
+        assert!(!hold(&CorkView { free: 0, ..corked }));
+        let urgent = CorkView {
+            urgent: true,
+            ..corked
+        };
+        assert!(!hold(&urgent));
+    }
+}
