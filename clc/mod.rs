@@ -3,3 +3,5 @@
 //! Connection Layer Control: the handshake over TCP that sets up a connection (RFC 7609, section 3.5).
 
 // Pure: only `core` and `zerocopy`, also built for the host.
+pub mod decline;
+pub mod wire;

@@ -236,7 +236,7 @@ pub struct LinkUserId(pub u32);
 
 /// Index of an element within an RMB; the first is 1.
 ///
-/// RFC 7609, section 2.2: the valid range is 1 to 255. The address of an element is `(index - 1)`
+/// RFC 7609, section 2.1: the valid range is 1 to 255. The address of an element is `(index - 1)`
 /// elements into its RMB, so a zero from the peer would name memory before the buffer; it cannot be
 /// represented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -20,6 +20,17 @@
     )
 )]
 
+// Tests may panic: that is how they fail.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
+
 #[cfg(test)]
 extern crate std;
 
@@ -33,4 +44,19 @@ pub mod smc_core {
 #[path = "../../../../clc"]
 pub mod clc {
     //! See `clc/mod.rs`.
+    pub mod decline;
+    pub mod wire;
+}
+
+#[path = "../../../../rx_tx"]
+pub mod rx_tx {
+    //! See `rx_tx/mod.rs`.
+    pub mod cdc;
+    pub mod conn;
+    pub mod cork;
+    pub mod cursor;
+    pub mod plan;
+    pub mod receiver;
+    pub mod sender;
+    pub mod window;
 }
