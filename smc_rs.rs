@@ -6,6 +6,8 @@ use kernel::prelude::*;
 
 #[allow(unsafe_code, reason = "raw C bindings")]
 mod bindings;
+#[allow(unsafe_code, reason = "abstractions of C interfaces")]
+mod kapi;
 
 module! {
     type: SmcModule,

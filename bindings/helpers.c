@@ -16,3 +16,197 @@ void smc_rs_helper_sock_put(struct sock *sk)
 {
 	sock_put(sk);
 }
+
+int smc_rs_helper_sock_error(struct sock *sk)
+{
+	return sock_error(sk);
+}
+
+void smc_rs_helper_sock_graft(struct sock *sk, struct socket *parent)
+{
+	sock_graft(sk, parent);
+}
+
+void smc_rs_helper_sock_orphan(struct sock *sk)
+{
+	sock_orphan(sk);
+}
+
+void smc_rs_helper_sock_set_dead(struct sock *sk)
+{
+	sock_set_flag(sk, SOCK_DEAD);
+}
+
+struct net *smc_rs_helper_sock_net(const struct sock *sk)
+{
+	return sock_net(sk);
+}
+
+void smc_rs_helper_sock_poll_wait(struct file *file, struct socket *sock, poll_table *p)
+{
+	sock_poll_wait(file, sock, p);
+}
+
+void smc_rs_helper_sock_prot_inuse_add(struct net *net, const struct proto *prot, int n)
+{
+	local_bh_disable();
+	sock_prot_inuse_add(net, prot, n);
+	local_bh_enable();
+}
+
+void smc_rs_helper_inet6_set_pinfo(struct sock *sk, struct ipv6_pinfo *np)
+{
+	inet_sk(sk)->pinet6 = np;
+}
+
+/* Index of the device that the connection's route leaves by; 0 if there is none. */
+int smc_rs_helper_clcsk_egress_ifindex(struct sock *sk)
+{
+	struct dst_entry *dst;
+	struct net_device *dev;
+	int ifindex = 0;
+
+	rcu_read_lock();
+	dst = __sk_dst_get(sk);
+	dev = dst ? dst_dev_rcu(dst) : NULL;
+	if (dev)
+		ifindex = dev->ifindex;
+	rcu_read_unlock();
+	return ifindex;
+}
+
+void smc_rs_helper_init_work(struct work_struct *work, work_func_t func)
+{
+	__INIT_WORK(work, func, 0);
+}
+
+struct workqueue_struct *smc_rs_helper_alloc_workqueue(const char *name, unsigned int flags)
+{
+	return alloc_workqueue("%s", flags, 0, name);
+}
+
+bool smc_rs_helper_sk_has_sleeper(struct sock *sk)
+{
+	bool ret;
+
+	rcu_read_lock();
+	ret = skwq_has_sleeper(rcu_dereference(sk->sk_wq));
+	rcu_read_unlock();
+	return ret;
+}
+
+void smc_rs_helper_sk_wake_poll(struct sock *sk, unsigned int events)
+{
+	struct socket_wq *wq;
+
+	rcu_read_lock();
+	wq = rcu_dereference(sk->sk_wq);
+	if (skwq_has_sleeper(wq))
+		wake_up_interruptible_poll(&wq->wait, (__force __poll_t)events);
+	rcu_read_unlock();
+}
+
+int smc_rs_helper_sock_intr_errno(long timeo)
+{
+	return sock_intr_errno(timeo);
+}
+
+int smc_rs_helper_put_user_int(int value, void __user *to)
+{
+	return put_user(value, (int __user *)to);
+}
+
+int smc_rs_helper_sockptr_get_int(sockptr_t from, int len, int *out)
+{
+	if (len < (int)sizeof(*out))
+		return -EINVAL;
+	return copy_from_sockptr(out, from, sizeof(*out)) ? -EFAULT : 0;
+}
+
+#define SMC_RS_COPIED_FLAGS ((1UL << SOCK_URGINLINE) | (1UL << SOCK_KEEPOPEN) |	\
+			     (1UL << SOCK_LINGER) | (1UL << SOCK_BROADCAST) |	\
+			     (1UL << SOCK_TIMESTAMP) | (1UL << SOCK_DBG) |	\
+			     (1UL << SOCK_RCVTSTAMP) | (1UL << SOCK_RCVTSTAMPNS) | \
+			     (1UL << SOCK_LOCALROUTE) |				\
+			     (1UL << SOCK_TIMESTAMPING_RX_SOFTWARE) |		\
+			     (1UL << SOCK_RXQ_OVFL) | (1UL << SOCK_WIFI_STATUS) | \
+			     (1UL << SOCK_NOFCS) | (1UL << SOCK_FILTER_LOCKED) | \
+			     (1UL << SOCK_TSTAMP_NEW))
+
+/*
+ * Carries the SOL_SOCKET options that were set on @from over to @to. The fields
+ * are bit fields and flags that only C can name.
+ */
+void smc_rs_helper_copy_sock_options(struct sock *from, struct sock *to)
+{
+	to->sk_reuse = from->sk_reuse;
+	to->sk_reuseport = from->sk_reuseport;
+	WRITE_ONCE(to->sk_sndtimeo, READ_ONCE(from->sk_sndtimeo));
+	WRITE_ONCE(to->sk_rcvtimeo, READ_ONCE(from->sk_rcvtimeo));
+	WRITE_ONCE(to->sk_mark, READ_ONCE(from->sk_mark));
+	WRITE_ONCE(to->sk_priority, READ_ONCE(from->sk_priority));
+	WRITE_ONCE(to->sk_rcvlowat, READ_ONCE(from->sk_rcvlowat));
+	WRITE_ONCE(to->sk_bound_dev_if, READ_ONCE(from->sk_bound_dev_if));
+	WRITE_ONCE(to->sk_lingertime, READ_ONCE(from->sk_lingertime));
+	if (from->sk_userlocks & SOCK_SNDBUF_LOCK) {
+		to->sk_userlocks |= SOCK_SNDBUF_LOCK;
+		WRITE_ONCE(to->sk_sndbuf, READ_ONCE(from->sk_sndbuf));
+	}
+	if (from->sk_userlocks & SOCK_RCVBUF_LOCK) {
+		to->sk_userlocks |= SOCK_RCVBUF_LOCK;
+		WRITE_ONCE(to->sk_rcvbuf, READ_ONCE(from->sk_rcvbuf));
+	}
+	to->sk_flags &= ~SMC_RS_COPIED_FLAGS;
+	to->sk_flags |= from->sk_flags & SMC_RS_COPIED_FLAGS;
+	if (to->sk_prot->keepalive)
+		to->sk_prot->keepalive(to, sock_flag(to, SOCK_KEEPOPEN));
+}
+
+/*
+ * Hands the user's file over to @clcsock, so that every later system call on it
+ * reaches TCP directly. Caller holds the socket lock of @sk.
+ */
+void smc_rs_helper_hand_over_file(struct sock *sk, struct socket *clcsock)
+{
+	struct socket *user = sk->sk_socket;
+
+	if (!user || !user->file)
+		return;
+	clcsock->file = user->file;
+	clcsock->wq.fasync_list = user->wq.fasync_list;
+	user->wq.fasync_list = NULL;
+	if (sock_flag(sk, SOCK_FASYNC))
+		sock_set_flag(clcsock->sk, SOCK_FASYNC);
+	smp_store_release(&user->file->private_data, clcsock);
+}
+
+/* Gives the file back before @clcsock goes away. */
+void smc_rs_helper_take_file_back(struct sock *sk)
+{
+	struct socket *user = sk->sk_socket;
+
+	if (user && user->file)
+		WRITE_ONCE(user->file->private_data, user);
+}
+
+void smc_rs_helper_set_socket_state(struct sock *sk, int state)
+{
+	read_lock_bh(&sk->sk_callback_lock);
+	if (sk->sk_socket)
+		sk->sk_socket->state = state;
+	read_unlock_bh(&sk->sk_callback_lock);
+}
+
+void smc_rs_helper_sk_add_shutdown(struct sock *sk, u8 mask)
+{
+	write_lock_bh(&sk->sk_callback_lock);
+	WRITE_ONCE(sk->sk_shutdown, sk->sk_shutdown | mask);
+	write_unlock_bh(&sk->sk_callback_lock);
+}
+
+wait_queue_head_t *smc_rs_helper_sk_wait_queue(struct sock *sk)
+{
+	return sk->sk_socket ? sk_sleep(sk) : NULL;
+}
+
+#include "helpers_rdma.c"

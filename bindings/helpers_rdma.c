@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Wrappers for kapi/lock.rs and ib/verbs/; included by helpers.c. */
+
+void smc_rs_helper_spin_lock_bh(spinlock_t *lock)
+{
+	spin_lock_bh(lock);
+}
+
+void smc_rs_helper_spin_unlock_bh(spinlock_t *lock)
+{
+	spin_unlock_bh(lock);
+}
+
+int smc_rs_helper_spin_trylock_bh(spinlock_t *lock)
+{
+	return spin_trylock_bh(lock);
+}
+
+/* Devices, ports and network devices. */
+
+bool smc_rs_helper_rdma_protocol_iwarp(const struct ib_device *device, u32 port)
+{
+	return rdma_protocol_iwarp(device, port);
+}
+
+bool smc_rs_helper_rdma_protocol_roce(const struct ib_device *device, u32 port)
+{
+	return rdma_protocol_roce(device, port);
+}
+
+void smc_rs_helper_init_ib_event_handler(struct ib_event_handler *handler,
+					 struct ib_device *device,
+					 void (*func)(struct ib_event_handler *, struct ib_event *))
+{
+	INIT_IB_EVENT_HANDLER(handler, device, func);
+}
+
+void smc_rs_helper_dev_put(struct net_device *dev)
+{
+	dev_put(dev);
+}
+
+void smc_rs_helper_dev_hold(struct net_device *dev)
+{
+	dev_hold(dev);
+}
+
+/* Index of the network device behind a GID; 0 if it has none. */
+int smc_rs_helper_gid_attr_ifindex(const struct ib_gid_attr *attr)
+{
+	struct net_device *dev;
+	int ifindex = 0;
+
+	rcu_read_lock();
+	dev = rdma_read_gid_attr_ndev_rcu(attr);
+	if (!IS_ERR(dev))
+		ifindex = dev->ifindex;
+	rcu_read_unlock();
+	return ifindex;
+}
+
+/* Queue pairs and completion queues. */
+
+int smc_rs_helper_ib_post_send(struct ib_qp *qp, const struct ib_send_wr *wr,
+			       const struct ib_send_wr **bad_wr)
+{
+	return ib_post_send(qp, wr, bad_wr);
+}
+
+int smc_rs_helper_ib_post_recv(struct ib_qp *qp, const struct ib_recv_wr *wr,
+			       const struct ib_recv_wr **bad_wr)
+{
+	return ib_post_recv(qp, wr, bad_wr);
+}
+
+int smc_rs_helper_ib_poll_cq(struct ib_cq *cq, int num_entries, struct ib_wc *wc)
+{
+	return ib_poll_cq(cq, num_entries, wc);
+}
+
+int smc_rs_helper_ib_req_notify_cq(struct ib_cq *cq, int flags)
+{
+	return ib_req_notify_cq(cq, flags);
+}
+
+/* Memory and its mapping. */
+
+void *smc_rs_helper_page_address(struct page *page)
+{
+	return page_address(page);
+}
+
+void *smc_rs_helper_vzalloc(unsigned long size)
+{
+	return vzalloc(size);
+}
+
+void smc_rs_helper_sg_set_page(struct scatterlist *sg, struct page *page, unsigned int len,
+			       unsigned int offset)
+{
+	sg_set_page(sg, page, len, offset);
+}
+
+struct scatterlist *smc_rs_helper_sg_next(struct scatterlist *sg)
+{
+	return sg_next(sg);
+}
+
+u64 smc_rs_helper_sg_dma_address(struct scatterlist *sg)
+{
+	return sg_dma_address(sg);
+}
+
+unsigned int smc_rs_helper_sg_dma_len(struct scatterlist *sg)
+{
+	return sg_dma_len(sg);
+}
+
+int smc_rs_helper_ib_dma_map_sg(struct ib_device *dev, struct scatterlist *sg, int nents,
+				enum dma_data_direction direction)
+{
+	return ib_dma_map_sg(dev, sg, nents, direction);
+}
+
+void smc_rs_helper_ib_dma_unmap_sg(struct ib_device *dev, struct scatterlist *sg, int nents,
+				   enum dma_data_direction direction)
+{
+	ib_dma_unmap_sg(dev, sg, nents, direction);
+}
+
+bool smc_rs_helper_ib_dma_need_sync(struct ib_device *dev, u64 addr)
+{
+	return !ib_uses_virt_dma(dev) && dma_need_sync(dev->dma_device, addr);
+}
+
+void smc_rs_helper_ib_dma_sync_single_for_cpu(struct ib_device *dev, u64 addr, size_t size,
+					      enum dma_data_direction direction)
+{
+	ib_dma_sync_single_for_cpu(dev, addr, size, direction);
+}
+
+void smc_rs_helper_ib_dma_sync_single_for_device(struct ib_device *dev, u64 addr, size_t size,
+						 enum dma_data_direction direction)
+{
+	ib_dma_sync_single_for_device(dev, addr, size, direction);
+}

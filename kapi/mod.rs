@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Safe abstractions of the kernel interfaces that the `kernel` crate does not cover.
+
+pub(crate) mod lock;
