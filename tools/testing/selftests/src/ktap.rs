@@ -1,0 +1,71 @@
+//! The report: KTAP on a port of its own, and the same for the eyes.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+
+const PORT: &str = "/dev/virtio-ports/ktap";
+
+pub enum Verdict {
+    Pass,
+    Fail(String),
+    Skip(String),
+}
+
+pub struct Report {
+    port: Option<File>,
+    number: usize,
+    pub passed: usize,
+    pub failed: usize,
+    pub skipped: usize,
+}
+
+impl Report {
+    /// Opens the report; `plan` results must follow, or the reader counts the missing as failed.
+    pub fn new(plan: usize) -> Report {
+        let port = OpenOptions::new().write(true).open(PORT).ok();
+        let mut report = Report {
+            port,
+            number: 0,
+            passed: 0,
+            failed: 0,
+            skipped: 0,
+        };
+        report.line("KTAP version 1");
+        report.line(&format!("1..{plan}"));
+        report
+    }
+
+    fn line(&mut self, text: &str) {
+        println!("{text}");
+        if let Some(port) = &mut self.port {
+            // The port is a file of the host: if it is gone, so is everything else.
+            let _ = writeln!(port, "{text}");
+        }
+    }
+
+    pub fn diagnostic(&mut self, text: &str) {
+        for line in text.lines() {
+            self.line(&format!("# {line}"));
+        }
+    }
+
+    pub fn result(&mut self, name: &str, verdict: Verdict) {
+        self.number += 1;
+        let number = self.number;
+        match verdict {
+            Verdict::Pass => {
+                self.passed += 1;
+                self.line(&format!("ok {number} {name}"));
+            }
+            Verdict::Skip(why) => {
+                self.skipped += 1;
+                self.line(&format!("ok {number} {name} # SKIP {why}"));
+            }
+            Verdict::Fail(why) => {
+                self.failed += 1;
+                self.diagnostic(&why);
+                self.line(&format!("not ok {number} {name}"));
+            }
+        }
+    }
+}

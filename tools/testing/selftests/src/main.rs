@@ -1,0 +1,104 @@
+//! The command line of the tests; runs inside the test machine as root.
+
+use smc_selftest::kind::{Host, Kind};
+use smc_selftest::runner::{self, Options, SUITES};
+use smc_selftest::{rig, tests, Fail, Outcome};
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+smc-selftest list                      the tests and suites
+smc-selftest run SUITE [OPTION...]     run a suite; the report is KTAP
+    --filter TEXT     only tests whose name[kind] contains TEXT
+    --kinds K,K       tcp4 tcp6 smc4 smc6 ipsmc4 ipsmc6, instead of the suite's
+    --seed N          the seed of every random number (printed in the report)
+    --divisor N       divide the volume of the large tests
+    --repeat N        run each test N times
+    --keep            leave hosts and module as they are, and skip the leak oracles
+smc-selftest hosts up|down             the two hosts A (10.9.0.1) and B (10.9.0.2)
+smc-selftest counters                  packets that the RDMA devices have sent";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(failure) => {
+            eprintln!("smc-selftest: {failure}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn dispatch(arguments: &[String]) -> Outcome<bool> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["list"] => {
+            for suite in &SUITES {
+                println!("suite {}: {}", suite.name, suite.about);
+            }
+            for test in tests::all() {
+                println!("{}", test.name);
+            }
+            Ok(true)
+        }
+        ["run", suite, rest @ ..] => Ok(runner::run(&options(suite, rest)?, &tests::all())),
+        ["hosts", "up"] => rig::hosts_up().map(|()| true),
+        ["hosts", "down"] => rig::hosts_down().map(|()| true),
+        ["counters"] => {
+            for host in Host::BOTH {
+                println!(
+                    "{} sent_pkts {}",
+                    host.rdma_device(),
+                    smc_selftest::mode::counter(host, "sent_pkts")?
+                );
+            }
+            Ok(true)
+        }
+        _ => Err(Fail(format!("usage:\n{USAGE}"))),
+    }
+}
+
+fn options(suite: &str, words: &[&str]) -> Outcome<Options> {
+    let suite = SUITES.iter().find(|candidate| candidate.name == suite).ok_or_else(|| {
+        let names: Vec<&str> = SUITES.iter().map(|suite| suite.name).collect();
+        Fail(format!("no suite '{suite}'; there are: {}", names.join(", ")))
+    })?;
+    let mut options = Options {
+        suite,
+        filter: None,
+        kinds: None,
+        seed: std::process::id().into(),
+        divisor: None,
+        repeat: 1,
+        keep: false,
+    };
+    if let Ok(since) = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH) {
+        options.seed = u64::from(since.subsec_nanos()) ^ since.as_secs();
+    }
+    let number = |name: &str, text: &str| {
+        text.parse::<u64>()
+            .map_err(|error| Fail(format!("{name} {text}: {error}")))
+    };
+    let mut words = words.iter();
+    while let Some(&word) = words.next() {
+        if word == "--keep" {
+            options.keep = true;
+            continue;
+        }
+        let value = words
+            .next()
+            .ok_or_else(|| Fail(format!("option {word} is unknown or has no value\n{USAGE}")))?;
+        match word {
+            "--filter" => options.filter = Some((*value).to_owned()),
+            "--kinds" => {
+                let kinds: Option<Vec<Kind>> = value.split(',').map(Kind::parse).collect();
+                options.kinds = Some(kinds.ok_or_else(|| Fail(format!("unknown kind in '{value}'")))?);
+            }
+            "--seed" => options.seed = number(word, value)?,
+            "--divisor" => options.divisor = Some(number(word, value)?.max(1) as usize),
+            "--repeat" => options.repeat = number(word, value)?.max(1) as usize,
+            _ => return Err(Fail(format!("unknown option {word}\n{USAGE}"))),
+        }
+    }
+    Ok(options)
+}

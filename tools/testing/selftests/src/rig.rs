@@ -1,0 +1,238 @@
+//! The two hosts inside the test machine, the module, and the oracles that find leaks.
+
+use crate::kind::Host;
+use crate::sys::{self, Sock};
+use crate::{Context, Fail, Outcome};
+use std::io;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+pub const MODULE: &str = "smc_rs";
+const MODULE_FILE: &str = "/rig/modules/smc_rs.ko";
+/// The ports of eRDMA's out-of-band connections.
+pub const PORTS: std::ops::RangeInclusive<u16> = 33800..=33815;
+
+/// Runs a program and gives its output; its words are the error if it fails.
+pub fn run(line: &str) -> Outcome<String> {
+    let mut words = line.split_whitespace();
+    let program = words.next().unwrap_or_default();
+    let output = Command::new(program)
+        .args(words)
+        .output()
+        .during(&format!("cannot start '{line}'"))?;
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        Err(Fail(format!(
+            "'{line}' failed ({}): {}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim(),
+            String::from_utf8_lossy(&output.stdout).trim()
+        )))
+    }
+}
+
+/// Runs a program on a host.
+pub fn run_on(host: Host, line: &str) -> Outcome<String> {
+    run(&format!("ip netns exec {} {line}", host.name()))
+}
+
+/// Joins two namespaces by veth, with a Soft-RoCE device on each, and waits until both can be used.
+pub fn hosts_up() -> Outcome {
+    for module in ["veth", "ib_core", "ib_uverbs", "rdma_ucm", "rdma_rxe"] {
+        run(&format!("modprobe {module}"))?;
+    }
+    run("ip netns add A")?;
+    run("ip netns add B")?;
+    // A known, different MAC on each: SMC tells peers apart by it.
+    run("ip link add vA address 02:00:00:09:00:01 mtu 9000 netns A type veth peer name vB address 02:00:00:09:00:02 mtu 9000 netns B")?;
+    for host in Host::BOTH {
+        let (name, dev) = (host.name(), host.netdev());
+        run(&format!("ip -n {name} link set lo up"))?;
+        run(&format!("ip -n {name} link set {dev} up"))?;
+        run(&format!("ip -n {name} addr add {}/24 dev {dev}", host.ipv4()))?;
+        // Without duplicate address detection, which would keep the address unusable for a second.
+        run(&format!("ip -n {name} addr add {}/64 dev {dev} nodad", host.ipv6()))?;
+    }
+    for host in Host::BOTH {
+        run_on(
+            host,
+            &format!("rdma link add {} type rxe netdev {}", host.rdma_device(), host.netdev()),
+        )?;
+    }
+    for host in Host::BOTH {
+        // The GID table follows the addresses asynchronously.
+        let mapped = format!("{:x}:{:x}", 0x0a09, host.ipv4().octets()[3]);
+        sys::eventually(&format!("IPv4 GID of {}", host.rdma_device()), || {
+            Ok(gids(host)?.iter().any(|gid| gid.ends_with(&format!(":ffff:0a09:{:04x}", host.ipv4().octets()[3])) || gid.ends_with(&mapped)))
+        })?;
+    }
+    // The neighbour must be known before a queue pair can be made ready.
+    run("ip netns exec A ping -q -c 1 -W 10 10.9.0.2")?;
+    run("ip netns exec A ping -q -c 1 -W 10 fd09::2")?;
+    Ok(())
+}
+
+fn gids(host: Host) -> io::Result<Vec<String>> {
+    let dir = format!("/sys/class/infiniband/{}/ports/1/gids", host.rdma_device());
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        if let Ok(gid) = std::fs::read_to_string(entry?.path()) {
+            all.push(gid.trim().to_owned());
+        }
+    }
+    Ok(all)
+}
+
+/// Deletes the hosts and waits until their RDMA devices are gone, which happens asynchronously.
+pub fn hosts_down() -> Outcome {
+    sys::leave()?;
+    for host in Host::BOTH {
+        run(&format!("ip netns del {}", host.name()))?;
+    }
+    for host in Host::BOTH {
+        sys::eventually(&format!("{} gone after 'ip netns del'", host.rdma_device()), || {
+            Ok(!Path::new(&format!("/sys/class/infiniband/{}", host.rdma_device())).exists())
+        })?;
+    }
+    Ok(())
+}
+
+/// Whether this boot brought the module along.
+pub fn module_present() -> bool {
+    Path::new(MODULE_FILE).exists()
+}
+
+pub fn module_loaded() -> bool {
+    Path::new(&format!("/sys/module/{MODULE}")).exists()
+}
+
+pub fn module_load() -> Outcome {
+    run(&format!("modprobe {MODULE}"))?;
+    Ok(())
+}
+
+/// The module's reference count.
+pub fn module_users() -> Outcome<usize> {
+    let path = format!("/sys/module/{MODULE}/refcnt");
+    sys::read_file(&path)?
+        .trim()
+        .parse()
+        .during(&format!("{path} is no number"))
+}
+
+/// What `rdma resource` counts, per device.
+pub fn rdma_resources() -> Outcome<String> {
+    run("rdma resource show")
+}
+
+/// Sockets of the SMC protocols that a namespace still has, as /proc/net/protocols counts them.
+pub fn smc_sockets() -> io::Result<usize> {
+    let text = sys::read_file("/proc/thread-self/net/protocols")?;
+    Ok(text
+        .lines()
+        .filter(|line| line.starts_with("SMC"))
+        .filter_map(|line| line.split_whitespace().nth(2)?.parse::<usize>().ok())
+        .sum())
+}
+
+/// One thing that must hold after every suite.
+pub struct Oracle {
+    pub name: &'static str,
+    pub needs_module: bool,
+    pub check: fn(&Before) -> Outcome,
+}
+
+/// What was so before the suite.
+pub struct Before {
+    resources: String,
+}
+
+impl Before {
+    /// To be taken when the hosts are up and the module is not yet loaded.
+    pub fn take() -> Outcome<Before> {
+        Ok(Before {
+            resources: rdma_resources()?,
+        })
+    }
+}
+
+/// In this order: each one takes down what the next one needs to be gone.
+pub const ORACLES: [Oracle; 6] = [
+    Oracle {
+        name: "oracle.no_sockets_left",
+        needs_module: true,
+        check: |_| {
+            for host in Host::BOTH {
+                sys::enter(host)?;
+                sys::eventually(
+                    &format!("no SMC sockets in namespace {} (/proc/net/protocols)", host.name()),
+                    || Ok(smc_sockets()? == 0),
+                )?;
+            }
+            sys::leave()?;
+            Ok(())
+        },
+    },
+    Oracle {
+        name: "oracle.module_not_in_use",
+        needs_module: true,
+        check: |_| {
+            sys::eventually("module reference count 0", || {
+                Ok(module_users().unwrap_or(usize::MAX) == 0)
+            })
+            .map_err(|error| Fail(format!("{error}; it is {:?}", module_users().ok())))
+        },
+    },
+    Oracle {
+        name: "oracle.rmmod_within_5_s",
+        needs_module: true,
+        check: |_| {
+            let begin = Instant::now();
+            run(&format!("timeout 60 rmmod {MODULE}"))?;
+            let took = begin.elapsed();
+            if took > Duration::from_secs(5) {
+                return Err(Fail(format!("rmmod took {} ms", took.as_millis())));
+            }
+            Ok(())
+        },
+    },
+    Oracle {
+        name: "oracle.rdma_resources_returned",
+        needs_module: false,
+        check: |before| {
+            let mut now = String::new();
+            sys::eventually("rdma resources as before the suite", || {
+                now = rdma_resources().unwrap_or_default();
+                Ok(now == before.resources)
+            })
+            .map_err(|error| {
+                Fail(format!(
+                    "{error}\nbefore:\n{}now:\n{now}",
+                    before.resources
+                ))
+            })
+        },
+    },
+    Oracle {
+        name: "oracle.ports_33800_33815_free",
+        needs_module: false,
+        check: |_| {
+            for host in Host::BOTH {
+                for port in PORTS {
+                    let sock = Sock::new(host, crate::kind::Kind::Tcp4, 0)?;
+                    sock.bind(([0, 0, 0, 0], port).into())
+                        .during(&format!("port {port} in namespace {}", host.name()))?;
+                }
+            }
+            sys::leave()?;
+            Ok(())
+        },
+    },
+    Oracle {
+        name: "oracle.namespaces_go_away",
+        needs_module: false,
+        check: |_| hosts_down(),
+    },
+];

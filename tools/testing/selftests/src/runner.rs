@@ -1,0 +1,358 @@
+//! Runs suites: one process per test, a limit for each, the oracles at the end.
+
+use crate::kind::{Expect, Host, Kind};
+use crate::ktap::{Report, Verdict};
+use crate::mode::{self, Mode};
+use crate::rig::{self, Before};
+use crate::sys::{self, Child, Ended, Sock};
+use crate::{Context as _, Fail, Outcome};
+use rand::rngs::SmallRng;
+use rand::SeedableRng;
+use std::cell::Cell;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::os::fd::FromRawFd;
+use std::time::{Duration, Instant};
+
+/// One test: a body over a kind of socket.
+pub struct Test {
+    pub name: &'static str,
+    pub body: fn(&Ctx) -> Outcome,
+    /// Wall-clock limit in seconds; it ends a hang and measures nothing.
+    pub limit: u64,
+    pub needs: Needs,
+}
+
+/// What a test is about, which decides where it can run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Runs over every kind of socket.
+    Any,
+    /// Runs over SMC kinds only.
+    Smc,
+}
+
+/// What a running test has.
+pub struct Ctx {
+    pub kind: Kind,
+    pub seed: u64,
+    /// Divides the volume of the large tests: 1 is full size.
+    pub divisor: usize,
+    /// Connections whose mode was checked.
+    pub proved: Cell<usize>,
+}
+
+/// Both ends of one connection: the client on host A, the server on host B.
+pub struct Pair {
+    pub client: Sock,
+    pub server: Sock,
+}
+
+impl Ctx {
+    /// The same numbers for the same seed and test.
+    pub fn random(&self, stream: u64) -> SmallRng {
+        SmallRng::seed_from_u64(self.seed ^ stream.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
+    pub fn socket(&self, host: Host) -> Outcome<Sock> {
+        Sock::new(host, self.kind, libc::SOCK_CLOEXEC).during("socket()")
+    }
+
+    /// A listening socket on host B and its address.
+    pub fn listener(&self, backlog: i32) -> Outcome<(Sock, SocketAddr)> {
+        let sock = self.socket(Host::B)?;
+        sock.bind(Host::B.address(self.kind, 0)).during("bind()")?;
+        sock.listen(backlog).during("listen()")?;
+        let address = sock.local().during("getsockname() of the listener")?;
+        Ok((sock, address))
+    }
+
+    pub fn connect(&self, address: SocketAddr) -> Outcome<Sock> {
+        let sock = self.socket(Host::A)?;
+        sock.connect(address).during("connect()")?;
+        Ok(sock)
+    }
+
+    /// One connection whose mode has been proved.
+    pub fn pair(&self) -> Outcome<Pair> {
+        let (listener, address) = self.listener(8)?;
+        self.pair_from(&listener, address)
+    }
+
+    pub fn pair_from(&self, listener: &Sock, address: SocketAddr) -> Outcome<Pair> {
+        let client = self.connect(address)?;
+        let server = listener.accept().during("accept()")?;
+        let pair = Pair { client, server };
+        self.prove(Host::A, &pair.client)?;
+        self.prove(Host::B, &pair.server)?;
+        Ok(pair)
+    }
+
+    /// Fails if a connection that has to go by RDMA does not, as far as sock_diag can tell.
+    pub fn prove(&self, host: Host, sock: &Sock) -> Outcome {
+        if self.kind.expect() != Expect::Rdma {
+            return Ok(());
+        }
+        match mode::of(host, sock) {
+            Ok(Some(Mode::Rdma)) => {
+                self.proved.set(self.proved.get() + 1);
+                Ok(())
+            }
+            Ok(Some(Mode::Fallback)) => Err(Fail(format!(
+                "the connection fell back to TCP unasked (on host {})",
+                host.name()
+            ))),
+            // Without sock_diag the counters decide, when the test is over.
+            Ok(None) | Err(_) => Ok(()),
+        }
+    }
+}
+
+/// A selection of tests over kinds of sockets.
+pub struct Suite {
+    pub name: &'static str,
+    pub kinds: &'static [Kind],
+    pub module: bool,
+    pub divisor: usize,
+    pub about: &'static str,
+}
+
+pub const SUITES: [Suite; 4] = [
+    Suite {
+        name: "tcp",
+        kinds: &[Kind::Tcp4, Kind::Tcp6],
+        module: false,
+        divisor: 1,
+        about: "every test over plain TCP: proves the tests themselves",
+    },
+    Suite {
+        name: "smc",
+        kinds: &[Kind::Smc4],
+        module: true,
+        divisor: 1,
+        about: "every test over AF_SMC, full size",
+    },
+    Suite {
+        name: "kinds",
+        kinds: &[Kind::Smc6, Kind::IpSmc4, Kind::IpSmc6],
+        module: true,
+        divisor: 16,
+        about: "every test over the other ways to make an SMC socket",
+    },
+    Suite {
+        name: "debug",
+        kinds: &[Kind::Smc4],
+        module: true,
+        divisor: 16,
+        about: "every test with slab debugging and KFENCE (boot arguments in tools/testing/qemu/suites)",
+    },
+];
+
+pub struct Options {
+    pub suite: &'static Suite,
+    pub filter: Option<String>,
+    pub kinds: Option<Vec<Kind>>,
+    pub seed: u64,
+    pub divisor: Option<usize>,
+    pub repeat: usize,
+    /// Leave hosts and module as they are, for a look.
+    pub keep: bool,
+}
+
+/// Runs a suite; true if everything passed.
+pub fn run(options: &Options, tests: &[Test]) -> bool {
+    let kinds = options
+        .kinds
+        .clone()
+        .unwrap_or_else(|| options.suite.kinds.to_vec());
+    let chosen: Vec<(&Test, Kind)> = kinds
+        .iter()
+        .flat_map(|&kind| tests.iter().map(move |test| (test, kind)))
+        .filter(|(test, kind)| test.needs == Needs::Any || kind.expect() != Expect::Plain)
+        .filter(|(test, kind)| {
+            options
+                .filter
+                .as_ref()
+                .is_none_or(|text| format!("{}[{}]", test.name, kind.name()).contains(text.as_str()))
+        })
+        .collect();
+    let oracles: &[rig::Oracle] = if options.keep { &[] } else { &rig::ORACLES };
+    let module = options.suite.module;
+    let mut report = Report::new(1 + usize::from(module) + chosen.len() * options.repeat + oracles.len());
+    report.diagnostic(&format!(
+        "suite {}: {}; seed {}",
+        options.suite.name, options.suite.about, options.seed
+    ));
+
+    let prepared = rig::hosts_up().and_then(|()| Before::take());
+    let mut ready = prepared.is_ok();
+    let before = match prepared {
+        Ok(before) => {
+            report.result("rig.hosts_up", Verdict::Pass);
+            Some(before)
+        }
+        Err(failure) => {
+            report.result("rig.hosts_up", Verdict::Fail(failure.0));
+            None
+        }
+    };
+    if module {
+        let loaded = if rig::module_present() {
+            rig::module_load()
+        } else {
+            Err(Fail("this boot brought no smc_rs.ko along: build it, or run the suite 'tcp'".into()))
+        };
+        ready &= loaded.is_ok();
+        report.result("rig.module_load", loaded.into());
+    }
+
+    for (test, kind) in &chosen {
+        for _ in 0..options.repeat {
+            let name = format!("{}[{}]", test.name, kind.name());
+            if !ready {
+                report.result(&name, Verdict::Fail("not run: the hosts or the module could not be set up".into()));
+                continue;
+            }
+            let ctx = Ctx {
+                kind: *kind,
+                seed: options.seed,
+                divisor: options.divisor.unwrap_or(options.suite.divisor),
+                proved: Cell::new(0),
+            };
+            let begin = Instant::now();
+            let outcome = run_one(test, &ctx);
+            let took = begin.elapsed();
+            if took > Duration::from_secs(5) {
+                report.diagnostic(&format!("{name} took {} s", took.as_secs()));
+            }
+            report.result(&name, outcome.into());
+        }
+    }
+
+    for oracle in oracles {
+        let verdict = match (&before, module || !oracle.needs_module) {
+            (_, false) => Verdict::Skip("this suite runs without the module".into()),
+            (None, true) => Verdict::Fail("not checked: the hosts could not be set up".into()),
+            (Some(before), true) => (oracle.check)(before).into(),
+        };
+        report.result(oracle.name, verdict);
+    }
+    println!(
+        "# {} passed, {} failed, {} skipped",
+        report.passed, report.failed, report.skipped
+    );
+    report.failed == 0
+}
+
+impl From<Outcome> for Verdict {
+    fn from(outcome: Outcome) -> Verdict {
+        match outcome {
+            Ok(()) => Verdict::Pass,
+            Err(failure) => Verdict::Fail(failure.0),
+        }
+    }
+}
+
+/// Runs one test in a process of its own, so that neither a hang nor a signal gets any further.
+fn run_one(test: &Test, ctx: &Ctx) -> Outcome {
+    let packets = mode::rdma_packets()?;
+    let mut ends = [0; 2];
+    // SAFETY: `ends` has room for the two descriptors.
+    sys::cvt(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) })?;
+    // SAFETY: two fresh descriptors that nobody else owns.
+    let (mut reader, writer) = unsafe {
+        (
+            std::fs::File::from_raw_fd(ends[0]),
+            std::fs::File::from_raw_fd(ends[1]),
+        )
+    };
+    let mut child = Child::fork(|| {
+        use std::io::Write;
+        let mut writer = &writer;
+        // SAFETY: no pointers. A group of its own, so that all of it can be ended.
+        unsafe { libc::setpgid(0, 0) };
+        let outcome = (test.body)(ctx);
+        match &outcome {
+            Ok(()) => write!(writer, "{}", ctx.proved.get())?,
+            Err(failure) => write!(writer, "{failure}")?,
+        }
+        // The words went through the pipe; the code says which kind they are.
+        if outcome.is_err() {
+            // SAFETY: ends this process.
+            unsafe { libc::_exit(1) };
+        }
+        Ok(())
+    })?;
+    drop(writer);
+    let end = Instant::now() + Duration::from_secs(test.limit);
+    let ended = loop {
+        if let Some(ended) = child.try_wait()? {
+            break ended;
+        }
+        if Instant::now() > end {
+            let stacks = stacks_of_group(child.pid);
+            // SAFETY: no pointers; the group is that of our own child.
+            unsafe { libc::kill(-child.pid, libc::SIGKILL) };
+            let end = Instant::now() + Duration::from_secs(20);
+            let mut gone = false;
+            while Instant::now() < end && !gone {
+                gone = child.try_wait()?.is_some();
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            if !gone {
+                // Dropping the child would wait for it for ever.
+                std::mem::forget(child);
+            }
+            return Err(Fail(format!(
+                "not finished after {} s{}; its threads were in:\n{stacks}",
+                test.limit,
+                if gone { "" } else { ", and cannot be killed" }
+            )));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    // SAFETY: no pointers. What a failed test left running must not meet the next one.
+    unsafe { libc::kill(-child.pid, libc::SIGKILL) };
+    let mut words = String::new();
+    reader.read_to_string(&mut words)?;
+    match ended {
+        Ended::Exit(0) => {}
+        Ended::Exit(1) => return Err(Fail(words)),
+        ended => return Err(Fail(format!("the test's process ended with {ended:?} {words}"))),
+    }
+    if ctx.kind.expect() == Expect::Rdma && words == "0" && mode::rdma_packets()? == packets {
+        return Err(Fail(
+            "no packet left the RDMA devices: the connections fell back to TCP unasked".into(),
+        ));
+    }
+    Ok(())
+}
+
+/// Where every thread of a process group is in the kernel, for the report of a hang.
+fn stacks_of_group(group: i32) -> String {
+    let mut text = String::new();
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return text;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
+        // SAFETY: no pointers.
+        if unsafe { libc::getpgid(pid) } != group {
+            continue;
+        }
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+            continue;
+        };
+        for thread in threads.flatten() {
+            let stack = std::fs::read_to_string(thread.path().join("stack")).unwrap_or_default();
+            text += &format!("thread {}:\n", thread.file_name().to_string_lossy());
+            for line in stack.lines().take(8) {
+                text += &format!("  {line}\n");
+            }
+        }
+    }
+    text
+}

@@ -1,0 +1,149 @@
+//! One connection, a few bytes, and what its sockets say about themselves.
+
+use super::any;
+use crate::kind::{Host, AF_SMC, IPPROTO_SMC};
+use crate::runner::{Ctx, Test};
+use crate::{check, check_eq, check_errno, Context, Outcome};
+
+pub const TESTS: [Test; 7] = [
+    any("basic.echo", 60, echo),
+    any("basic.echo_server_first", 60, echo_server_first),
+    any("basic.names", 60, names),
+    any("basic.accept4_flags", 60, accept4_flags),
+    any("basic.connect_refused", 60, connect_refused),
+    any("basic.blocked_accept", 60, blocked_accept),
+    any("basic.socket_options", 60, socket_options),
+];
+
+fn echo(ctx: &Ctx) -> Outcome {
+    let pair = ctx.pair()?;
+    let mut got = [0; 5];
+    for round in 0..100u8 {
+        let word = [b'h', b'e', b'l', b'o', round];
+        pair.client.send_all(&word)?;
+        pair.server.recv_all(&mut got).during("server")?;
+        check_eq!(got, word, "what the server received");
+        pair.server.send_all(&got)?;
+        pair.client.recv_all(&mut got).during("client")?;
+        check_eq!(got, word, "what came back");
+    }
+    Ok(())
+}
+
+fn echo_server_first(ctx: &Ctx) -> Outcome {
+    let pair = ctx.pair()?;
+    let mut got = [0; 8];
+    pair.server.send_all(b"greeting")?;
+    pair.client.recv_all(&mut got)?;
+    check_eq!(&got, b"greeting", "what the client received");
+    drop(pair.server);
+    check_eq!(pair.client.recv(&mut got, 0)?, 0, "end of stream");
+    Ok(())
+}
+
+fn names(ctx: &Ctx) -> Outcome {
+    let (listener, address) = ctx.listener(8)?;
+    check_eq!(address.ip(), Host::B.address(ctx.kind, 0).ip(), "address of the listener");
+    check!(address.port() != 0, "the listener has no port");
+    let client = ctx.socket(Host::A)?;
+    client.bind(Host::A.address(ctx.kind, 0))?;
+    let bound = client.local()?;
+    check!(bound.port() != 0, "bind() to port 0 gave no port");
+    check_errno!(client.peer(), libc::ENOTCONN, "getpeername() before connect()");
+    client.connect(address)?;
+    let (server, from) = listener.accept_from(0)?;
+    check_eq!(from, bound, "address from accept()");
+    check_eq!(client.local()?, bound, "getsockname() of the client");
+    check_eq!(client.peer()?, address, "getpeername() of the client");
+    check_eq!(server.local()?, address, "getsockname() of the server");
+    check_eq!(server.peer()?, bound, "getpeername() of the server");
+    Ok(())
+}
+
+fn accept4_flags(ctx: &Ctx) -> Outcome {
+    let (listener, address) = ctx.listener(8)?;
+    for flags in [0, libc::SOCK_NONBLOCK, libc::SOCK_CLOEXEC, libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC] {
+        let client = ctx.connect(address)?;
+        let server = listener.accept4(flags)?;
+        check_eq!(
+            server.status_flags()? & libc::O_NONBLOCK != 0,
+            flags & libc::SOCK_NONBLOCK != 0,
+            "O_NONBLOCK with accept4({flags:#x})"
+        );
+        check_eq!(
+            server.descriptor_flags()? & libc::FD_CLOEXEC != 0,
+            flags & libc::SOCK_CLOEXEC != 0,
+            "FD_CLOEXEC with accept4({flags:#x})"
+        );
+        if flags & libc::SOCK_NONBLOCK != 0 {
+            check_errno!(server.recv(&mut [0; 1], 0), libc::EAGAIN, "recv() with nothing there");
+        }
+        client.send_all(b"x")?;
+        server.await_events(libc::POLLIN)?;
+        check_eq!(server.recv(&mut [0; 8], 0)?, 1, "bytes received");
+    }
+    check_errno!(listener.accept4(0x4000_0000), libc::EINVAL, "accept4() with a wrong flag");
+    Ok(())
+}
+
+fn connect_refused(ctx: &Ctx) -> Outcome {
+    // A port that was just free: bound and closed again.
+    let (listener, address) = ctx.listener(1)?;
+    drop(listener);
+    let client = ctx.socket(Host::A)?;
+    check_errno!(client.connect(address), libc::ECONNREFUSED, "connect() to a closed port");
+    check_errno!(client.send(b"x", libc::MSG_NOSIGNAL), libc::EPIPE, "send() after a refused connect()");
+    Ok(())
+}
+
+fn blocked_accept(ctx: &Ctx) -> Outcome {
+    let (listener, address) = ctx.listener(8)?;
+    let thread = std::thread::spawn(move || -> Outcome {
+        // accept() is there first, as far as that can be arranged without asserting on time.
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        sys_connect_and_send(address)
+    });
+    fn sys_connect_and_send(address: std::net::SocketAddr) -> Outcome {
+        crate::sys::enter(Host::A)?;
+        // Any client will do: this test is about the server's side.
+        let mut stream = std::net::TcpStream::connect(address)?;
+        std::io::Write::write_all(&mut stream, b"late")?;
+        Ok(())
+    }
+    let server = listener.accept()?;
+    let mut got = [0; 4];
+    server.recv_all(&mut got)?;
+    check_eq!(&got, b"late", "what the plain TCP client sent");
+    thread.join().map_err(|_| crate::Fail("the client's thread panicked".into()))?
+}
+
+fn socket_options(ctx: &Ctx) -> Outcome {
+    let pair = ctx.pair()?;
+    let (family, protocol) = ctx.kind.arguments();
+    let sock = &pair.client;
+    check_eq!(sock.get(libc::SOL_SOCKET, libc::SO_TYPE)?, libc::SOCK_STREAM, "SO_TYPE");
+    check_eq!(sock.get(libc::SOL_SOCKET, libc::SO_DOMAIN)?, family, "SO_DOMAIN");
+    let shown = sock.get(libc::SOL_SOCKET, libc::SO_PROTOCOL)?;
+    if family == AF_SMC || protocol == IPPROTO_SMC {
+        check_eq!(shown, protocol, "SO_PROTOCOL");
+    } else {
+        check_eq!(shown, libc::IPPROTO_TCP, "SO_PROTOCOL");
+    }
+    check_eq!(sock.error()?, 0, "SO_ERROR");
+    check_eq!(sock.get(libc::SOL_SOCKET, libc::SO_ACCEPTCONN)?, 0, "SO_ACCEPTCONN");
+    for on in [1, 0] {
+        sock.set(libc::IPPROTO_TCP, libc::TCP_NODELAY, on)?;
+        check_eq!(sock.get(libc::IPPROTO_TCP, libc::TCP_NODELAY)?, on, "TCP_NODELAY");
+        sock.set(libc::SOL_SOCKET, libc::SO_KEEPALIVE, on)?;
+        check_eq!(sock.get(libc::SOL_SOCKET, libc::SO_KEEPALIVE)?, on, "SO_KEEPALIVE");
+    }
+    sock.set(libc::SOL_SOCKET, libc::SO_RCVBUF, 128 * 1024)?;
+    check!(sock.get(libc::SOL_SOCKET, libc::SO_RCVBUF)? >= 128 * 1024, "SO_RCVBUF is smaller than what was set");
+    sock.set(libc::SOL_SOCKET, libc::SO_SNDBUF, 128 * 1024)?;
+    check!(sock.get(libc::SOL_SOCKET, libc::SO_SNDBUF)? >= 128 * 1024, "SO_SNDBUF is smaller than what was set");
+    pair.client.send_all(b"still works")?;
+    let mut got = [0; 11];
+    pair.server.recv_all(&mut got)?;
+    check_eq!(&got, b"still works", "what the server received");
+    Ok(())
+}
