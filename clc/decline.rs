@@ -3,8 +3,8 @@
 //! Why a connection goes on over TCP.
 //!
 //! RFC 7609, section A.2.5: the diagnosis information of a Decline is 4 bytes, defined by each
-//! implementation for itself. Here they have the values that Linux peers send and that the diagnosis
-//! tools of Linux know; a foreign peer's value is kept as it came.
+//! implementation for itself. Here they have the values that Linux peers send and that the
+//! diagnosis tools of Linux know; a foreign peer's value is kept as it came.
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Connection Layer Control: the handshake over TCP that sets up a connection (RFC 7609, section 3.5).
+//! Connection Layer Control: the handshake over TCP that sets up a connection (RFC 7609, section
+//! 3.5).
 
 // Pure: only `core` and `zerocopy`, also built for the host.
 pub mod decline;
+pub mod handshake;
+pub mod negotiate;
 pub mod wire;

@@ -101,6 +101,9 @@ pub enum Violation {
     },
     /// The peer changed its identity within one handshake.
     PeerIdChanged,
+    /// A Confirm for an existing link group does not fit the Accept, when it is too late to
+    /// decline.
+    ConfirmMismatch,
 }
 
 impl fmt::Display for Violation {
@@ -109,6 +112,7 @@ impl fmt::Display for Violation {
             Self::UnexpectedMessage { expected, received } => {
                 write!(f, "expected {expected:?}, received {received:?}")
             }
+            Self::ConfirmMismatch => f.write_str("Confirm does not fit Accept"),
             Self::PeerIdChanged => f.write_str("peer ID changed within a handshake"),
         }
     }

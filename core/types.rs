@@ -2,15 +2,19 @@
 
 //! The nouns of the protocol as types: identities, addresses, tokens and coded sizes.
 //!
-//! All are plain values that cost nothing at run time. A value that has a range (a 24 bit queue pair
-//! number, a buffer size code) cannot be built outside it, so code that holds one need not check
-//! again. Values that the peer chooses freely (keys, tokens) are opaque wrappers that only keep two
-//! kinds of numbers from being mixed up.
+//! All are plain values that cost nothing at run time. A value that has a range (a 24 bit queue
+//! pair number, a buffer size code) cannot be built outside it, so code that holds one need not
+//! check again. Values that the peer chooses freely (keys, tokens) are opaque wrappers that only
+//! keep two kinds of numbers from being mixed up.
 
 #![forbid(unsafe_code)]
 
 use core::fmt;
 
+use zerocopy::{
+    FromBytes,
+    IntoBytes, //
+};
 use zerocopy_derive::{
     FromBytes,
     Immutable,
@@ -42,8 +46,8 @@ use zerocopy_derive::{
 pub struct PeerId(pub [u8; 8]);
 
 impl PeerId {
-    /// Builds the identity from an instance number, which differs at each start of the stack, and the
-    /// MAC address of one RoCE port.
+    /// Builds the identity from an instance number, which differs at each start of the stack, and
+    /// the MAC address of one RoCE port.
     pub const fn new(instance: u16, mac: Mac) -> Self {
         let [i0, i1] = instance.to_be_bytes();
         let [m0, m1, m2, m3, m4, m5] = mac.0;
@@ -204,8 +208,8 @@ impl Qpn24 {
     /// Whether a reliable connection can have this number.
     ///
     /// 0 and 1 are the management queue pairs of a port and 0xffffff is the multicast address
-    /// (InfiniBand Architecture Specification, volume 1, section 3.5.10), so a peer that offers one of
-    /// them cannot be connected to.
+    /// (InfiniBand Architecture Specification, volume 1, section 3.5.10), so a peer that offers one
+    /// of them cannot be connected to.
     pub const fn is_connectable(self) -> bool {
         self.0 > 1 && self.0 < Self::MAX
     }
@@ -399,9 +403,10 @@ pub struct Eid(pub [u8; 32]);
 
 /// User-defined enterprise ID of this host: a valid, blank-padded name.
 ///
-/// SMC-Rv2: 1 to 32 characters out of `A-Z`, `0-9`, `.` and `-`, the first a letter or digit, padded
-/// with blanks at the end.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+/// SMC-Rv2: 1 to 32 characters out of `A-Z`, `0-9`, `.` and `-`, the first a letter or digit,
+/// padded with blanks at the end.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(transparent)]
 pub struct Ueid([u8; 32]);
 
 impl Ueid {
@@ -443,6 +448,12 @@ impl Ueid {
     /// The form on the wire.
     pub const fn to_eid(self) -> Eid {
         Eid(self.0)
+    }
+
+    /// A list of them in the form on the wire.
+    pub fn as_eids(ueids: &[Self]) -> &[Eid] {
+        // Both are 32 bytes, so the conversion cannot fail.
+        <[Eid]>::ref_from_bytes(ueids.as_bytes()).unwrap_or(&[])
     }
 
     fn is_name(name: &[u8]) -> bool {
@@ -549,5 +560,13 @@ mod tests {
         (tab[0], tab[1]) = (b'A', b'\t');
         assert_eq!(Ueid::new(tab), None);
         assert_eq!(Ueid::new([b' '; 32]), None);
+    }
+
+    #[test]
+    fn ueids_as_eids() {
+        assert!(Ueid::as_eids(&[]).is_empty());
+        if let (Some(a), Some(b)) = (Ueid::from_name(b"A"), Ueid::from_name(b"B")) {
+            assert_eq!(Ueid::as_eids(&[a, b]), [a.to_eid(), b.to_eid()]);
+        }
     }
 }

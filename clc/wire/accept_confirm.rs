@@ -3,8 +3,9 @@
 //! The Accept and Confirm messages: each side's part of the connection.
 //!
 //! ```text
-//! v1: header (8) | endpoint (56) | trailer (4)                                                        68
-//! v2: header (8) | endpoint (56) | EID (40) | first contact (52) | Confirm: GIDs (4 + 16n) | trailer  108, 160, 164 + 16n
+//! v1: header (8) | endpoint (56) | trailer (4)
+//! v2: header (8) | endpoint (56) | EID (40) | first contact (52) | GIDs (4 + 16n) | trailer (4)
+//!                                             `-- at first contact   `-- of a Confirm
 //! ```
 
 #![forbid(unsafe_code)]
@@ -278,8 +279,8 @@ impl FirstContact {
         let (raw, rest) =
             RawFirstContact::ref_from_prefix(bytes).map_err(|_| error(104, Fault::Length))?;
         let release = Release::from_nibble(raw.os_release);
-        // SMC-Rv2: release 0 was defined without limits. Linux always sends them; be lenient where it cannot be
-        // misread, which is an Accept that ends here.
+        // SMC-Rv2: release 0 was defined without limits. Linux always sends them; be lenient where
+        // it cannot be misread, which is an Accept that ends here.
         let short = kind == MessageKind::Accept && release == Release::R0 && rest.is_empty();
         let (limits, rest) = if short {
             (RawLimits::default(), rest)
@@ -363,7 +364,8 @@ impl Accept {
     ///
     /// # Errors
     ///
-    /// Any violation of the format. [`Fault::Ism`] for an Accept of SMC-D, whose other fields are not looked at.
+    /// Any violation of the format. [`Fault::Ism`] for an Accept of SMC-D, whose other fields are
+    /// not looked at.
     pub fn parse(bytes: &[u8]) -> Result<Self, WireError> {
         let (header, endpoint, rest) = open(bytes, MessageKind::Accept)?;
         let error = |offset, fault| WireError::new(MessageKind::Accept, offset, fault);
@@ -438,8 +440,8 @@ pub struct Confirm<'a> {
 pub enum ConfirmBody<'a> {
     /// RFC 7609.
     V1 {
-        /// The client makes a new link group. RFC 7609, section A.2.4 has no such flag in the Confirm; Linux peers
-        /// set it, and nobody may rely on it.
+        /// The client makes a new link group. RFC 7609, section A.2.4 has no such flag in the
+        /// Confirm; Linux peers set it, and nobody may rely on it.
         first_contact: bool,
     },
     /// SMC-Rv2.
@@ -469,6 +471,17 @@ impl<'a> Confirm<'a> {
         }
     }
 
+    /// GIDs that the client could use for links; only at first contact of version 2.
+    pub const fn gids(&self) -> &'a [Gid] {
+        match self.body {
+            ConfirmBody::V2 {
+                first_contact: Some(first_contact),
+                ..
+            } => first_contact.gids,
+            _ => &[],
+        }
+    }
+
     /// Whether the client makes a new link group; of version 1 only a hint.
     pub const fn is_first_contact(&self) -> bool {
         match self.body {
@@ -481,7 +494,8 @@ impl<'a> Confirm<'a> {
     ///
     /// # Errors
     ///
-    /// Any violation of the format. [`Fault::Ism`] for a Confirm of SMC-D, whose other fields are not looked at.
+    /// Any violation of the format. [`Fault::Ism`] for a Confirm of SMC-D, whose other fields are
+    /// not looked at.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, WireError> {
         let (header, endpoint, rest) = open(bytes, MessageKind::Confirm)?;
         let error = |offset, fault| WireError::new(MessageKind::Confirm, offset, fault);
@@ -491,6 +505,11 @@ impl<'a> Confirm<'a> {
         } else {
             let (eid, rest) = parse_eid(rest, MessageKind::Confirm)?;
             let (first_contact, rest) = if header.f_or_s() {
+                // RFC 7609, section A.2.4: the MTU should be validated in the first contact
+                // exchange.
+                if endpoint.qp_mtu.is_none() {
+                    return Err(error(50, Fault::Field("MTU")));
+                }
                 let (common, rest) = FirstContact::parse(rest, MessageKind::Confirm)?;
                 // SMC-Rv2: then the GIDs.
                 let (head, rest) =
@@ -518,7 +537,8 @@ impl<'a> Confirm<'a> {
     ///
     /// # Errors
     ///
-    /// [`EmitError::TooMany`] for more than [`MAX_GIDS`] GIDs, [`EmitError::Space`] if `out` is too small.
+    /// [`EmitError::TooMany`] for more than [`MAX_GIDS`] GIDs, [`EmitError::Space`] if `out` is too
+    /// small.
     pub fn emit(&self, out: &mut [u8]) -> Result<usize, EmitError> {
         let length = match self.body {
             ConfirmBody::V1 { .. } => V1_LEN,

@@ -89,8 +89,8 @@ impl Decline {
         let (header, body) = super::open(bytes, MessageKind::Decline)?;
         let error = |offset, fault| WireError::new(MessageKind::Decline, offset, fault);
 
-        // RFC 7609, section A.2.5: 28 bytes in version 1. SMC-Rv2: 44, of which we only use what version 1 has;
-        // the short form is harmless in version 2.
+        // RFC 7609, section A.2.5: 28 bytes in version 1. SMC-Rv2: 44, of which we only use what
+        // version 1 has; the short form is harmless in version 2.
         let long = header.length == V2_LEN && header.version >= Version::V2;
         if header.length != V1_LEN && !long {
             return Err(error(5, Fault::Length));

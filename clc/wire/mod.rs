@@ -89,8 +89,8 @@ pub fn starts_like_clc(bytes: &[u8]) -> bool {
 
 /// Version of the SMC protocol in a CLC header, a 4 bit field.
 ///
-/// RFC 7609, section A.2: with peers of different versions the lower one is used, so versions above 2
-/// read as version 2 where a message only says what its sender can do.
+/// RFC 7609, section A.2: with peers of different versions the lower one is used, so versions above
+/// 2 read as version 2 where a message only says what its sender can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct Version(pub u8);
@@ -225,8 +225,8 @@ struct RawHeader {
     version_flags: u8,
 }
 
-/// In Accept and Confirm: first contact; in Decline: out of sync (RFC 7609, sections A.2.3 and A.2.5:
-/// the bit behind the version).
+/// In Accept and Confirm: first contact; in Decline: out of sync (RFC 7609, sections A.2.3 and
+/// A.2.5: the bit behind the version).
 const FLAG_F_OR_S: u8 = 0b1000;
 
 impl Header {
@@ -234,8 +234,8 @@ impl Header {
     ///
     /// # Errors
     ///
-    /// [`Fault::EyeCatcher`] tells that the stream does not carry CLC messages; with all other faults
-    /// the peer speaks CLC but wrongly.
+    /// [`Fault::EyeCatcher`] tells that the stream does not carry CLC messages; with all other
+    /// faults the peer speaks CLC but wrongly.
     pub fn peek(bytes: &[u8; HEADER_LEN]) -> Result<Self, WireError> {
         let header = |offset, fault| WireError::new(MessageKind::ClcHeader, offset, fault);
         let raw = RawHeader::read_from_bytes(bytes).map_err(|_| header(0, Fault::Truncated))?;
@@ -250,8 +250,8 @@ impl Header {
         if version < Version::V1 {
             return Err(WireError::new(kind, 7, Fault::Version));
         }
-        // No message is shorter or longer than its parts allow. The lower bounds of Accept and Confirm are those of
-        // SMC-D, so that such a message can be told from a broken one.
+        // No message is shorter or longer than its parts allow. The lower bounds of Accept and
+        // Confirm are those of SMC-D, so that such a message can be told from a broken one.
         let (min, max) = match kind {
             MessageKind::Proposal => proposal::LEN_BOUNDS,
             MessageKind::Accept => accept_confirm::ACCEPT_LEN_BOUNDS,
@@ -308,8 +308,8 @@ fn is_eye_catcher(bytes: &[u8]) -> bool {
 
 /// Takes one message apart: its header and the bytes between header and trailer.
 ///
-/// `bytes` must be exactly one message. The body has `length - 12` bytes, and the position of a field
-/// in the message is its position in the body plus 8.
+/// `bytes` must be exactly one message. The body has `length - 12` bytes, and the position of a
+/// field in the message is its position in the body plus 8.
 fn open(bytes: &[u8], kind: MessageKind) -> Result<(Header, &[u8]), WireError> {
     let (head, rest) = bytes
         .split_first_chunk::<HEADER_LEN>()

@@ -3,11 +3,13 @@
 //! The Proposal message: what the client can do.
 //!
 //! ```text
-//! fixed part (40) | growth area (0 or 40) | subnets (8 + 17n) | v2 area (40 + 32k) | ISM v2 (48 + 10m) | trailer
+//! fixed part (40) | growth area (0 or 40) | subnets (8 + 17n) | v2 area (40 + 32k)
+//!                 | ISM v2 (48 + 10m) | trailer (4)
 //! ```
 //!
-//! RFC 7609, section A.2.2 knows the fixed part and the subnets; the rest is SMC-Rv2. Areas follow each other without
-//! gaps, in this order, and the length is their sum; a Proposal in which an offset says otherwise is malformed.
+//! RFC 7609, section A.2.2 knows the fixed part and the subnets; the rest is SMC-Rv2. Areas follow
+//! each other without gaps, in this order, and the length is their sum; a Proposal in which an
+//! offset says otherwise is malformed.
 
 #![forbid(unsafe_code)]
 
@@ -62,7 +64,8 @@ const SUBNETS_LEN: usize = size_of::<RawSubnets>();
 const V2_LEN: usize = size_of::<RawV2>();
 const ISM_V2_LEN: usize = size_of::<RawIsmV2>();
 
-/// Shortest: SMC-Rv1 over IPv4 (52 bytes), and SMC-Rv2 has no shorter form. Longest: all areas, all lists full.
+/// Shortest: SMC-Rv1 over IPv4 (52 bytes), and SMC-Rv2 has no shorter form. Longest: all areas, all
+/// lists full.
 pub(super) const LEN_BOUNDS: (u16, u16) = (52, super::MAX_MESSAGE_LEN as u16);
 
 const _: () = {
@@ -183,8 +186,8 @@ pub struct Ipv4Subnet {
     /// The subnet number. RFC 7609, section A.2.2 calls the field a mask, section 3.5.1.2 a subnet
     /// number, which is what implementations send.
     pub subnet: [u8; 4],
-    /// Number of significant bits; zero if the connection is not over IPv4. From a peer it can be any
-    /// number.
+    /// Number of significant bits; zero if the connection is not over IPv4. From a peer it can be
+    /// any number.
     pub prefix_len: u8,
 }
 
@@ -235,7 +238,8 @@ pub struct IsmOffer {
 /// A Proposal. The lists are borrowed: from the received bytes, or from the caller who sends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Proposal<'a> {
-    /// Version 1 or 2. Version 2 can carry offers of both versions, version 1 only those of its own.
+    /// Version 1 or 2. Version 2 can carry offers of both versions, version 1 only those of its
+    /// own.
     pub version: Version,
     /// Who proposes.
     pub peer_id: PeerId,
@@ -267,7 +271,8 @@ impl<'a> Proposal<'a> {
         } else {
             Flavours::NONE
         };
-        // A version 1 message that offers nothing has no purpose, and no subnets to parse (SMC-Rv2).
+        // A version 1 message that offers nothing has no purpose, and no subnets to parse
+        // (SMC-Rv2).
         if version == Version::V1 && !v1.any() {
             return Err(error(7, Fault::Field("flavours")));
         }
@@ -290,7 +295,8 @@ impl<'a> Proposal<'a> {
             (Subnets::default(), rest)
         };
 
-        // SMC-Rv2: the version 2 area is found by an offset that is in the growth area; zero if there is none.
+        // SMC-Rv2: the version 2 area is found by an offset that is in the growth area; zero if
+        // there is none.
         let v2_offset = match RawGrowth::read_from_bytes(growth) {
             Ok(growth) if v2.any() => usize::from(growth.v2_offset.get()),
             _ => 0,
@@ -353,8 +359,8 @@ impl<'a> Proposal<'a> {
     ///
     /// # Errors
     ///
-    /// [`EmitError::TooMany`] for lists beyond the limits, [`EmitError::Inconsistent`] for version 1
-    /// without its offer or with one of version 2, [`EmitError::Space`] if `out` is too small.
+    /// [`EmitError::TooMany`] for lists beyond the limits, [`EmitError::Inconsistent`] for version
+    /// 1 without its offer or with one of version 2, [`EmitError::Space`] if `out` is too small.
     pub fn emit(&self, out: &mut [u8]) -> Result<usize, EmitError> {
         let is_v2 = self.version >= Version::V2;
         if !is_v2 && (self.v1.is_none() || self.v2.is_some()) {

@@ -19,7 +19,6 @@
         clippy::unwrap_used
     )
 )]
-
 // Tests may panic: that is how they fail.
 #![cfg_attr(
     test,
@@ -45,6 +44,8 @@ pub mod smc_core {
 pub mod clc {
     //! See `clc/mod.rs`.
     pub mod decline;
+    pub mod handshake;
+    pub mod negotiate;
     pub mod wire;
 }
 
