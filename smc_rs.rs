@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! SMC-R: Shared Memory Communications over RDMA (RFC 7609).
+#![deny(unsafe_code)]
 
 use kernel::prelude::*;
 
 #[allow(unsafe_code, reason = "raw C bindings")]
 mod bindings;
-#[allow(unsafe_code, reason = "abstractions of C interfaces")]
+mod clc;
+#[allow(unsafe_code, reason = "safe abstractions of C interfaces")]
 mod kapi;
+mod queues;
+#[path = "core/mod.rs"]
+mod smc_core;
+mod sysctl;
 
 module! {
     type: SmcModule,
@@ -15,14 +21,29 @@ module! {
     authors: ["The smc_rs authors"],
     description: "Shared Memory Communications over RDMA (SMC-R, RFC 7609)",
     license: "GPL",
-    alias: ["smc", "smc_diag", "net-pf-43"],
+    alias: [
+        "smc",
+        "smc_diag",
+        "net-pf-43",
+        "net-pf-2-proto-256-type-1",
+        "net-pf-10-proto-256-type-1",
+    ],
 }
 
-struct SmcModule;
+/// Everything that exists while the module is loaded. The order of the fields is the order of
+/// the teardown.
+struct SmcModule {
+    _sockets: kapi::family::Registration<smc_core::sock::SmcSocket>,
+    _queues: queues::Queues,
+}
 
 impl kernel::Module for SmcModule {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        pr_info!("loaded\n");
-        Ok(Self)
+        let queues = queues::start()?;
+        let sockets = smc_core::sock::register()?;
+        Ok(Self {
+            _sockets: sockets,
+            _queues: queues,
+        })
     }
 }

@@ -209,4 +209,25 @@ wait_queue_head_t *smc_rs_helper_sk_wait_queue(struct sock *sk)
 	return sk->sk_socket ? sk_sleep(sk) : NULL;
 }
 
+
+int smc_rs_helper_put_user_option_int(int value, void __user *to, void __user *lenp)
+{
+	int len;
+
+	if (get_user(len, (int __user *)lenp))
+		return -EFAULT;
+	if (len < 0)
+		return -EINVAL;
+	len = min_t(int, len, sizeof(value));
+	if (put_user(len, (int __user *)lenp) || copy_to_user(to, &value, len))
+		return -EFAULT;
+	return 0;
+}
+
+bool smc_rs_helper_queue_work(struct workqueue_struct *wq, struct work_struct *work)
+{
+	return queue_work(wq, work);
+}
+
 #include "helpers_rdma.c"
+#include "helpers_net.c"

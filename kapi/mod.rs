@@ -2,4 +2,8 @@
 
 //! Safe abstractions of the kernel interfaces that the `kernel` crate does not cover.
 
+pub(crate) mod kprobe;
 pub(crate) mod lock;
+pub(crate) mod netns;
+pub(crate) mod ports;
+pub(crate) mod sysctl;

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Wrappers for network namespaces, packets and TCP requests; included by helpers.c. */
+
+struct net *smc_rs_helper_get_net(struct net *net)
+{
+	return get_net(net);
+}
+
+struct net *smc_rs_helper_maybe_get_net(struct net *net)
+{
+	return maybe_get_net(net);
+}
+
+void smc_rs_helper_put_net(struct net *net)
+{
+	put_net(net);
+}
+
+void *smc_rs_helper_net_generic(const struct net *net, unsigned int id)
+{
+	return net_generic(net, id);
+}
+
+int smc_rs_helper_skb_cow_head(struct sk_buff *skb, unsigned int headroom)
+{
+	return skb_cow_head(skb, headroom);
+}
+
+unsigned int smc_rs_helper_skb_headlen(const struct sk_buff *skb)
+{
+	return skb_headlen(skb);
+}
+
+int smc_rs_helper_skb_network_offset(const struct sk_buff *skb)
+{
+	return skb_network_offset(skb);
+}
+
+int smc_rs_helper_skb_transport_offset(const struct sk_buff *skb)
+{
+	return skb_transport_offset(skb);
+}
+
+void smc_rs_helper_skb_set_network_header(struct sk_buff *skb, int offset)
+{
+	skb_set_network_header(skb, offset);
+}
+
+void smc_rs_helper_skb_set_transport_header(struct sk_buff *skb, int offset)
+{
+	skb_set_transport_header(skb, offset);
+}
+
+int smc_rs_helper_skb_is_gso(const struct sk_buff *skb)
+{
+	return skb_is_gso(skb);
+}
+
+int smc_rs_helper_skb_is_partial(const struct sk_buff *skb)
+{
+	return skb->ip_summed == CHECKSUM_PARTIAL;
+}
+
+/* The caller has room for a list head at `offset` in the object; its type's name depends on the kernel. */
+void smc_rs_helper_kfree_rcu_at(void *object, unsigned long offset)
+{
+	kvfree_call_rcu(object + offset, object);
+}
+
+void smc_rs_helper_init_delayed_work(struct delayed_work *work, work_func_t func)
+{
+	INIT_DELAYED_WORK(work, func);
+}
+
+unsigned long smc_rs_helper_msecs_to_jiffies(unsigned int msecs)
+{
+	return msecs_to_jiffies(msecs);
+}
+
+bool smc_rs_helper_in_kernel_thread(void)
+{
+	return current->flags & PF_KTHREAD;
+}
