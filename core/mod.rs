@@ -7,4 +7,5 @@
 
 // Pure: only `core` and `zerocopy`, also built for the host.
 pub mod error;
+pub mod state;
 pub mod types;

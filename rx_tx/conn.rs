@@ -236,9 +236,9 @@ impl Connection {
             return Ok(self.apply_peer_state(msg.conn_state));
         }
         // RFC 7609, section 4.8.2, 1A: who has aborted waits for the peer's abort, and ignores
-        // everything else.
+        // any other activity; but that the peer has closed ends the wait as well.
         if self.state.contains(ConnState::ABORT) || self.peer_state.contains(ConnState::ABORT) {
-            return Ok(Effects::default());
+            return Ok(self.apply_peer_state(msg.conn_state));
         }
         // Validate everything, then apply.
         self.tx.check_peer_cons(msg.cons)?;

@@ -37,6 +37,7 @@ extern crate std;
 pub mod smc_core {
     //! See `core/mod.rs`.
     pub mod error;
+    pub mod state;
     pub mod types;
 }
 
@@ -46,6 +47,7 @@ pub mod clc {
     pub mod decline;
     pub mod handshake;
     pub mod negotiate;
+    pub mod tcp_option;
     pub mod wire;
 }
 
