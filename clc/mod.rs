@@ -7,4 +7,5 @@
 pub mod decline;
 pub mod handshake;
 pub mod negotiate;
+pub mod tcp_option;
 pub mod wire;
