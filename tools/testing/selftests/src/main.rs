@@ -59,10 +59,16 @@ fn dispatch(arguments: &[String]) -> Outcome<bool> {
 }
 
 fn options(suite: &str, words: &[&str]) -> Outcome<Options> {
-    let suite = SUITES.iter().find(|candidate| candidate.name == suite).ok_or_else(|| {
-        let names: Vec<&str> = SUITES.iter().map(|suite| suite.name).collect();
-        Fail(format!("no suite '{suite}'; there are: {}", names.join(", ")))
-    })?;
+    let suite = SUITES
+        .iter()
+        .find(|candidate| candidate.name == suite)
+        .ok_or_else(|| {
+            let names: Vec<&str> = SUITES.iter().map(|suite| suite.name).collect();
+            Fail(format!(
+                "no suite '{suite}'; there are: {}",
+                names.join(", ")
+            ))
+        })?;
     let mut options = Options {
         suite,
         filter: None,
@@ -92,7 +98,8 @@ fn options(suite: &str, words: &[&str]) -> Outcome<Options> {
             "--filter" => options.filter = Some((*value).to_owned()),
             "--kinds" => {
                 let kinds: Option<Vec<Kind>> = value.split(',').map(Kind::parse).collect();
-                options.kinds = Some(kinds.ok_or_else(|| Fail(format!("unknown kind in '{value}'")))?);
+                options.kinds =
+                    Some(kinds.ok_or_else(|| Fail(format!("unknown kind in '{value}'")))?);
             }
             "--seed" => options.seed = number(word, value)?,
             "--divisor" => options.divisor = Some(number(word, value)?.max(1) as usize),

@@ -73,12 +73,17 @@ fn dump() -> io::Result<Vec<(u64, u8)>> {
             match i32::from(kind) {
                 libc::NLMSG_DONE => return Ok(all),
                 libc::NLMSG_ERROR => {
-                    let code = body.get(..4).map_or(0, |b| i32::from_ne_bytes([b[0], b[1], b[2], b[3]]));
+                    let code = body
+                        .get(..4)
+                        .map_or(0, |b| i32::from_ne_bytes([b[0], b[1], b[2], b[3]]));
                     return Err(io::Error::from_raw_os_error(-code));
                 }
                 _ => {
                     let inode = body.get(INODE_OFFSET..INODE_OFFSET + 8).ok_or_else(|| {
-                        io::Error::other(format!("sock_diag: a message of {} bytes is too short", body.len()))
+                        io::Error::other(format!(
+                            "sock_diag: a message of {} bytes is too short",
+                            body.len()
+                        ))
                     })?;
                     let mut bytes = [0; 8];
                     bytes.copy_from_slice(inode);

@@ -51,21 +51,34 @@ pub fn hosts_up() -> Outcome {
         let (name, dev) = (host.name(), host.netdev());
         run(&format!("ip -n {name} link set lo up"))?;
         run(&format!("ip -n {name} link set {dev} up"))?;
-        run(&format!("ip -n {name} addr add {}/24 dev {dev}", host.ipv4()))?;
+        run(&format!(
+            "ip -n {name} addr add {}/24 dev {dev}",
+            host.ipv4()
+        ))?;
         // Without duplicate address detection, which would keep the address unusable for a second.
-        run(&format!("ip -n {name} addr add {}/64 dev {dev} nodad", host.ipv6()))?;
+        run(&format!(
+            "ip -n {name} addr add {}/64 dev {dev} nodad",
+            host.ipv6()
+        ))?;
     }
     for host in Host::BOTH {
         run_on(
             host,
-            &format!("rdma link add {} type rxe netdev {}", host.rdma_device(), host.netdev()),
+            &format!(
+                "rdma link add {} type rxe netdev {}",
+                host.rdma_device(),
+                host.netdev()
+            ),
         )?;
     }
     for host in Host::BOTH {
         // The GID table follows the addresses asynchronously.
         let mapped = format!("{:x}:{:x}", 0x0a09, host.ipv4().octets()[3]);
         sys::eventually(&format!("IPv4 GID of {}", host.rdma_device()), || {
-            Ok(gids(host)?.iter().any(|gid| gid.ends_with(&format!(":ffff:0a09:{:04x}", host.ipv4().octets()[3])) || gid.ends_with(&mapped)))
+            Ok(gids(host)?.iter().any(|gid| {
+                gid.ends_with(&format!(":ffff:0a09:{:04x}", host.ipv4().octets()[3]))
+                    || gid.ends_with(&mapped)
+            }))
         })?;
     }
     // The neighbour must be known before a queue pair can be made ready.
@@ -92,9 +105,10 @@ pub fn hosts_down() -> Outcome {
         run(&format!("ip netns del {}", host.name()))?;
     }
     for host in Host::BOTH {
-        sys::eventually(&format!("{} gone after 'ip netns del'", host.rdma_device()), || {
-            Ok(!Path::new(&format!("/sys/class/infiniband/{}", host.rdma_device())).exists())
-        })?;
+        sys::eventually(
+            &format!("{} gone after 'ip netns del'", host.rdma_device()),
+            || Ok(!Path::new(&format!("/sys/class/infiniband/{}", host.rdma_device())).exists()),
+        )?;
     }
     Ok(())
 }
@@ -167,7 +181,10 @@ pub const ORACLES: [Oracle; 6] = [
             for host in Host::BOTH {
                 sys::enter(host)?;
                 sys::eventually(
-                    &format!("no SMC sockets in namespace {} (/proc/net/protocols)", host.name()),
+                    &format!(
+                        "no SMC sockets in namespace {} (/proc/net/protocols)",
+                        host.name()
+                    ),
                     || Ok(smc_sockets()? == 0),
                 )?;
             }
@@ -207,12 +224,7 @@ pub const ORACLES: [Oracle; 6] = [
                 now = rdma_resources().unwrap_or_default();
                 Ok(now == before.resources)
             })
-            .map_err(|error| {
-                Fail(format!(
-                    "{error}\nbefore:\n{}now:\n{now}",
-                    before.resources
-                ))
-            })
+            .map_err(|error| Fail(format!("{error}\nbefore:\n{}now:\n{now}", before.resources)))
         },
     },
     Oracle {

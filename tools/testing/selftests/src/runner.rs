@@ -30,6 +30,8 @@ pub enum Needs {
     Any,
     /// Runs over SMC kinds only.
     Smc,
+    /// Runs over SMC kinds only, and its connections have to fall back to TCP.
+    Fallback,
 }
 
 /// What a running test has.
@@ -38,7 +40,9 @@ pub struct Ctx {
     pub seed: u64,
     /// Divides the volume of the large tests: 1 is full size.
     pub divisor: usize,
-    /// Connections whose mode was checked.
+    /// Connections (each end counts) that should go by RDMA.
+    pub claimed: Cell<usize>,
+    /// Those of them of which sock_diag says so.
     pub proved: Cell<usize>,
 }
 
@@ -93,6 +97,7 @@ impl Ctx {
         if self.kind.expect() != Expect::Rdma {
             return Ok(());
         }
+        self.claimed.set(self.claimed.get() + 1);
         match mode::of(host, sock) {
             Ok(Some(Mode::Rdma)) => {
                 self.proved.set(self.proved.get() + 1);
@@ -170,15 +175,15 @@ pub fn run(options: &Options, tests: &[Test]) -> bool {
         .flat_map(|&kind| tests.iter().map(move |test| (test, kind)))
         .filter(|(test, kind)| test.needs == Needs::Any || kind.expect() != Expect::Plain)
         .filter(|(test, kind)| {
-            options
-                .filter
-                .as_ref()
-                .is_none_or(|text| format!("{}[{}]", test.name, kind.name()).contains(text.as_str()))
+            options.filter.as_ref().is_none_or(|text| {
+                format!("{}[{}]", test.name, kind.name()).contains(text.as_str())
+            })
         })
         .collect();
     let oracles: &[rig::Oracle] = if options.keep { &[] } else { &rig::ORACLES };
     let module = options.suite.module;
-    let mut report = Report::new(1 + usize::from(module) + chosen.len() * options.repeat + oracles.len());
+    let mut report =
+        Report::new(1 + usize::from(module) + chosen.len() * options.repeat + oracles.len());
     report.diagnostic(&format!(
         "suite {}: {}; seed {}",
         options.suite.name, options.suite.about, options.seed
@@ -200,7 +205,9 @@ pub fn run(options: &Options, tests: &[Test]) -> bool {
         let loaded = if rig::module_present() {
             rig::module_load()
         } else {
-            Err(Fail("this boot brought no smc_rs.ko along: build it, or run the suite 'tcp'".into()))
+            Err(Fail(
+                "this boot brought no smc_rs.ko along: build it, or run the suite 'tcp'".into(),
+            ))
         };
         ready &= loaded.is_ok();
         report.result("rig.module_load", loaded.into());
@@ -210,13 +217,17 @@ pub fn run(options: &Options, tests: &[Test]) -> bool {
         for _ in 0..options.repeat {
             let name = format!("{}[{}]", test.name, kind.name());
             if !ready {
-                report.result(&name, Verdict::Fail("not run: the hosts or the module could not be set up".into()));
+                report.result(
+                    &name,
+                    Verdict::Fail("not run: the hosts or the module could not be set up".into()),
+                );
                 continue;
             }
             let ctx = Ctx {
                 kind: *kind,
                 seed: options.seed,
                 divisor: options.divisor.unwrap_or(options.suite.divisor),
+                claimed: Cell::new(0),
                 proved: Cell::new(0),
             };
             let begin = Instant::now();
@@ -253,6 +264,9 @@ impl From<Outcome> for Verdict {
     }
 }
 
+/// What a test's process says when only the counters can tell how its connections went.
+const UNPROVED: &str = "unproved";
+
 /// Runs one test in a process of its own, so that neither a hang nor a signal gets any further.
 fn run_one(test: &Test, ctx: &Ctx) -> Outcome {
     let packets = mode::rdma_packets()?;
@@ -273,7 +287,8 @@ fn run_one(test: &Test, ctx: &Ctx) -> Outcome {
         unsafe { libc::setpgid(0, 0) };
         let outcome = (test.body)(ctx);
         match &outcome {
-            Ok(()) => write!(writer, "{}", ctx.proved.get())?,
+            Ok(()) if ctx.proved.get() < ctx.claimed.get() => write!(writer, "{UNPROVED}")?,
+            Ok(()) => {}
             Err(failure) => write!(writer, "{failure}")?,
         }
         // The words went through the pipe; the code says which kind they are.
@@ -318,9 +333,13 @@ fn run_one(test: &Test, ctx: &Ctx) -> Outcome {
     match ended {
         Ended::Exit(0) => {}
         Ended::Exit(1) => return Err(Fail(words)),
-        ended => return Err(Fail(format!("the test's process ended with {ended:?} {words}"))),
+        ended => {
+            return Err(Fail(format!(
+                "the test's process ended with {ended:?} {words}"
+            )))
+        }
     }
-    if ctx.kind.expect() == Expect::Rdma && words == "0" && mode::rdma_packets()? == packets {
+    if words == UNPROVED && mode::rdma_packets()? == packets {
         return Err(Fail(
             "no packet left the RDMA devices: the connections fell back to TCP unasked".into(),
         ));

@@ -576,7 +576,8 @@ impl Drop for Child {
 }
 
 pub fn write_file(path: &str, text: &str) -> io::Result<()> {
-    std::fs::write(path, text).map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))
+    std::fs::write(path, text)
+        .map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))
 }
 
 pub fn read_file(path: &str) -> io::Result<String> {

@@ -1,9 +1,12 @@
 //! One connection, a few bytes, and what its sockets say about themselves.
 
-use super::any;
+use super::{any, join};
 use crate::kind::{Host, AF_SMC, IPPROTO_SMC};
 use crate::runner::{Ctx, Test};
+use crate::sys::Sock;
 use crate::{check, check_eq, check_errno, Context, Outcome};
+
+use std::time::Duration;
 
 pub const TESTS: [Test; 7] = [
     any("basic.echo", 60, echo),
@@ -43,13 +46,21 @@ fn echo_server_first(ctx: &Ctx) -> Outcome {
 
 fn names(ctx: &Ctx) -> Outcome {
     let (listener, address) = ctx.listener(8)?;
-    check_eq!(address.ip(), Host::B.address(ctx.kind, 0).ip(), "address of the listener");
+    check_eq!(
+        address.ip(),
+        Host::B.address(ctx.kind, 0).ip(),
+        "address of the listener"
+    );
     check!(address.port() != 0, "the listener has no port");
     let client = ctx.socket(Host::A)?;
     client.bind(Host::A.address(ctx.kind, 0))?;
     let bound = client.local()?;
     check!(bound.port() != 0, "bind() to port 0 gave no port");
-    check_errno!(client.peer(), libc::ENOTCONN, "getpeername() before connect()");
+    check_errno!(
+        client.peer(),
+        libc::ENOTCONN,
+        "getpeername() before connect()"
+    );
     client.connect(address)?;
     let (server, from) = listener.accept_from(0)?;
     check_eq!(from, bound, "address from accept()");
@@ -62,7 +73,12 @@ fn names(ctx: &Ctx) -> Outcome {
 
 fn accept4_flags(ctx: &Ctx) -> Outcome {
     let (listener, address) = ctx.listener(8)?;
-    for flags in [0, libc::SOCK_NONBLOCK, libc::SOCK_CLOEXEC, libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC] {
+    for flags in [
+        0,
+        libc::SOCK_NONBLOCK,
+        libc::SOCK_CLOEXEC,
+        libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC,
+    ] {
         let client = ctx.connect(address)?;
         let server = listener.accept4(flags)?;
         check_eq!(
@@ -76,13 +92,21 @@ fn accept4_flags(ctx: &Ctx) -> Outcome {
             "FD_CLOEXEC with accept4({flags:#x})"
         );
         if flags & libc::SOCK_NONBLOCK != 0 {
-            check_errno!(server.recv(&mut [0; 1], 0), libc::EAGAIN, "recv() with nothing there");
+            check_errno!(
+                server.recv(&mut [0; 1], 0),
+                libc::EAGAIN,
+                "recv() with nothing there"
+            );
         }
         client.send_all(b"x")?;
         server.await_events(libc::POLLIN)?;
         check_eq!(server.recv(&mut [0; 8], 0)?, 1, "bytes received");
     }
-    check_errno!(listener.accept4(0x4000_0000), libc::EINVAL, "accept4() with a wrong flag");
+    check_errno!(
+        listener.accept4(0x4000_0000),
+        libc::EINVAL,
+        "accept4() with a wrong flag"
+    );
     Ok(())
 }
 
@@ -91,38 +115,52 @@ fn connect_refused(ctx: &Ctx) -> Outcome {
     let (listener, address) = ctx.listener(1)?;
     drop(listener);
     let client = ctx.socket(Host::A)?;
-    check_errno!(client.connect(address), libc::ECONNREFUSED, "connect() to a closed port");
-    check_errno!(client.send(b"x", libc::MSG_NOSIGNAL), libc::EPIPE, "send() after a refused connect()");
+    check_errno!(
+        client.connect(address),
+        libc::ECONNREFUSED,
+        "connect() to a closed port"
+    );
+    check_errno!(
+        client.send(b"x", libc::MSG_NOSIGNAL),
+        libc::EPIPE,
+        "send() after a refused connect()"
+    );
     Ok(())
 }
 
 fn blocked_accept(ctx: &Ctx) -> Outcome {
     let (listener, address) = ctx.listener(8)?;
+    let kind = ctx.kind;
     let thread = std::thread::spawn(move || -> Outcome {
         // accept() is there first, as far as that can be arranged without asserting on time.
-        std::thread::sleep(std::time::Duration::from_millis(200));
-        sys_connect_and_send(address)
-    });
-    fn sys_connect_and_send(address: std::net::SocketAddr) -> Outcome {
-        crate::sys::enter(Host::A)?;
-        // Any client will do: this test is about the server's side.
-        let mut stream = std::net::TcpStream::connect(address)?;
-        std::io::Write::write_all(&mut stream, b"late")?;
+        std::thread::sleep(Duration::from_millis(200));
+        let client = Sock::new(Host::A, kind, 0)?;
+        client.connect(address)?;
+        client.send_all(b"late")?;
         Ok(())
-    }
+    });
     let server = listener.accept()?;
+    ctx.prove(Host::B, &server)?;
     let mut got = [0; 4];
     server.recv_all(&mut got)?;
-    check_eq!(&got, b"late", "what the plain TCP client sent");
-    thread.join().map_err(|_| crate::Fail("the client's thread panicked".into()))?
+    check_eq!(&got, b"late", "what the client sent");
+    join(thread)
 }
 
 fn socket_options(ctx: &Ctx) -> Outcome {
     let pair = ctx.pair()?;
     let (family, protocol) = ctx.kind.arguments();
     let sock = &pair.client;
-    check_eq!(sock.get(libc::SOL_SOCKET, libc::SO_TYPE)?, libc::SOCK_STREAM, "SO_TYPE");
-    check_eq!(sock.get(libc::SOL_SOCKET, libc::SO_DOMAIN)?, family, "SO_DOMAIN");
+    check_eq!(
+        sock.get(libc::SOL_SOCKET, libc::SO_TYPE)?,
+        libc::SOCK_STREAM,
+        "SO_TYPE"
+    );
+    check_eq!(
+        sock.get(libc::SOL_SOCKET, libc::SO_DOMAIN)?,
+        family,
+        "SO_DOMAIN"
+    );
     let shown = sock.get(libc::SOL_SOCKET, libc::SO_PROTOCOL)?;
     if family == AF_SMC || protocol == IPPROTO_SMC {
         check_eq!(shown, protocol, "SO_PROTOCOL");
@@ -130,17 +168,35 @@ fn socket_options(ctx: &Ctx) -> Outcome {
         check_eq!(shown, libc::IPPROTO_TCP, "SO_PROTOCOL");
     }
     check_eq!(sock.error()?, 0, "SO_ERROR");
-    check_eq!(sock.get(libc::SOL_SOCKET, libc::SO_ACCEPTCONN)?, 0, "SO_ACCEPTCONN");
+    check_eq!(
+        sock.get(libc::SOL_SOCKET, libc::SO_ACCEPTCONN)?,
+        0,
+        "SO_ACCEPTCONN"
+    );
     for on in [1, 0] {
         sock.set(libc::IPPROTO_TCP, libc::TCP_NODELAY, on)?;
-        check_eq!(sock.get(libc::IPPROTO_TCP, libc::TCP_NODELAY)?, on, "TCP_NODELAY");
+        check_eq!(
+            sock.get(libc::IPPROTO_TCP, libc::TCP_NODELAY)?,
+            on,
+            "TCP_NODELAY"
+        );
         sock.set(libc::SOL_SOCKET, libc::SO_KEEPALIVE, on)?;
-        check_eq!(sock.get(libc::SOL_SOCKET, libc::SO_KEEPALIVE)?, on, "SO_KEEPALIVE");
+        check_eq!(
+            sock.get(libc::SOL_SOCKET, libc::SO_KEEPALIVE)?,
+            on,
+            "SO_KEEPALIVE"
+        );
     }
     sock.set(libc::SOL_SOCKET, libc::SO_RCVBUF, 128 * 1024)?;
-    check!(sock.get(libc::SOL_SOCKET, libc::SO_RCVBUF)? >= 128 * 1024, "SO_RCVBUF is smaller than what was set");
+    check!(
+        sock.get(libc::SOL_SOCKET, libc::SO_RCVBUF)? >= 128 * 1024,
+        "SO_RCVBUF is smaller than what was set"
+    );
     sock.set(libc::SOL_SOCKET, libc::SO_SNDBUF, 128 * 1024)?;
-    check!(sock.get(libc::SOL_SOCKET, libc::SO_SNDBUF)? >= 128 * 1024, "SO_SNDBUF is smaller than what was set");
+    check!(
+        sock.get(libc::SOL_SOCKET, libc::SO_SNDBUF)? >= 128 * 1024,
+        "SO_SNDBUF is smaller than what was set"
+    );
     pair.client.send_all(b"still works")?;
     let mut got = [0; 11];
     pair.server.recv_all(&mut got)?;

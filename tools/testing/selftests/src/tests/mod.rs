@@ -1,9 +1,18 @@
 //! The tests, by subject.
 
+mod api;
 mod basic;
+mod close;
+mod fallback;
+mod many;
+mod nonblock;
+mod process;
+mod stream;
 
 use crate::runner::{Ctx, Needs, Test};
-use crate::Outcome;
+use crate::{Fail, Outcome};
+use rand::RngCore;
+use std::thread::JoinHandle;
 
 /// A test that runs over every kind of socket.
 const fn any(name: &'static str, limit: u64, body: fn(&Ctx) -> Outcome) -> Test {
@@ -15,9 +24,81 @@ const fn any(name: &'static str, limit: u64, body: fn(&Ctx) -> Outcome) -> Test 
     }
 }
 
+/// A test of SMC whose connections have to fall back to TCP.
+const fn fallback(name: &'static str, limit: u64, body: fn(&Ctx) -> Outcome) -> Test {
+    Test {
+        name,
+        body,
+        limit,
+        needs: Needs::Fallback,
+    }
+}
+
 /// All tests, in the order in which they run: the simple ones first.
 pub fn all() -> Vec<Test> {
     let mut tests = Vec::new();
     tests.extend(basic::TESTS);
+    tests.extend(api::TESTS);
+    tests.extend(nonblock::TESTS);
+    tests.extend(close::TESTS);
+    tests.extend(fallback::TESTS);
+    tests.extend(process::TESTS);
+    tests.extend(stream::TESTS);
+    tests.extend(many::TESTS);
     tests
+}
+
+/// The outcome of a thread of a test.
+fn join(thread: JoinHandle<Outcome>) -> Outcome {
+    thread
+        .join()
+        .map_err(|_| Fail("a thread of the test panicked".into()))?
+}
+
+/// An endless stream of bytes that is the same on both sides: byte `n` is known without the ones
+/// before it, so a receiver can tell at once what is lost, doubled or out of place.
+pub struct Pattern {
+    table: Vec<u8>,
+}
+
+impl Pattern {
+    /// A prime, so that no ring or page size makes a displaced byte look right.
+    const PERIOD: usize = 65_521;
+
+    pub fn new(ctx: &Ctx, stream: u64) -> Pattern {
+        let mut table = vec![0; Pattern::PERIOD];
+        ctx.random(stream).fill_bytes(&mut table);
+        // Twice over, so that every window up to the period is one slice.
+        table.extend_from_within(..);
+        Pattern { table }
+    }
+
+    /// At most [`Self::PERIOD`] bytes from an offset of the stream on.
+    pub fn at(&self, offset: usize, length: usize) -> &[u8] {
+        let start = offset % Pattern::PERIOD;
+        &self.table[start..start + length.min(Pattern::PERIOD)]
+    }
+
+    pub fn verify(&self, offset: usize, data: &[u8]) -> Outcome {
+        let mut done = 0;
+        while done < data.len() {
+            let expected = self.at(offset + done, data.len() - done);
+            let got = &data[done..done + expected.len()];
+            if got != expected {
+                let wrong = got
+                    .iter()
+                    .zip(expected)
+                    .position(|(a, b)| a != b)
+                    .unwrap_or(0);
+                return Err(Fail(format!(
+                    "byte {} of the stream is wrong: {:#04x} instead of {:#04x}",
+                    offset + done + wrong,
+                    got[wrong],
+                    expected[wrong]
+                )));
+            }
+            done += expected.len();
+        }
+        Ok(())
+    }
 }

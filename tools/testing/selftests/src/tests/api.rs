@@ -1,0 +1,371 @@
+//! Calls and flags that programs use on a stream socket.
+
+use super::{any, join, Pattern};
+use crate::runner::{Ctx, Test};
+use crate::sys::{cvt, cvt_size};
+use crate::{check, check_eq, check_errno, Context, Outcome};
+use rand::Rng;
+use std::io::Write;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+pub const TESTS: [Test; 10] = [
+    any("api.peek", 60, peek),
+    any("api.waitall", 60, waitall),
+    any("api.dontwait", 60, dontwait),
+    any("api.readv_writev", 60, readv_writev),
+    any("api.fionread", 60, fionread),
+    any("api.receive_timeout", 60, receive_timeout),
+    any("api.send_timeout", 60, send_timeout),
+    any("api.sendfile", 120, sendfile),
+    any("api.splice", 120, splice),
+    any("api.not_connected", 60, not_connected),
+];
+
+fn peek(ctx: &Ctx) -> Outcome {
+    let pair = ctx.pair()?;
+    let pattern = Pattern::new(ctx, 1);
+    let mut random = ctx.random(2);
+    let mut offset = 0;
+    let mut seen = vec![0; 30_000];
+    // Enough rounds for the ring buffer to wrap within what is looked at.
+    for _ in 0..40 {
+        let length = random.gen_range(1..=seen.len());
+        pair.client.send_all(pattern.at(offset, length))?;
+        crate::sys::eventually("everything that was sent has arrived", || {
+            Ok(pair.server.recv(&mut seen[..length], libc::MSG_PEEK)? == length)
+        })?;
+        pattern
+            .verify(offset, &seen[..length])
+            .during("first look")?;
+        let part = length.div_ceil(2);
+        seen.fill(0);
+        check_eq!(
+            pair.server.recv(&mut seen[..part], libc::MSG_PEEK)?,
+            part,
+            "bytes at the second look"
+        );
+        pattern
+            .verify(offset, &seen[..part])
+            .during("second look")?;
+        seen.fill(0);
+        pair.server.recv_all(&mut seen[..length])?;
+        pattern.verify(offset, &seen[..length]).during("read")?;
+        offset += length;
+    }
+    check_errno!(
+        pair.server
+            .recv(&mut seen, libc::MSG_PEEK | libc::MSG_DONTWAIT),
+        libc::EAGAIN,
+        "a look when everything is read"
+    );
+    Ok(())
+}
+
+fn waitall(ctx: &Ctx) -> Outcome {
+    let pair = ctx.pair()?;
+    let client = pair.client;
+    let thread = std::thread::spawn(move || -> Outcome {
+        for part in [b"one ".as_slice(), b"two ", b"three ", b"rest"] {
+            client.send_all(part)?;
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    });
+    let mut got = [0; 14];
+    check_eq!(
+        pair.server.recv(&mut got, libc::MSG_WAITALL)?,
+        14,
+        "bytes with MSG_WAITALL"
+    );
+    check_eq!(&got, b"one two three ", "what was received");
+    // The stream ends before the buffer is full: what is there is returned.
+    let mut more = [0; 100];
+    check_eq!(
+        pair.server.recv(&mut more, libc::MSG_WAITALL)?,
+        4,
+        "bytes with MSG_WAITALL at the end"
+    );
+    check_eq!(
+        pair.server.recv(&mut more, libc::MSG_WAITALL)?,
+        0,
+        "end of stream"
+    );
+    join(thread)
+}
+
+fn dontwait(ctx: &Ctx) -> Outcome {
+    let pair = ctx.pair()?;
+    let mut got = [0; 16];
+    check_errno!(
+        pair.server.recv(&mut got, libc::MSG_DONTWAIT),
+        libc::EAGAIN,
+        "recv() of nothing"
+    );
+    pair.client.send_all(b"something")?;
+    pair.server.await_events(libc::POLLIN)?;
+    check_eq!(
+        pair.server.recv(&mut got, libc::MSG_DONTWAIT)?,
+        9,
+        "bytes received"
+    );
+    // Fill it up: the flag must end it without O_NONBLOCK on the file.
+    let block = vec![0u8; 65536];
+    let mut total = 0usize;
+    loop {
+        match pair
+            .client
+            .send(&block, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+        {
+            Ok(sent) => {
+                check!(sent > 0, "send() of {} bytes returned 0", block.len());
+                total += sent;
+            }
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => break,
+            Err(error) => return Err(error.into()),
+        }
+        check!(total < 1 << 30, "a gigabyte was taken and nobody reads");
+    }
+    check!(total > 0, "nothing could be sent at all");
+    Ok(())
+}
+
+fn readv_writev(ctx: &Ctx) -> Outcome {
+    let pair = ctx.pair()?;
+    let pattern = Pattern::new(ctx, 3);
+    let mut random = ctx.random(4);
+    let mut offset = 0;
+    for _ in 0..30 {
+        let sizes: Vec<usize> = (0..12).map(|_| random.gen_range(0..1500)).collect();
+        let mut at = offset;
+        let parts: Vec<&[u8]> = sizes
+            .iter()
+            .map(|&size| {
+                at += size;
+                pattern.at(at - size, size)
+            })
+            .collect();
+        let total: usize = sizes.iter().sum();
+        check_eq!(pair.client.writev(&parts)?, total, "writev()");
+        let mut have = 0;
+        while have < total {
+            let mut one = vec![0; random.gen_range(1..2000)];
+            let mut two = vec![0; random.gen_range(1..2000)];
+            let mut none = [0; 0];
+            let got = pair.server.readv(&mut [&mut one, &mut none, &mut two])?;
+            check!(got > 0, "readv() says end of stream");
+            let first = got.min(one.len());
+            pattern.verify(offset + have, &one[..first])?;
+            pattern.verify(offset + have + first, &two[..got - first])?;
+            have += got;
+        }
+        check_eq!(have, total, "bytes received");
+        offset += total;
+    }
+    Ok(())
+}
+
+fn fionread(ctx: &Ctx) -> Outcome {
+    let pair = ctx.pair()?;
+    check_eq!(
+        pair.server.readable_bytes()?,
+        0,
+        "FIONREAD before anything was sent"
+    );
+    pair.client.send_all(&[7; 1000])?;
+    crate::sys::eventually("FIONREAD says 1000", || {
+        Ok(pair.server.readable_bytes()? == 1000)
+    })?;
+    pair.server.recv_all(&mut [0; 300])?;
+    check_eq!(
+        pair.server.readable_bytes()?,
+        700,
+        "FIONREAD after reading 300"
+    );
+    pair.server.recv_all(&mut [0; 700])?;
+    check_eq!(
+        pair.server.readable_bytes()?,
+        0,
+        "FIONREAD after reading the rest"
+    );
+    Ok(())
+}
+
+fn receive_timeout(ctx: &Ctx) -> Outcome {
+    let pair = ctx.pair()?;
+    let time = libc::timeval {
+        tv_sec: 0,
+        tv_usec: 200_000,
+    };
+    pair.server.set(libc::SOL_SOCKET, libc::SO_RCVTIMEO, time)?;
+    check_errno!(
+        pair.server.recv(&mut [0; 1], 0),
+        libc::EAGAIN,
+        "recv() with SO_RCVTIMEO"
+    );
+    pair.client.send_all(b"x")?;
+    pair.server.await_events(libc::POLLIN)?;
+    check_eq!(
+        pair.server.recv(&mut [0; 2], 0)?,
+        1,
+        "bytes after the time-out"
+    );
+    Ok(())
+}
+
+fn send_timeout(ctx: &Ctx) -> Outcome {
+    let pair = ctx.pair()?;
+    let time = libc::timeval {
+        tv_sec: 0,
+        tv_usec: 200_000,
+    };
+    pair.client.set(libc::SOL_SOCKET, libc::SO_SNDTIMEO, time)?;
+    let pattern = Pattern::new(ctx, 5);
+    let mut sent = 0;
+    loop {
+        match pair
+            .client
+            .send(pattern.at(sent, 60_000), libc::MSG_NOSIGNAL)
+        {
+            Ok(count) => sent += count,
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => break,
+            Err(error) => return Err(error.into()),
+        }
+        check!(sent < 1 << 30, "a gigabyte was taken and nobody reads");
+    }
+    // Nothing of what was accepted may be lost.
+    drop(pair.client);
+    let got = pair.server.recv_to_end()?;
+    check_eq!(got.len(), sent, "bytes that arrived");
+    pattern.verify(0, &got)
+}
+
+/// A file in memory with a pattern.
+fn memory_file(pattern: &Pattern, length: usize) -> Outcome<std::fs::File> {
+    // SAFETY: a constant C string.
+    let fd = cvt(unsafe { libc::memfd_create(c"pattern".as_ptr(), libc::MFD_CLOEXEC) })?;
+    // SAFETY: a fresh descriptor that nobody else owns.
+    let mut file = unsafe { std::fs::File::from_raw_fd(fd) };
+    let mut at = 0;
+    while at < length {
+        let part = pattern.at(at, length - at);
+        file.write_all(part)?;
+        at += part.len();
+    }
+    Ok(file)
+}
+
+fn sendfile(ctx: &Ctx) -> Outcome {
+    let pair = ctx.pair()?;
+    let pattern = Pattern::new(ctx, 6);
+    let length = 8_000_003 / ctx.divisor;
+    let file = memory_file(&pattern, length)?;
+    let client = pair.client;
+    let thread = std::thread::spawn(move || -> Outcome {
+        let mut offset: libc::off_t = 0;
+        while (offset as usize) < length {
+            // SAFETY: `offset` is live.
+            let sent = cvt_size(unsafe {
+                libc::sendfile(
+                    client.as_raw_fd(),
+                    file.as_raw_fd(),
+                    &raw mut offset,
+                    length - offset as usize,
+                )
+            })
+            .during("sendfile()")?;
+            check!(sent > 0, "sendfile() returned 0 at {offset}");
+        }
+        Ok(())
+    });
+    let got = pair.server.recv_to_end()?;
+    join(thread)?;
+    check_eq!(got.len(), length, "bytes that arrived");
+    pattern.verify(0, &got)
+}
+
+fn splice(ctx: &Ctx) -> Outcome {
+    let pair = ctx.pair()?;
+    let pattern = Pattern::new(ctx, 7);
+    let length = 2_000_003 / ctx.divisor;
+    let bytes: Vec<u8> = {
+        let mut all = Vec::with_capacity(length);
+        while all.len() < length {
+            let part = pattern.at(all.len(), length - all.len());
+            all.extend_from_slice(part);
+        }
+        all
+    };
+    let client = pair.client;
+    let thread = std::thread::spawn(move || -> Outcome {
+        client.send_all(&bytes)?;
+        Ok(())
+    });
+    let mut ends = [0; 2];
+    // SAFETY: room for two descriptors.
+    cvt(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) })?;
+    // SAFETY: two fresh descriptors that nobody else owns.
+    let (from, to) = unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) };
+    let mut from = std::fs::File::from(from);
+    let mut have = 0;
+    let mut buffer = vec![0; 65536];
+    loop {
+        // SAFETY: no offsets are given.
+        let moved = cvt_size(unsafe {
+            libc::splice(
+                pair.server.as_raw_fd(),
+                std::ptr::null_mut(),
+                to.as_raw_fd(),
+                std::ptr::null_mut(),
+                buffer.len(),
+                0,
+            )
+        })
+        .during("splice() from the socket")?;
+        if moved == 0 {
+            break;
+        }
+        std::io::Read::read_exact(&mut from, &mut buffer[..moved])?;
+        pattern.verify(have, &buffer[..moved])?;
+        have += moved;
+    }
+    join(thread)?;
+    check_eq!(have, length, "bytes that arrived");
+    Ok(())
+}
+
+fn not_connected(ctx: &Ctx) -> Outcome {
+    let sock = ctx.socket(crate::kind::Host::A)?;
+    check_errno!(
+        sock.recv(&mut [0; 1], 0),
+        libc::ENOTCONN,
+        "recv() on a fresh socket"
+    );
+    check_errno!(
+        sock.send(b"x", libc::MSG_NOSIGNAL),
+        libc::EPIPE,
+        "send() on a fresh socket"
+    );
+    check_errno!(
+        sock.shutdown(libc::SHUT_RDWR),
+        libc::ENOTCONN,
+        "shutdown() on a fresh socket"
+    );
+    check_errno!(
+        sock.accept(),
+        libc::EINVAL,
+        "accept() on a socket that does not listen"
+    );
+    let pair = ctx.pair()?;
+    check_errno!(
+        pair.client.shutdown(7),
+        libc::EINVAL,
+        "shutdown() with a wrong direction"
+    );
+    check_errno!(
+        pair.client.connect(pair.server.local()?),
+        libc::EISCONN,
+        "connect() on a connected socket"
+    );
+    Ok(())
+}

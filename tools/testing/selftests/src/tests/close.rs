@@ -1,0 +1,352 @@
+//! Every way to end a connection.
+
+use super::{any, join, Pattern};
+use crate::runner::{Ctx, Pair, Test};
+use crate::sys::{Child, Ended, Sock};
+use crate::{check, check_eq, check_errno, Context, Outcome};
+use std::time::Duration;
+
+pub const TESTS: [Test; 11] = [
+    any("close.shutdown_write", 60, shutdown_write),
+    any("close.shutdown_read", 60, shutdown_read),
+    any("close.shutdown_both", 60, shutdown_both),
+    any("close.shutdown_matrix", 240, shutdown_matrix),
+    any("close.half_close", 120, half_close),
+    any("close.simultaneous", 120, simultaneous),
+    any("close.unread_data", 60, unread_data),
+    any("close.unsent_data", 120, unsent_data),
+    any("close.linger_reset", 60, linger_reset),
+    any("close.linger_wait", 60, linger_wait),
+    any("close.epipe_and_sigpipe", 60, epipe_and_sigpipe),
+];
+
+/// Both directions, client first or server first.
+fn both_ways(ctx: &Ctx, body: fn(&Ctx, &Sock, &Sock) -> Outcome) -> Outcome {
+    let pair = ctx.pair()?;
+    body(ctx, &pair.client, &pair.server).during("client first")?;
+    drop(pair);
+    let pair = ctx.pair()?;
+    body(ctx, &pair.server, &pair.client).during("server first")
+}
+
+fn shutdown_write(ctx: &Ctx) -> Outcome {
+    both_ways(ctx, |_, near, far| {
+        near.send_all(b"last words")?;
+        near.shutdown(libc::SHUT_WR)?;
+        check_errno!(
+            near.send(b"x", libc::MSG_NOSIGNAL),
+            libc::EPIPE,
+            "send() after shutdown()"
+        );
+        check_eq!(
+            far.recv_to_end()?,
+            b"last words",
+            "what came before the end"
+        );
+        // The other direction is as before.
+        far.send_all(b"answer")?;
+        let mut got = [0; 6];
+        near.recv_all(&mut got)?;
+        check_eq!(&got, b"answer", "what came in the other direction");
+        check_eq!(far.recv(&mut got, 0)?, 0, "end of stream once more");
+        Ok(())
+    })
+}
+
+fn shutdown_read(ctx: &Ctx) -> Outcome {
+    both_ways(ctx, |_, near, far| {
+        near.shutdown(libc::SHUT_RD)?;
+        check_eq!(
+            near.recv(&mut [0; 1], 0)?,
+            0,
+            "recv() after shutdown(SHUT_RD)"
+        );
+        // The other direction is as before.
+        near.send_all(b"still talking")?;
+        let mut got = [0; 13];
+        far.recv_all(&mut got)?;
+        check_eq!(&got, b"still talking", "what came in the other direction");
+        near.shutdown(libc::SHUT_WR)?;
+        check_eq!(far.recv(&mut got, 0)?, 0, "end of stream");
+        Ok(())
+    })
+}
+
+fn shutdown_both(ctx: &Ctx) -> Outcome {
+    both_ways(ctx, |_, near, far| {
+        near.send_all(b"bye")?;
+        near.shutdown(libc::SHUT_RDWR)?;
+        check_errno!(
+            near.send(b"x", libc::MSG_NOSIGNAL),
+            libc::EPIPE,
+            "send() after shutdown()"
+        );
+        check_eq!(near.recv(&mut [0; 1], 0)?, 0, "recv() after shutdown()");
+        check_eq!(far.recv_to_end()?, b"bye", "what came before the end");
+        far.shutdown(libc::SHUT_RDWR)?;
+        check_errno!(
+            far.send(b"x", libc::MSG_NOSIGNAL),
+            libc::EPIPE,
+            "send() of the other side"
+        );
+        Ok(())
+    })
+}
+
+/// What each side does, in both orders, with and without data under way: nothing may hang, and
+/// what was sent before a side's own end arrives.
+fn shutdown_matrix(ctx: &Ctx) -> Outcome {
+    const ENDS: [i32; 4] = [libc::SHUT_RD, libc::SHUT_WR, libc::SHUT_RDWR, CLOSE];
+    /// Not a direction: close() instead.
+    const CLOSE: i32 = -1;
+    let (listener, address) = ctx.listener(8)?;
+    for first in ENDS {
+        for second in ENDS {
+            for data in [false, true] {
+                let Pair { client, server } = ctx.pair_from(&listener, address)?;
+                let what = format!("client {first}, server {second}, data {data}");
+                if data {
+                    client.send_all(b"from the client")?;
+                    server.send_all(b"from the server")?;
+                }
+                let client = end(client, first).during(&what)?;
+                // With a plain close() of the client its unread data is a reset: the server's
+                // half of the data may then be gone, as with TCP.
+                let reset = first == CLOSE && data;
+                if let (false, Some(_), true) = (reset, &client, data) {
+                    let mut got = [0; 15];
+                    server.recv_all(&mut got).during(&what)?;
+                    check_eq!(&got, b"from the client", "{what}: what the server received");
+                }
+                match end(server, second) {
+                    Ok(_) => {}
+                    Err(failure) => {
+                        check!(
+                            reset || first == libc::SHUT_RDWR || first == CLOSE,
+                            "{what}: {failure}"
+                        );
+                    }
+                }
+                if let Some(client) = client {
+                    // Whatever it is, it comes: data, the end, or an error.
+                    client.poll(
+                        libc::POLLIN,
+                        Duration::from_secs(if second == libc::SHUT_RD { 0 } else { 20 }),
+                    )?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn end(sock: Sock, how: i32) -> Outcome<Option<Sock>> {
+    if how < 0 {
+        drop(sock);
+        return Ok(None);
+    }
+    sock.shutdown(how)?;
+    Ok(Some(sock))
+}
+
+/// Request, end of the request, a large answer, end: what `nc` and HTTP/1.0 do.
+fn half_close(ctx: &Ctx) -> Outcome {
+    let pair = ctx.pair()?;
+    let request = Pattern::new(ctx, 21);
+    let answer = Pattern::new(ctx, 22);
+    let total = 4 * 1024 * 1024 / ctx.divisor;
+    let check_request = Pattern::new(ctx, 21);
+    let check_answer = Pattern::new(ctx, 22);
+    let server = pair.server;
+    let thread = std::thread::spawn(move || -> Outcome {
+        let got = server.recv_to_end().during("request")?;
+        check_eq!(got.len(), total, "bytes of the request");
+        check_request.verify(0, &got)?;
+        let mut sent = 0;
+        while sent < total {
+            let part = answer.at(sent, total - sent);
+            server.send_all(part).during("answer")?;
+            sent += part.len();
+        }
+        Ok(())
+    });
+    let mut sent = 0;
+    while sent < total {
+        let part = request.at(sent, total - sent);
+        pair.client.send_all(part)?;
+        sent += part.len();
+    }
+    pair.client.shutdown(libc::SHUT_WR)?;
+    let got = pair.client.recv_to_end()?;
+    join(thread)?;
+    check_eq!(got.len(), total, "bytes of the answer");
+    check_answer.verify(0, &got)
+}
+
+fn simultaneous(ctx: &Ctx) -> Outcome {
+    let (listener, address) = ctx.listener(8)?;
+    for round in 0..50 {
+        let Pair { client, server } = ctx.pair_from(&listener, address)?;
+        if round % 2 == 0 {
+            client.send_all(b"x")?;
+            server.recv_all(&mut [0; 1])?;
+        }
+        let thread = std::thread::spawn(move || -> Outcome {
+            drop(server);
+            Ok(())
+        });
+        drop(client);
+        join(thread)?;
+    }
+    Ok(())
+}
+
+/// Data that nobody will read any more is no end of stream but a reset.
+fn unread_data(ctx: &Ctx) -> Outcome {
+    both_ways_owned(ctx, |near, far| {
+        near.send_all(&[1; 5000])?;
+        far.await_events(libc::POLLIN)?;
+        drop(far);
+        // The reader learns it: an error, never data and never silence.
+        let mut got = [0; 16];
+        let end = near.recv(&mut got, 0);
+        check!(
+            matches!(&end, Ok(0))
+                || matches!(&end, Err(error) if error.raw_os_error() == Some(libc::ECONNRESET)),
+            "recv() after the peer closed with unread data: {end:?}"
+        );
+        write_until_error(&near)
+    })
+}
+
+fn both_ways_owned(ctx: &Ctx, body: fn(Sock, Sock) -> Outcome) -> Outcome {
+    let Pair { client, server } = ctx.pair()?;
+    body(client, server).during("client first")?;
+    let Pair { client, server } = ctx.pair()?;
+    body(server, client).during("server first")
+}
+
+/// A writer must learn that its peer is gone.
+fn write_until_error(sock: &Sock) -> Outcome {
+    let mut last = Ok(0);
+    crate::sys::eventually("send() fails when the peer is gone", || {
+        last = sock.send(&[0; 1000], libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT);
+        Ok(matches!(&last, Err(error) if error.raw_os_error() != Some(libc::EAGAIN)))
+    })?;
+    let code = last.err().and_then(|error| error.raw_os_error());
+    check!(
+        code == Some(libc::EPIPE) || code == Some(libc::ECONNRESET),
+        "send() failed with {code:?} instead of EPIPE or ECONNRESET"
+    );
+    Ok(())
+}
+
+/// close() returns at once; what was sent arrives all the same.
+fn unsent_data(ctx: &Ctx) -> Outcome {
+    both_ways_owned_pattern(ctx, |pattern, near, far| {
+        near.set_nonblocking(true)?;
+        let mut sent = 0;
+        loop {
+            match near.send(pattern.at(sent, 40_000), libc::MSG_NOSIGNAL) {
+                Ok(count) => sent += count,
+                Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => break,
+                Err(error) => return Err(error.into()),
+            }
+            check!(sent < 1 << 30, "a gigabyte was taken and nobody reads");
+        }
+        drop(near);
+        // Later than the closing side's last moment in the process.
+        std::thread::sleep(Duration::from_millis(300));
+        let got = far.recv_to_end()?;
+        check_eq!(got.len(), sent, "bytes that arrived after close()");
+        pattern.verify(0, &got)
+    })
+}
+
+fn both_ways_owned_pattern(ctx: &Ctx, body: fn(&Pattern, Sock, Sock) -> Outcome) -> Outcome {
+    let pattern = Pattern::new(ctx, 23);
+    let Pair { client, server } = ctx.pair()?;
+    body(&pattern, client, server).during("client first")?;
+    let Pair { client, server } = ctx.pair()?;
+    body(&pattern, server, client).during("server first")
+}
+
+fn linger_reset(ctx: &Ctx) -> Outcome {
+    both_ways_owned(ctx, |near, far| {
+        near.set_linger(Some(0))?;
+        drop(near);
+        crate::sys::eventually("POLLERR or POLLHUP after a reset", || {
+            Ok(far.poll(libc::POLLIN, Duration::from_millis(200))?
+                & (libc::POLLERR | libc::POLLHUP)
+                != 0)
+        })?;
+        check_errno!(
+            far.recv(&mut [0; 1], 0),
+            libc::ECONNRESET,
+            "recv() after a reset"
+        );
+        check_errno!(
+            far.send(b"x", libc::MSG_NOSIGNAL),
+            libc::EPIPE,
+            "send() after a reset"
+        );
+        Ok(())
+    })
+}
+
+/// With SO_LINGER close() waits until everything is delivered.
+fn linger_wait(ctx: &Ctx) -> Outcome {
+    let pattern = Pattern::new(ctx, 24);
+    let Pair { client, server } = ctx.pair()?;
+    client.set_linger(Some(30))?;
+    client.set_nonblocking(true)?;
+    let mut sent = 0;
+    loop {
+        match client.send(pattern.at(sent, 40_000), libc::MSG_NOSIGNAL) {
+            Ok(count) => sent += count,
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    client.set_nonblocking(false)?;
+    let thread = std::thread::spawn(move || -> Outcome {
+        drop(client);
+        Ok(())
+    });
+    let got = server.recv_to_end()?;
+    check_eq!(got.len(), sent, "bytes that arrived");
+    pattern.verify(0, &got)?;
+    drop(server);
+    join(thread)
+}
+
+fn epipe_and_sigpipe(ctx: &Ctx) -> Outcome {
+    let Pair { client, server } = ctx.pair()?;
+    client.send_all(b"x")?;
+    server.recv_all(&mut [0; 1])?;
+    drop(server);
+    write_until_error(&client)?;
+    check_errno!(
+        client.send(b"x", libc::MSG_NOSIGNAL),
+        libc::EPIPE,
+        "send() with MSG_NOSIGNAL"
+    );
+    check_errno!(
+        client.write(b"x"),
+        libc::EPIPE,
+        "write() with SIGPIPE ignored"
+    );
+    let mut child = Child::fork(|| {
+        // SAFETY: restores the default action, in a process of its own.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+        client.send(b"x", libc::MSG_NOSIGNAL).err();
+        client.write(b"x")?;
+        Ok(())
+    })?;
+    check_eq!(
+        child.wait()?,
+        Ended::Signal(libc::SIGPIPE),
+        "end of the writing process"
+    );
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! Connections that cannot go by RDMA and have to become plain TCP, with nothing lost.
+
+use super::{fallback, join, Pattern};
+use crate::kind::{Host, Kind};
+use crate::mode::{self, Mode};
+use crate::runner::{Ctx, Test};
+use crate::sys::Sock;
+use crate::{check, check_eq, Context, Outcome};
+use std::net::SocketAddr;
+
+pub const TESTS: [Test; 4] = [
+    fallback("fallback.plain_client", 60, plain_client),
+    fallback("fallback.plain_server", 60, plain_server),
+    fallback(
+        "fallback.plain_client_speaks_first",
+        60,
+        plain_client_speaks_first,
+    ),
+    fallback("fallback.loopback_without_rdma", 60, loopback_without_rdma),
+];
+
+/// Data both ways, and the end.
+fn converse(ctx: &Ctx, client: Sock, server: Sock) -> Outcome {
+    let pattern = Pattern::new(ctx, 81);
+    let check_pattern = Pattern::new(ctx, 81);
+    let total = 1_000_000;
+    let packets = mode::rdma_packets()?;
+    let thread = std::thread::spawn(move || -> Outcome {
+        let mut sent = 0;
+        while sent < total {
+            let part = pattern.at(sent, total - sent);
+            client.send_all(part)?;
+            sent += part.len();
+        }
+        client.shutdown(libc::SHUT_WR)?;
+        check_eq!(client.recv_to_end()?, b"received", "the answer");
+        Ok(())
+    });
+    let got = server.recv_to_end()?;
+    check_eq!(got.len(), total, "bytes that arrived");
+    check_pattern.verify(0, &got)?;
+    server.send_all(b"received")?;
+    drop(server);
+    join(thread)?;
+    let sent = mode::rdma_packets()? - packets;
+    check!(
+        sent < 200,
+        "a connection that fell back sent {sent} RDMA packets"
+    );
+    Ok(())
+}
+
+fn must_be_fallback(host: Host, sock: &Sock) -> Outcome {
+    check!(
+        mode::of(host, sock).ok().flatten() != Some(Mode::Rdma),
+        "a connection with a plain TCP peer says that it goes by RDMA"
+    );
+    Ok(())
+}
+
+fn plain_client(ctx: &Ctx) -> Outcome {
+    let (listener, address) = ctx.listener(8)?;
+    let client = plain(ctx.kind, Host::A)?;
+    client.connect(address)?;
+    let server = listener.accept()?;
+    must_be_fallback(Host::B, &server)?;
+    check_eq!(
+        server.peer()?,
+        client.local()?,
+        "getpeername() of the server"
+    );
+    converse(ctx, client, server)
+}
+
+fn plain_server(ctx: &Ctx) -> Outcome {
+    let listener = plain(ctx.kind, Host::B)?;
+    listener.bind(Host::B.address(ctx.kind, 0))?;
+    listener.listen(8)?;
+    let client = ctx.connect(listener.local()?)?;
+    let server = listener.accept()?;
+    must_be_fallback(Host::A, &client)?;
+    check_eq!(
+        client.peer()?,
+        listener.local()?,
+        "getpeername() of the client"
+    );
+    converse(ctx, client, server)
+}
+
+fn plain(kind: Kind, host: Host) -> Outcome<Sock> {
+    Sock::new(host, kind.plain(), 0).during("socket()")
+}
+
+/// The client's data is there before the server looks: it must not be taken for a CLC message.
+fn plain_client_speaks_first(ctx: &Ctx) -> Outcome {
+    let (listener, address) = ctx.listener(8)?;
+    let client = plain(ctx.kind, Host::A)?;
+    client.connect(address)?;
+    client.send_all(b"\xe2\xd4\xc3\xd9 looks like the eyecatcher of SMC")?;
+    let server = listener.accept()?;
+    let mut got = [0; 38];
+    server.recv_all(&mut got)?;
+    check_eq!(
+        &got[..8],
+        b"\xe2\xd4\xc3\xd9 loo",
+        "what the server received"
+    );
+    converse(ctx, client, server)
+}
+
+/// Both ends on one host, over its loopback device, which has no RDMA device.
+fn loopback_without_rdma(ctx: &Ctx) -> Outcome {
+    let mut address: SocketAddr = Host::B.address(ctx.kind, 0);
+    address.set_ip(if ctx.kind.is_v6() {
+        std::net::Ipv6Addr::LOCALHOST.into()
+    } else {
+        std::net::Ipv4Addr::LOCALHOST.into()
+    });
+    let listener = ctx.socket(Host::B)?;
+    listener.bind(address)?;
+    listener.listen(8)?;
+    let client = ctx.socket(Host::B)?;
+    client.connect(listener.local()?)?;
+    let server = listener.accept()?;
+    must_be_fallback(Host::B, &client)?;
+    must_be_fallback(Host::B, &server)?;
+    converse(ctx, client, server)
+}

@@ -1,0 +1,224 @@
+//! Much data: nothing lost, nothing doubled, nothing out of place.
+
+use super::{any, join, Pattern};
+use crate::runner::{Ctx, Test};
+use crate::sys::Sock;
+use crate::{check, check_eq, Context, Outcome};
+use rand::Rng;
+use sha2::{Digest, Sha256};
+
+pub const TESTS: [Test; 5] = [
+    any("stream.random_sizes_both_ways", 400, random_sizes_both_ways),
+    any("stream.small_messages", 200, small_messages),
+    any("stream.ping_pong_growing", 200, ping_pong_growing),
+    any("stream.slow_reader", 200, slow_reader),
+    any("stream.bulk_sha256", 900, bulk_sha256),
+];
+
+/// 256 MiB one way, with the SHA-256 of what was sent and of what arrived.
+fn bulk_sha256(ctx: &Ctx) -> Outcome {
+    let total = 256 * 1024 * 1024 / ctx.divisor;
+    let pair = ctx.pair()?;
+    let pattern = Pattern::new(ctx, 41);
+    let client = pair.client;
+    let sender = std::thread::spawn(move || -> Outcome<[u8; 32]> {
+        let mut hash = Sha256::new();
+        let mut sent = 0;
+        while sent < total {
+            let part = pattern.at(sent, (total - sent).min(64 * 1024));
+            hash.update(part);
+            client.send_all(part)?;
+            sent += part.len();
+        }
+        Ok(hash.finalize().into())
+    });
+    let mut hash = Sha256::new();
+    let mut part = vec![0; 256 * 1024];
+    let mut got = 0;
+    loop {
+        let count = pair.server.recv(&mut part, 0)?;
+        if count == 0 {
+            break;
+        }
+        hash.update(&part[..count]);
+        got += count;
+    }
+    let sent: [u8; 32] = sender
+        .join()
+        .map_err(|_| crate::Fail("the sender panicked".into()))?
+        .during("sender")?;
+    check_eq!(got, total, "bytes that arrived");
+    let received: [u8; 32] = hash.finalize().into();
+    check_eq!(received, sent, "SHA-256 of what arrived");
+    Ok(())
+}
+
+/// Sends a pattern in pieces of random sizes.
+fn send_random(ctx: &Ctx, sock: &Sock, stream: u64, total: usize) -> impl FnOnce() -> Outcome {
+    let pattern = Pattern::new(ctx, stream);
+    let mut random = ctx.random(stream + 100);
+    let sock = sock.dup();
+    move || {
+        let sock = sock?;
+        let mut sent = 0;
+        while sent < total {
+            // Small, middle and large ones, each often enough.
+            let most = [16, 1500, 65_000][random.gen_range(0..3)];
+            let size = random.gen_range(1..=most).min(total - sent);
+            let count = sock
+                .send(pattern.at(sent, size), libc::MSG_NOSIGNAL)
+                .during("send()")?;
+            check!(count > 0, "send() of {size} bytes returned 0");
+            sent += count;
+        }
+        sock.shutdown(libc::SHUT_WR)?;
+        Ok(())
+    }
+}
+
+fn receive_random(ctx: &Ctx, sock: &Sock, stream: u64, total: usize) -> impl FnOnce() -> Outcome {
+    let pattern = Pattern::new(ctx, stream);
+    let mut random = ctx.random(stream + 200);
+    let sock = sock.dup();
+    move || {
+        let sock = sock?;
+        let mut got = 0;
+        let mut part = vec![0; 100_000];
+        loop {
+            let most = [16, 1500, 100_000][random.gen_range(0..3)];
+            let size = random.gen_range(1..=most);
+            let count = sock.recv(&mut part[..size], 0).during("recv()")?;
+            if count == 0 {
+                break;
+            }
+            pattern.verify(got, &part[..count])?;
+            got += count;
+        }
+        check_eq!(got, total, "bytes that arrived");
+        Ok(())
+    }
+}
+
+fn random_sizes_both_ways(ctx: &Ctx) -> Outcome {
+    let total = 16 * 1024 * 1024 / ctx.divisor;
+    let pair = ctx.pair()?;
+    let threads = [
+        (
+            "client sends",
+            std::thread::spawn(send_random(ctx, &pair.client, 51, total)),
+        ),
+        (
+            "server sends",
+            std::thread::spawn(send_random(ctx, &pair.server, 52, total)),
+        ),
+        (
+            "server receives",
+            std::thread::spawn(receive_random(ctx, &pair.server, 51, total)),
+        ),
+        (
+            "client receives",
+            std::thread::spawn(receive_random(ctx, &pair.client, 52, total)),
+        ),
+    ];
+    for (who, thread) in threads {
+        join(thread).during(who)?;
+    }
+    Ok(())
+}
+
+/// One byte after the other: what autocorking has to keep in order.
+fn small_messages(ctx: &Ctx) -> Outcome {
+    let total = 20_000 / ctx.divisor;
+    let pair = ctx.pair()?;
+    let pattern = Pattern::new(ctx, 61);
+    let check_pattern = Pattern::new(ctx, 61);
+    let client = pair.client;
+    let thread = std::thread::spawn(move || -> Outcome {
+        for at in 0..total {
+            client.send_all(pattern.at(at, 1))?;
+        }
+        Ok(())
+    });
+    let got = pair.server.recv_to_end()?;
+    join(thread)?;
+    check_eq!(got.len(), total, "bytes that arrived");
+    check_pattern.verify(0, &got)
+}
+
+/// Messages of every size around the ring's and the pages' edges, each answered.
+fn ping_pong_growing(ctx: &Ctx) -> Outcome {
+    let pair = ctx.pair()?;
+    let pattern = Pattern::new(ctx, 62);
+    let sizes: Vec<usize> = [
+        1usize, 2, 3, 7, 8, 9, 43, 44, 45, 63, 64, 65, 1023, 1024, 1025,
+    ]
+    .into_iter()
+    .chain((12..=18).flat_map(|power| {
+        let size = 1usize << power;
+        [size - 1, size, size + 1]
+    }))
+    .collect();
+    let largest = sizes.iter().copied().max().unwrap_or(1);
+    let all = sizes.clone();
+    let server = pair.server;
+    let thread = std::thread::spawn(move || -> Outcome {
+        let mut buffer = vec![0; largest];
+        for size in all {
+            server
+                .recv_all(&mut buffer[..size])
+                .during(&format!("server, {size} bytes"))?;
+            server.send_all(&buffer[..size])?;
+        }
+        Ok(())
+    });
+    let mut buffer = vec![0; largest];
+    let mut offset = 0;
+    for size in sizes {
+        let mut sent = 0;
+        while sent < size {
+            let part = pattern.at(offset + sent, size - sent);
+            pair.client.send_all(part)?;
+            sent += part.len();
+        }
+        pair.client
+            .recv_all(&mut buffer[..size])
+            .during(&format!("client, {size} bytes"))?;
+        pattern.verify(offset, &buffer[..size])?;
+        offset += size;
+    }
+    join(thread)
+}
+
+/// The window closes and opens many times.
+fn slow_reader(ctx: &Ctx) -> Outcome {
+    let total = 4 * 1024 * 1024 / ctx.divisor;
+    let pair = ctx.pair()?;
+    let pattern = Pattern::new(ctx, 63);
+    let check_pattern = Pattern::new(ctx, 63);
+    let mut random = ctx.random(64);
+    let client = pair.client;
+    let thread = std::thread::spawn(move || -> Outcome {
+        let mut sent = 0;
+        while sent < total {
+            let part = pattern.at(sent, total - sent);
+            client.send_all(part)?;
+            sent += part.len();
+        }
+        Ok(())
+    });
+    let mut got = 0;
+    let mut part = vec![0; 200_000];
+    loop {
+        let size = random.gen_range(1..=part.len());
+        let count = pair.server.recv(&mut part[..size], 0)?;
+        if count == 0 {
+            break;
+        }
+        check_pattern.verify(got, &part[..count])?;
+        got += count;
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    join(thread)?;
+    check_eq!(got, total, "bytes that arrived");
+    Ok(())
+}
