@@ -144,3 +144,15 @@ void smc_rs_helper_ib_dma_sync_single_for_device(struct ib_device *dev, u64 addr
 {
 	ib_dma_sync_single_for_device(dev, addr, size, direction);
 }
+
+/* Memory that a peer may change at any time is accessed by C only. */
+
+void smc_rs_helper_buffer_clear(void *to, size_t len)
+{
+	memset(to, 0, len);
+}
+
+void smc_rs_helper_buffer_copy(void *to, const void *from, size_t len)
+{
+	memcpy(to, from, len);
+}

@@ -2,8 +2,14 @@
 
 //! Safe abstractions of the kernel interfaces that the `kernel` crate does not cover.
 
+pub(crate) mod clcsock;
+pub(crate) mod family;
 pub(crate) mod kprobe;
 pub(crate) mod lock;
 pub(crate) mod netns;
 pub(crate) mod ports;
+pub(crate) mod proto_ops;
+pub(crate) mod sock;
 pub(crate) mod sysctl;
+pub(crate) mod watch;
+pub(crate) mod workqueue;

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Connections that wait for `accept`.
+
+use super::SockRef;
+use kernel::{
+    error::Result,
+    new_mutex,
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Full,
+            Relaxed, //
+        },
+        Mutex, //
+    }, //
+};
+
+/// A queue of established connections, and the number of handshakes that may add to it.
+#[pin_data]
+pub(super) struct AcceptQueue {
+    /// Two stacks make a queue: `incoming` is turned over when `outgoing` is empty.
+    #[pin]
+    stacks: Mutex<Stacks>,
+    /// Length of the queue, readable without the lock.
+    len: Atomic<u32>,
+    /// Handshakes under way.
+    pending: Atomic<u32>,
+}
+
+struct Stacks {
+    incoming: KVec<SockRef>,
+    outgoing: KVec<SockRef>,
+    closed: bool,
+}
+
+impl AcceptQueue {
+    pub(super) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            stacks <- new_mutex!(
+                Stacks { incoming: KVec::new(), outgoing: KVec::new(), closed: false },
+                "AcceptQueue::stacks"
+            ),
+            len: Atomic::new(0),
+            pending: Atomic::new(0),
+        })
+    }
+
+    /// Connections that `accept` can take now.
+    pub(super) fn len(&self) -> u32 {
+        self.len.load(Relaxed)
+    }
+
+    /// Connections that are in the queue or on their way to it.
+    pub(super) fn load(&self) -> u32 {
+        self.len().saturating_add(self.pending.load(Relaxed))
+    }
+
+    /// A handshake begins.
+    pub(super) fn begin(&self) {
+        self.pending.fetch_add(1u32, Full);
+    }
+
+    /// A handshake is over.
+    pub(super) fn end(&self) {
+        self.pending.fetch_sub(1u32, Full);
+    }
+
+    /// Adds a connection; gives it back when the listener is closed.
+    pub(super) fn push(&self, child: SockRef) -> Result<(), SockRef> {
+        let mut stacks = self.stacks.lock();
+        if stacks.closed || stacks.incoming.reserve(1, GFP_KERNEL).is_err() {
+            return Err(child);
+        }
+        let _ = stacks.incoming.push(child, GFP_KERNEL);
+        self.len.fetch_add(1u32, Full);
+        Ok(())
+    }
+
+    /// The oldest connection.
+    pub(super) fn pop(&self) -> Option<SockRef> {
+        let mut stacks = self.stacks.lock();
+        if stacks.outgoing.is_empty() {
+            let stacks = &mut *stacks;
+            core::mem::swap(&mut stacks.incoming, &mut stacks.outgoing);
+            stacks.outgoing.reverse();
+        }
+        let child = stacks.outgoing.pop()?;
+        self.len.fetch_sub(1u32, Full);
+        Some(child)
+    }
+
+    /// Refuses connections from now on (`true`), or takes them again.
+    pub(super) fn set_closed(&self, closed: bool) {
+        self.stacks.lock().closed = closed;
+    }
+}

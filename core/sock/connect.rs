@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The client side: `connect`.
+
+use super::{
+    fallback::{
+        self,
+        Woken, //
+    },
+    set_phase,
+    Phase,
+    SmcSocket,
+    JOB_SET_UP, //
+};
+use crate::{
+    clc::{
+        decline::DeclineReason,
+        rendezvous,
+        Outcome, //
+    },
+    kapi::{
+        clcsock::{
+            SockAddr,
+            TcpState, //
+        },
+        sock::Sock,
+        watch::Watch, //
+    }, //
+};
+use kernel::{
+    error::Result,
+    ffi::c_int,
+    prelude::*, //
+};
+
+const O_NONBLOCK: c_int = 0o4000;
+const AF_UNSPEC: u16 = 0;
+
+/// `connect(2)`, with the meaning it has for TCP.
+pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Result {
+    let nonblock = flags & O_NONBLOCK != 0;
+    {
+        let mut life = sk.life.lock();
+        match sk.phase() {
+            Phase::Init => {
+                let clc = sk.try_clc()?;
+                sk.copy_options_to(&clc);
+                if addr.family() == AF_UNSPEC {
+                    return rendezvous::connect(&clc, addr);
+                }
+                rendezvous::want(&clc);
+                match rendezvous::connect(&clc, addr) {
+                    Ok(()) => {}
+                    Err(err) if err == EINPROGRESS => {}
+                    Err(err) => {
+                        rendezvous::forget(&clc);
+                        return Err(err);
+                    }
+                }
+                set_phase(sk, Phase::Connecting);
+                life.unreported = true;
+                life.watch = Some(Watch::new(clc, Woken::Job(sk.into()))?);
+                // TCP may have been quicker than the watch.
+                sk.queue_job(JOB_SET_UP, crate::queues::handshake());
+            }
+            Phase::Connecting => {
+                if nonblock {
+                    return Err(EALREADY);
+                }
+            }
+            Phase::Fallback | Phase::Smc => {
+                if core::mem::take(&mut life.unreported) {
+                    sk.set_connected(true);
+                    return Ok(());
+                }
+                return Err(EISCONN);
+            }
+            Phase::Listen | Phase::Handshake | Phase::Closed => return Err(EISCONN),
+        }
+    }
+    let mut timeo = sk.send_timeout(nonblock);
+    if let Err(err) = sk.wait(&mut timeo, || sk.phase() != Phase::Connecting) {
+        // The connection goes on being made, as TCP's does.
+        return Err(if err == EAGAIN { EINPROGRESS } else { err });
+    }
+    let mut life = sk.life.lock();
+    match sk.phase() {
+        Phase::Fallback | Phase::Smc => {
+            life.unreported = false;
+            sk.set_connected(true);
+            Ok(())
+        }
+        _ => {
+            sk.take_error()?;
+            Err(ECONNABORTED)
+        }
+    }
+}
+
+/// The work item of a socket that is connecting: runs when TCP has something to say.
+pub(super) fn run(sk: &Sock<SmcSocket>) {
+    let Some(clc) = sk.clc() else {
+        return;
+    };
+    let outcome = match clc.state() {
+        TcpState::Connecting | TcpState::Listening => return,
+        TcpState::Closed => Outcome::Failed(clc.take_error().err().unwrap_or(ECONNABORTED)),
+        TcpState::Connected => {
+            // Later wake-ups of TCP are the handshake's own business.
+            let watch = sk.life.lock().watch.take();
+            drop(watch);
+            if rendezvous::confirmed(&clc) {
+                crate::clc::client::handshake(sk, &clc)
+            } else {
+                Outcome::Fallback(DeclineReason::PEERNOSMC, 0)
+            }
+        }
+    };
+    rendezvous::forget(&clc);
+    let mut life = sk.life.lock();
+    if sk.phase() != Phase::Connecting {
+        // The user closed the socket meanwhile.
+        drop(life);
+        outcome.dispose();
+        return;
+    }
+    match outcome {
+        Outcome::Smc(conn) => {
+            sk.copy_options_to(&clc);
+            life.watch = None;
+            sk.conn.populate(conn.clone());
+            set_phase(sk, Phase::Smc);
+            drop(life);
+            conn.established(sk.into());
+        }
+        Outcome::Fallback(reason, diagnosis) => {
+            fallback::enter(sk, &mut life, &clc, reason, diagnosis);
+        }
+        Outcome::Failed(err) => {
+            life.watch = None;
+            life.unreported = false;
+            set_phase(sk, Phase::Init);
+            sk.report_error(err);
+        }
+    }
+    sk.wake_all();
+    sk.wake_writable();
+}

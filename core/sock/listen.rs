@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The server side: `listen` and `accept`.
+
+use super::{
+    fallback::{
+        self,
+        Woken, //
+    },
+    set_phase,
+    Phase,
+    SmcSocket,
+    SockRef,
+    JOB_SET_UP, //
+};
+use crate::{
+    clc::{
+        decline::DeclineReason,
+        rendezvous,
+        Outcome, //
+    },
+    kapi::{
+        clcsock::ClcSock,
+        sock::Sock,
+        watch::Watch, //
+    }, //
+};
+use kernel::{
+    error::Result,
+    ffi::c_int,
+    prelude::*,
+    sync::Arc, //
+};
+
+/// `listen(2)`.
+pub(super) fn listen(sk: &Sock<SmcSocket>, backlog: c_int) -> Result {
+    let mut life = sk.life.lock();
+    match sk.phase() {
+        Phase::Listen => {
+            life.backlog = backlog;
+            sk.try_clc()?.listen(backlog)
+        }
+        Phase::Init => {
+            let clc = sk.try_clc()?;
+            sk.copy_options_to(&clc);
+            rendezvous::prepare_listener(&clc)?;
+            clc.listen(backlog).inspect_err(|_| rendezvous::forget(&clc))?;
+            life.backlog = backlog;
+            life.watch = Some(Watch::new(clc, Woken::Job(sk.into()))?);
+            sk.queue.set_closed(false);
+            set_phase(sk, Phase::Listen);
+            sk.queue_job(JOB_SET_UP, crate::queues::handshake());
+            Ok(())
+        }
+        _ => Err(EINVAL),
+    }
+}
+
+/// `accept(2)`.
+pub(super) fn accept(sk: &Sock<SmcSocket>, nonblock: bool) -> Result<SockRef> {
+    let mut timeo = sk.receive_timeout(nonblock);
+    loop {
+        if sk.phase() != Phase::Listen {
+            return Err(EINVAL);
+        }
+        if let Some(child) = sk.queue.pop() {
+            // There is room for another one now.
+            sk.queue_job(JOB_SET_UP, crate::queues::handshake());
+            return Ok(child);
+        }
+        sk.wait(&mut timeo, || {
+            sk.queue.len() > 0 || sk.phase() != Phase::Listen
+        })?;
+    }
+}
+
+/// The work item of a listening socket: takes what TCP has accepted, as far as there is room.
+pub(super) fn run(sk: &Sock<SmcSocket>) {
+    let Some(clc) = sk.clc() else {
+        return;
+    };
+    let backlog = u32::try_from(sk.life.lock().backlog).unwrap_or(0);
+    // TCP allows one connection more than the backlog, too.
+    while sk.phase() == Phase::Listen && sk.queue.load() <= backlog {
+        match clc.accept() {
+            Ok(child) => welcome(sk, child),
+            Err(err) if err == EAGAIN => return,
+            // The connection died in TCP's queue; look at the next one.
+            Err(err) if err == ECONNABORTED || err == EPROTO => {}
+            Err(err) => {
+                pr_warn!("a connection could not be accepted: {err:?}\n");
+                return;
+            }
+        }
+    }
+}
+
+/// Makes a socket for a connection that TCP has accepted.
+fn welcome(sk: &Sock<SmcSocket>, clc: ClcSock) {
+    let negotiated = rendezvous::child_negotiated(&clc);
+    rendezvous::forget(&clc);
+    // On failure dropping `clc` resets the connection: there is no memory even for a fallback.
+    let Ok(clc) = Arc::new(clc, GFP_KERNEL) else {
+        return;
+    };
+    let Ok(child) = Sock::child_of(sk, sk.clc_family) else {
+        return;
+    };
+    *child.clc.lock() = Some(clc.clone());
+    let mut life = child.life.lock();
+    if negotiated {
+        life.parent = Some(sk.into());
+        set_phase(&child, Phase::Handshake);
+        drop(life);
+        sk.queue.begin();
+        child.queue_job(JOB_SET_UP, crate::queues::handshake());
+    } else {
+        fallback::enter(&child, &mut life, &clc, DeclineReason::PEERNOSMC, 0);
+        drop(life);
+        enqueue(sk, child);
+    }
+}
+
+/// The work item of an accepted connection whose client speaks SMC.
+pub(super) fn handshake(child: &SockRef) {
+    let (Some(clc), Some(parent)) = (child.clc(), child.life.lock().parent.take()) else {
+        return;
+    };
+    let outcome = if parent.phase() == Phase::Listen {
+        crate::clc::server::handshake(child, &clc)
+    } else {
+        Outcome::Failed(ECONNABORTED)
+    };
+    let mut life = child.life.lock();
+    let alive = match outcome {
+        Outcome::Smc(conn) => {
+            child.conn.populate(conn.clone());
+            set_phase(child, Phase::Smc);
+            drop(life);
+            conn.established(child.clone());
+            true
+        }
+        Outcome::Fallback(reason, diagnosis) => {
+            fallback::enter(child, &mut life, &clc, reason, diagnosis);
+            drop(life);
+            true
+        }
+        Outcome::Failed(_) => {
+            set_phase(child, Phase::Closed);
+            drop(life);
+            false
+        }
+    };
+    drop(clc);
+    if alive {
+        enqueue(&parent, child.clone());
+    } else {
+        super::close::abandon(child);
+    }
+    parent.queue.end();
+    // There may be room for another one now.
+    parent.queue_job(JOB_SET_UP, crate::queues::handshake());
+}
+
+/// Offers a finished connection to `accept`.
+fn enqueue(parent: &Sock<SmcSocket>, child: SockRef) {
+    match parent.queue.push(child) {
+        Ok(()) => parent.wake_readable(),
+        Err(child) => super::close::abandon(&child),
+    }
+}

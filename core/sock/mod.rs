@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! SMC sockets: what a program sees.
+//!
+//! A socket starts as a TCP socket that may become more. `connect` and `listen` set the TCP
+//! connection up with the TCP option of RFC 7609, section 3.1.1; then either the handshake ends in
+//! an SMC-R connection ([`Phase::Smc`]), or the TCP connection carries on ([`Phase::Fallback`]).
+//! Which of the two is decided once and never changes again.
+
+mod accept_queue;
+mod close;
+mod connect;
+mod fallback;
+mod listen;
+mod options;
+mod transfer;
+
+use self::{
+    accept_queue::AcceptQueue,
+    fallback::Woken, //
+};
+use crate::{
+    clc::decline::DeclineReason,
+    kapi::{
+        clcsock::{
+            ClcSock,
+            SockAddr, //
+        },
+        family::{
+            Names,
+            Registration,
+            Tables, //
+        },
+        proto_ops::{
+            GetOption,
+            Ioctl,
+            Message,
+            Poll,
+            SetOption,
+            SocketOps, //
+        },
+        sock::{
+            Protocol,
+            Sock, //
+        },
+        watch::Watch, //
+    },
+    smc_core::conn::Conn, //
+};
+use kernel::{
+    error::{
+        Error,
+        Result, //
+    },
+    ffi::c_int,
+    new_mutex,
+    new_spinlock,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{
+            Acquire,
+            Atomic,
+            Relaxed,
+            Release, //
+        },
+        Arc,
+        Mutex,
+        SetOnce,
+        SpinLock, //
+    }, //
+};
+
+/// `AF_SMC`, which `SOCK_STREAM` sockets may name directly.
+const AF_SMC: c_int = 43;
+/// `IPPROTO_SMC`: SMC under `AF_INET` and `AF_INET6`.
+const IPPROTO_SMC: u16 = 256;
+
+/// A reference to an SMC socket.
+pub(crate) type SockRef = ARef<Sock<SmcSocket>>;
+
+/// Where a socket is in its life. Shown to readers without a lock; changed under
+/// [`SmcSocket::life`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub(crate) enum Phase {
+    /// Neither connected nor listening.
+    Init = 0,
+    /// `connect` was called; TCP or the SMC handshake is under way.
+    Connecting = 1,
+    /// Listening.
+    Listen = 2,
+    /// Server side: accepted by TCP, the SMC handshake is under way.
+    Handshake = 3,
+    /// Carried by TCP for good.
+    Fallback = 4,
+    /// Carried by SMC-R.
+    Smc = 5,
+    /// The user is gone.
+    Closed = 6,
+}
+
+impl Phase {
+    fn from_u32(value: u32) -> Self {
+        match value {
+            0 => Self::Init,
+            1 => Self::Connecting,
+            2 => Self::Listen,
+            3 => Self::Handshake,
+            4 => Self::Fallback,
+            5 => Self::Smc,
+            _ => Self::Closed,
+        }
+    }
+
+    /// The state byte of `sock_diag` (`SMC_*` of the C implementation's ABI).
+    fn diag_state(self) -> u8 {
+        match self {
+            Self::Init | Self::Connecting | Self::Handshake => 2,
+            Self::Listen => 10,
+            Self::Fallback | Self::Smc => 1,
+            Self::Closed => 7,
+        }
+    }
+}
+
+/// The protocol data of an SMC socket.
+#[pin_data]
+pub(crate) struct SmcSocket {
+    /// Address family of the TCP socket.
+    clc_family: c_int,
+    phase: Atomic<u32>,
+    /// Why the socket fell back; zero if it did not.
+    fallback: Atomic<u32>,
+    /// The peer's own reason, when it declined.
+    peer_diagnosis: Atomic<u32>,
+    /// The TCP socket, until release.
+    #[pin]
+    clc: SpinLock<Option<Arc<ClcSock>>>,
+    /// Serialises changes of the phase.
+    #[pin]
+    life: Mutex<Life>,
+    /// The SMC-R connection, once there is one.
+    conn: SetOnce<Arc<Conn>>,
+    /// Connections that wait for `accept`.
+    #[pin]
+    queue: AcceptQueue,
+}
+
+/// What only the thread that changes the phase touches.
+struct Life {
+    /// Entry in the TCP socket's wait queue.
+    watch: Option<Watch<Woken>>,
+    /// The outcome of a `connect` was not reported to the user yet.
+    unreported: bool,
+    /// The listener that this connection was accepted by.
+    parent: Option<SockRef>,
+    /// `backlog` of `listen`.
+    backlog: c_int,
+}
+
+static TABLES: Tables<SmcSocket> = Tables::new();
+
+impl Protocol for SmcSocket {
+    fn tables() -> &'static Tables<Self> {
+        &TABLES
+    }
+
+    fn init(clc_family: c_int) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            clc_family,
+            phase: Atomic::new(Phase::Init as u32),
+            fallback: Atomic::new(0),
+            peer_diagnosis: Atomic::new(0),
+            clc <- new_spinlock!(None, "SmcSocket::clc"),
+            life <- new_mutex!(
+                Life { watch: None, unreported: false, parent: None, backlog: 0 },
+                "SmcSocket::life"
+            ),
+            conn: SetOnce::new(),
+            queue <- AcceptQueue::new(),
+        }? Error)
+    }
+
+    fn created(sk: &Sock<Self>) -> Result {
+        let clc = Arc::new(sk.create_clcsock(sk.clc_family)?, GFP_KERNEL)?;
+        *sk.clc.lock() = Some(clc);
+        sk.set_state(Phase::Init.diag_state());
+        Ok(())
+    }
+
+    fn run_job(sk: SockRef, _job: usize) {
+        match sk.phase() {
+            Phase::Connecting => connect::run(&sk),
+            Phase::Listen => listen::run(&sk),
+            Phase::Handshake => listen::handshake(&sk),
+            _ => {}
+        }
+    }
+}
+
+/// The one work item of a socket: what it does depends on the phase.
+const JOB_SET_UP: usize = 0;
+
+impl SmcSocket {
+    /// Where the socket is in its life.
+    pub(crate) fn phase(&self) -> Phase {
+        Phase::from_u32(self.phase.load(Acquire))
+    }
+
+    /// The TCP socket, unless the user is gone.
+    fn clc(&self) -> Option<Arc<ClcSock>> {
+        self.clc.lock().clone()
+    }
+
+    /// The TCP socket, or `EBADF` when the socket is being released.
+    fn try_clc(&self) -> Result<Arc<ClcSock>> {
+        self.clc().ok_or(EBADF)
+    }
+
+    /// The SMC-R connection.
+    fn conn(&self) -> Option<&Arc<Conn>> {
+        self.conn.as_ref()
+    }
+
+    /// Why the socket fell back.
+    pub(crate) fn fallback_reason(&self) -> DeclineReason {
+        DeclineReason(self.fallback.load(Relaxed))
+    }
+}
+
+/// Changes the phase; the caller holds [`SmcSocket::life`].
+fn set_phase(sk: &Sock<SmcSocket>, phase: Phase) {
+    sk.phase.store(phase as u32, Release);
+    sk.set_state(phase.diag_state());
+}
+
+impl SocketOps for SmcSocket {
+    fn release(sk: &Sock<Self>) {
+        close::release(sk);
+    }
+
+    fn bind(sk: &Sock<Self>, addr: SockAddr) -> Result {
+        let _life = sk.life.lock();
+        if sk.phase() != Phase::Init {
+            return Err(EINVAL);
+        }
+        let clc = sk.try_clc()?;
+        sk.copy_options_to(&clc);
+        clc.bind(addr)
+    }
+
+    fn connect(sk: &Sock<Self>, addr: SockAddr, flags: c_int) -> Result {
+        connect::connect(sk, addr, flags)
+    }
+
+    fn listen(sk: &Sock<Self>, backlog: c_int) -> Result {
+        listen::listen(sk, backlog)
+    }
+
+    fn accept(sk: &Sock<Self>, nonblock: bool) -> Result<SockRef> {
+        listen::accept(sk, nonblock)
+    }
+
+    fn accepted(child: &Sock<Self>) {
+        if child.phase() == Phase::Fallback {
+            if let Some(clc) = child.clc() {
+                fallback::attach(child, &clc);
+            }
+        }
+    }
+
+    fn name(sk: &Sock<Self>, peer: bool) -> Result<SockAddr> {
+        if peer && sk.phase() == Phase::Connecting {
+            return Err(ENOTCONN);
+        }
+        sk.try_clc()?.name(peer)
+    }
+
+    fn poll(sk: &Sock<Self>, poll: &mut Poll) -> u32 {
+        transfer::poll(sk, poll)
+    }
+
+    fn ioctl(sk: &Sock<Self>, call: &Ioctl) -> Result<c_int> {
+        options::ioctl(sk, call)
+    }
+
+    fn shutdown(sk: &Sock<Self>, how: u32) -> Result {
+        close::shutdown(sk, how)
+    }
+
+    fn setsockopt(sk: &Sock<Self>, option: &SetOption) -> Result {
+        options::set(sk, option)
+    }
+
+    fn getsockopt(sk: &Sock<Self>, option: &GetOption) -> Result {
+        options::get(sk, option)
+    }
+
+    fn sendmsg(sk: &Sock<Self>, msg: &mut Message) -> Result<usize> {
+        transfer::send(sk, msg)
+    }
+
+    fn recvmsg(sk: &Sock<Self>, msg: &mut Message) -> Result<usize> {
+        transfer::receive(sk, msg)
+    }
+}
+
+/// Registers `AF_SMC`, and `IPPROTO_SMC` under `AF_INET` and `AF_INET6`.
+pub(crate) fn register() -> Result<Registration<SmcSocket>> {
+    TABLES.register(&Names {
+        family: AF_SMC,
+        protocol: IPPROTO_SMC,
+        protos: ["SMC", "SMC6", "INET_SMC", "INET6_SMC"],
+    })
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Socket options and `ioctl`.
+
+use super::{
+    Phase,
+    SmcSocket, //
+};
+use crate::kapi::{
+    proto_ops::{
+        GetOption,
+        Ioctl,
+        SetOption, //
+    },
+    sock::Sock, //
+};
+use kernel::{
+    error::Result,
+    ffi::{
+        c_int,
+        c_uint, //
+    },
+    prelude::*, //
+};
+
+const SOL_SMC: c_int = 286;
+const SOL_TCP: c_int = 6;
+const TCP_NODELAY: c_int = 1;
+const TCP_CORK: c_int = 3;
+const TCP_ULP: c_int = 31;
+
+const SIOCINQ: c_uint = 0x541b;
+const SIOCOUTQ: c_uint = 0x5411;
+const SIOCOUTQNSD: c_uint = 0x894b;
+const SIOCATMARK: c_uint = 0x8905;
+
+/// `setsockopt` of a level other than `SOL_SOCKET`.
+pub(super) fn set(sk: &Sock<SmcSocket>, option: &SetOption) -> Result {
+    if option.level == SOL_SMC {
+        return Err(EOPNOTSUPP);
+    }
+    if option.level == SOL_TCP && option.name == TCP_ULP {
+        return Err(EOPNOTSUPP);
+    }
+    option.delegate(&*sk.try_clc()?)?;
+    if option.level == SOL_TCP {
+        if let Some(conn) = sk.conn() {
+            match option.name {
+                TCP_NODELAY => conn.set_nodelay(option.int()? != 0),
+                TCP_CORK => conn.set_corked(option.int()? != 0),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `getsockopt` of a level other than `SOL_SOCKET`.
+pub(super) fn get(sk: &Sock<SmcSocket>, option: &GetOption) -> Result {
+    if option.level == SOL_SMC {
+        return Err(EOPNOTSUPP);
+    }
+    option.delegate(&*sk.try_clc()?)
+}
+
+/// `ioctl`.
+pub(super) fn ioctl(sk: &Sock<SmcSocket>, call: &Ioctl) -> Result<c_int> {
+    if sk.phase() != Phase::Smc {
+        return call.delegate(&*sk.try_clc()?);
+    }
+    let conn = sk.conn().ok_or(ENOTCONN)?;
+    let status = conn.status();
+    match call.cmd {
+        SIOCINQ => call.put_int(status.readable),
+        SIOCOUTQ => call.put_int(status.queued),
+        SIOCOUTQNSD => call.put_int(status.unsent),
+        SIOCATMARK => call.put_int(c_int::from(status.at_mark)),
+        _ => Err(ENOIOCTLCMD),
+    }
+}

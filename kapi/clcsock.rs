@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The internal kernel TCP socket.
+//!
+//! Every SMC socket owns one: the TCP connection that the handshake runs over and that carries the
+//! data after a fallback.
+
+use crate::bindings;
+use core::{
+    mem::MaybeUninit,
+    ptr::{
+        self,
+        NonNull, //
+    },
+};
+use kernel::{
+    error::{
+        to_result,
+        Error,
+        Result, //
+    },
+    ffi::{
+        c_int,
+        c_long,
+        c_void, //
+    },
+    prelude::*,
+};
+
+/// `SOCK_STREAM`, whose C definition is an enumerator on most architectures.
+pub(super) const SOCK_STREAM: c_int = 1;
+
+/// TCP states of a clcsock that callers distinguish (`include/net/tcp_states.h`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum TcpState {
+    /// The three-way handshake is under way.
+    Connecting,
+    /// Data can flow at least in one direction.
+    Connected,
+    /// Listening.
+    Listening,
+    /// Closed, or closing with nothing left to do.
+    Closed,
+}
+
+/// A socket address as the user passed it, or as it is handed back.
+///
+/// # Invariants
+///
+/// `len <= size_of::<sockaddr_storage>()`, and the first `len` bytes are initialised.
+#[derive(Clone, Copy)]
+pub(crate) struct SockAddr {
+    storage: bindings::__kernel_sockaddr_storage,
+    len: usize,
+}
+
+impl SockAddr {
+    /// Copies a socket address of `len` bytes from kernel memory.
+    ///
+    /// # Safety
+    ///
+    /// `addr` must be valid for reading `len` bytes.
+    pub(crate) unsafe fn from_raw(addr: *const c_void, len: c_int) -> Result<Self> {
+        let len = usize::try_from(len).map_err(|_| EINVAL)?;
+        if len > size_of::<bindings::__kernel_sockaddr_storage>() || len < size_of::<u16>() {
+            return Err(EINVAL);
+        }
+        // SAFETY: `sockaddr_storage` is plain old data, for which all zeroes is valid.
+        let mut storage: bindings::__kernel_sockaddr_storage = unsafe { MaybeUninit::zeroed().assume_init() };
+        // SAFETY: The caller guarantees `len` readable bytes, and `storage` holds at least `len`.
+        unsafe { ptr::copy_nonoverlapping(addr.cast::<u8>(), (&raw mut storage).cast::<u8>(), len) };
+        // INVARIANT: `len` was checked above.
+        Ok(Self { storage, len })
+    }
+
+    /// An empty address.
+    pub(crate) fn zeroed() -> Self {
+        Self {
+            // SAFETY: `sockaddr_storage` is plain old data, for which all zeroes is valid.
+            storage: unsafe { MaybeUninit::zeroed().assume_init() },
+            // INVARIANT: Zero is small enough.
+            len: 0,
+        }
+    }
+
+    /// Number of meaningful bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The address family (`AF_*`).
+    pub(crate) fn family(&self) -> u16 {
+        // SAFETY: Every `sockaddr` starts with its family, and `storage` is fully initialised.
+        unsafe { *(&raw const self.storage).cast::<u16>() }
+    }
+
+    /// The whole storage as bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: `storage` is plain old data without uninitialised bytes.
+        unsafe {
+            core::slice::from_raw_parts(
+                (&raw const self.storage).cast::<u8>(),
+                size_of::<bindings::__kernel_sockaddr_storage>(),
+            )
+        }
+    }
+
+    /// The IPv4 address in it: `AF_INET`, or a v4-mapped `AF_INET6` address.
+    pub(crate) fn ipv4(&self) -> Option<[u8; 4]> {
+        let bytes = self.bytes();
+        match i32::from(self.family()) {
+            // `struct sockaddr_in`: family, port, address.
+            2 => bytes.get(4..8)?.try_into().ok(),
+            // `struct sockaddr_in6`: family, port, flowinfo, address.
+            10 => {
+                let (prefix, v4) = bytes.get(8..24)?.split_at_checked(12)?;
+                if prefix == [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff] {
+                    v4.try_into().ok()
+                } else {
+                    None
+                }
+            }
+            _ => None,
+        }
+    }
+
+    fn as_mut_ptr(&mut self) -> *mut bindings::sockaddr_unsized {
+        (&raw mut self.storage).cast()
+    }
+
+    /// Writes the address to `out` and returns its length.
+    ///
+    /// # Safety
+    ///
+    /// `out` must be valid for writing a whole `sockaddr_storage`.
+    pub(crate) unsafe fn write_to(&self, out: *mut c_void) -> usize {
+        // SAFETY: The caller guarantees room for the whole storage; `len` is at most that.
+        unsafe {
+            ptr::copy_nonoverlapping((&raw const self.storage).cast::<u8>(), out.cast(), self.len)
+        };
+        self.len
+    }
+}
+
+/// An internal kernel TCP socket; dropping it releases the socket.
+///
+/// Must be dropped in process context.
+///
+/// # Invariants
+///
+/// `raw` is a socket that this object owns, with a TCP `sk`, until drop.
+pub(crate) struct ClcSock {
+    raw: NonNull<bindings::socket>,
+}
+
+// SAFETY: A `struct socket` may be used and released from any thread.
+unsafe impl Send for ClcSock {}
+// SAFETY: All operations below take the socket's own lock, or are single loads and stores.
+unsafe impl Sync for ClcSock {}
+
+impl ClcSock {
+    /// Makes an unconnected TCP socket of address family `family` in the namespace of `sk`.
+    ///
+    /// # Safety
+    ///
+    /// `net` must be a live namespace.
+    pub(crate) unsafe fn create(net: *mut bindings::net, family: c_int) -> Result<Self> {
+        let mut raw: *mut bindings::socket = ptr::null_mut();
+        // SAFETY: `net` is alive per this function's contract; `raw` is a valid place for the
+        // result.
+        to_result(unsafe {
+            bindings::sock_create_kern(
+                net,
+                family,
+                SOCK_STREAM,
+                bindings::IPPROTO_TCP as c_int,
+                &mut raw,
+            )
+        })?;
+        let raw = NonNull::new(raw).ok_or(ENOMEM)?;
+        // SAFETY: A socket that was just made has a `sk`. TCP timers may outlive the SMC socket,
+        // so the TCP socket needs a reference to its namespace of its own.
+        unsafe { bindings::sk_net_refcnt_upgrade((*raw.as_ptr()).sk) };
+        // INVARIANT: `sock_create_kern` gave us ownership.
+        Ok(Self { raw })
+    }
+
+    /// The raw socket, for code in `kapi/`.
+    pub(crate) fn as_ptr(&self) -> *mut bindings::socket {
+        self.raw.as_ptr()
+    }
+
+    /// The raw `struct sock` of the TCP connection.
+    pub(crate) fn sk(&self) -> *mut bindings::sock {
+        // SAFETY: By the type invariants the socket is alive and has a `sk`.
+        unsafe { (*self.as_ptr()).sk }
+    }
+
+    pub(crate) fn ops(&self) -> &bindings::proto_ops {
+        // SAFETY: The `ops` pointer of a live socket points to an operations table that lives as
+        // long as the module that owns it, which the socket pins. It may be exchanged
+        // concurrently, hence the volatile load.
+        unsafe { &*ptr::read_volatile(&raw const (*self.as_ptr()).ops) }
+    }
+
+    /// Binds to `addr`.
+    pub(crate) fn bind(&self, mut addr: SockAddr) -> Result {
+        // SAFETY: `addr` is a valid address of the given length.
+        to_result(unsafe {
+            bindings::kernel_bind(self.as_ptr(), addr.as_mut_ptr(), addr.len as c_int)
+        })
+    }
+
+    /// Starts to connect to `addr` without waiting: `EINPROGRESS` is the normal answer.
+    pub(crate) fn connect(&self, mut addr: SockAddr) -> Result {
+        // SAFETY: `addr` is a valid address of the given length.
+        to_result(unsafe {
+            bindings::kernel_connect(
+                self.as_ptr(),
+                addr.as_mut_ptr(),
+                addr.len as c_int,
+                bindings::O_NONBLOCK as c_int,
+            )
+        })
+    }
+
+    /// Starts to listen, or changes the backlog.
+    pub(crate) fn listen(&self, backlog: c_int) -> Result {
+        // SAFETY: The socket is alive by the type invariants.
+        to_result(unsafe { bindings::kernel_listen(self.as_ptr(), backlog) })
+    }
+
+    /// Takes a connection from the queue of a listening socket; `EAGAIN` when there is none.
+    pub(crate) fn accept(&self) -> Result<Self> {
+        let mut raw: *mut bindings::socket = ptr::null_mut();
+        // SAFETY: The socket is alive; `raw` is a valid place for the result.
+        to_result(unsafe {
+            bindings::kernel_accept(self.as_ptr(), &mut raw, bindings::SOCK_NONBLOCK as c_int)
+        })?;
+        // INVARIANT: `kernel_accept` gave us ownership of a connected socket.
+        Ok(Self {
+            raw: NonNull::new(raw).ok_or(ENOMEM)?,
+        })
+    }
+
+    /// Own address, or the peer's.
+    pub(crate) fn name(&self, peer: bool) -> Result<SockAddr> {
+        let mut addr = SockAddr::zeroed();
+        let getname = self.ops().getname.ok_or(EOPNOTSUPP)?;
+        // SAFETY: `addr` has room for any socket address; the socket is alive.
+        let len = unsafe { getname(self.as_ptr(), addr.as_mut_ptr().cast(), c_int::from(peer)) };
+        // INVARIANT: `getname` never returns more than the storage holds; clamped all the same.
+        addr.len = usize::try_from(len)
+            .map_err(|_| Error::from_errno(len))?
+            .min(size_of::<bindings::__kernel_sockaddr_storage>());
+        Ok(addr)
+    }
+
+    /// Shuts down one or both directions (`SHUT_RD`, `SHUT_WR`, `SHUT_RDWR`).
+    pub(crate) fn shutdown(&self, how: u32) -> Result {
+        // SAFETY: The socket is alive by the type invariants.
+        to_result(unsafe { bindings::kernel_sock_shutdown(self.as_ptr(), how) })
+    }
+
+    /// Resets the TCP connection; `err` is what the socket reports.
+    pub(crate) fn abort(&self, err: Error) {
+        // SAFETY: The `sk` of a live socket is valid; `tcp_abort` takes its lock.
+        unsafe { bindings::tcp_abort(self.sk(), -err.to_errno()) };
+    }
+
+    /// State of the TCP connection.
+    pub(crate) fn state(&self) -> TcpState {
+        // SAFETY: The `sk` is valid; its state is a single byte that changes concurrently.
+        let state =
+            unsafe { ptr::read_volatile(&raw const (*self.sk()).__sk_common.skc_state) };
+        match u32::from(state) {
+            bindings::TCP_SYN_SENT | bindings::TCP_SYN_RECV => TcpState::Connecting,
+            bindings::TCP_LISTEN => TcpState::Listening,
+            bindings::TCP_CLOSE | bindings::TCP_CLOSING | bindings::TCP_LAST_ACK => {
+                TcpState::Closed
+            }
+            _ => TcpState::Connected,
+        }
+    }
+
+    /// Takes the pending error, as `SO_ERROR` does.
+    pub(crate) fn take_error(&self) -> Result {
+        // SAFETY: The `sk` is valid; `sk_err` is exchanged as `sock_error` does.
+        let err = unsafe { bindings::sock_error(self.sk()) };
+        to_result(err)
+    }
+
+    /// Limits each wait in [`Self::recv`] and [`Self::send`], in jiffies.
+    pub(crate) fn set_timeouts(&self, jiffies: c_long) {
+        let sk = self.sk();
+        // SAFETY: The `sk` is valid; the kernel writes these fields without a lock too.
+        unsafe {
+            ptr::write_volatile(&raw mut (*sk).sk_rcvtimeo, jiffies);
+            ptr::write_volatile(&raw mut (*sk).sk_sndtimeo, jiffies);
+        }
+    }
+
+    /// Receives up to `buf.len()` bytes; `flags` are `MSG_*`.
+    pub(crate) fn recv(&self, buf: &mut [u8], flags: u32) -> Result<usize> {
+        // SAFETY: All-zeroes is a valid `msghdr`.
+        let mut msg: bindings::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+        let mut vec = bindings::kvec {
+            iov_base: buf.as_mut_ptr().cast(),
+            iov_len: buf.len(),
+        };
+        // SAFETY: `vec` describes `buf`, which is writable for its whole length.
+        let n = unsafe {
+            bindings::kernel_recvmsg(
+                self.as_ptr(),
+                &mut msg,
+                &mut vec,
+                1,
+                buf.len(),
+                flags as c_int,
+            )
+        };
+        usize::try_from(n).map_err(|_| Error::from_errno(n))
+    }
+
+    /// Sends all of `buf`.
+    pub(crate) fn send(&self, buf: &[u8]) -> Result {
+        let mut rest = buf;
+        while !rest.is_empty() {
+            // SAFETY: All-zeroes is a valid `msghdr`.
+            let mut msg: bindings::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+            msg.msg_flags = bindings::MSG_NOSIGNAL;
+            let mut vec = bindings::kvec {
+                iov_base: rest.as_ptr().cast_mut().cast(),
+                iov_len: rest.len(),
+            };
+            // SAFETY: `vec` describes `rest`, which sending only reads.
+            let n = unsafe {
+                bindings::kernel_sendmsg(self.as_ptr(), &mut msg, &mut vec, 1, rest.len())
+            };
+            let n = usize::try_from(n).map_err(|_| Error::from_errno(n))?;
+            if n == 0 {
+                return Err(EPIPE);
+            }
+            rest = rest.get(n..).unwrap_or(&[]);
+        }
+        Ok(())
+    }
+
+    /// Interface index of the route's device, if the connection has a route.
+    pub(crate) fn egress_ifindex(&self) -> Option<i32> {
+        // SAFETY: The `sk` is valid; the helper takes the references it needs.
+        let index = unsafe { bindings::clcsk_egress_ifindex(self.sk()) };
+        (index > 0).then_some(index)
+    }
+}
+
+impl Drop for ClcSock {
+    fn drop(&mut self) {
+        let sock = self.as_ptr();
+        // SAFETY: We own the socket by the type invariants. A fallback lent it the user's file;
+        // `sock_release` would then leave freeing to that file, which is not ours to rely on.
+        unsafe {
+            (*sock).file = ptr::null_mut();
+            bindings::sock_release(sock);
+        }
+    }
+}

@@ -1,0 +1,475 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The system calls of a socket: `struct proto_ops` for a protocol in Rust.
+
+use super::{
+    clcsock::{
+        ClcSock,
+        SockAddr, //
+    },
+    sock::{
+        Protocol,
+        Sock, //
+    }, //
+};
+use crate::bindings;
+use core::ptr;
+use kernel::{
+    error::{
+        to_result,
+        Error,
+        Result, //
+    },
+    ffi::{
+        c_char,
+        c_int,
+        c_uint,
+        c_ulong,
+        c_void, //
+    },
+    iov::{
+        IovIterDest,
+        IovIterSource, //
+    },
+    prelude::*,
+    sync::aref::ARef, //
+};
+
+/// System calls on a socket. All run in process context without locks.
+pub(crate) trait SocketOps: Sized + Send + Sync + 'static {
+    /// The last file of the socket was closed. Afterwards the socket has no user any more.
+    fn release(sk: &Sock<Self>);
+
+    /// `bind(2)`.
+    fn bind(sk: &Sock<Self>, addr: SockAddr) -> Result;
+
+    /// `connect(2)`; `flags` are the file's flags.
+    fn connect(sk: &Sock<Self>, addr: SockAddr, flags: c_int) -> Result;
+
+    /// `listen(2)`.
+    fn listen(sk: &Sock<Self>, backlog: c_int) -> Result;
+
+    /// `accept(2)`: the next connection.
+    fn accept(sk: &Sock<Self>, nonblock: bool) -> Result<ARef<Sock<Self>>>;
+
+    /// A connection that [`Self::accept`] returned has got its `struct socket` and file.
+    fn accepted(child: &Sock<Self>);
+
+    /// `getsockname(2)` and `getpeername(2)`.
+    fn name(sk: &Sock<Self>, peer: bool) -> Result<SockAddr>;
+
+    /// `poll(2)`: the `EPOLL*` bits that are true now.
+    fn poll(sk: &Sock<Self>, poll: &mut Poll) -> u32;
+
+    /// `ioctl(2)`.
+    fn ioctl(sk: &Sock<Self>, call: &Ioctl) -> Result<c_int>;
+
+    /// `shutdown(2)`; `how` is `SHUT_RD` 0, `SHUT_WR` 1 or `SHUT_RDWR` 2.
+    fn shutdown(sk: &Sock<Self>, how: u32) -> Result;
+
+    /// `setsockopt(2)` of a level other than `SOL_SOCKET`.
+    fn setsockopt(sk: &Sock<Self>, option: &SetOption) -> Result;
+
+    /// `getsockopt(2)` of a level other than `SOL_SOCKET`.
+    fn getsockopt(sk: &Sock<Self>, option: &GetOption) -> Result;
+
+    /// `send(2)` and friends; the number of bytes taken.
+    fn sendmsg(sk: &Sock<Self>, msg: &mut Message) -> Result<usize>;
+
+    /// `recv(2)` and friends; the number of bytes given.
+    fn recvmsg(sk: &Sock<Self>, msg: &mut Message) -> Result<usize>;
+}
+
+/// A `poll` in progress.
+pub(crate) struct Poll {
+    file: *mut bindings::file,
+    sock: *mut bindings::socket,
+    wait: *mut bindings::poll_table_struct,
+}
+
+impl Poll {
+    /// Asks to be woken by the socket's own queue. To be called before the state is looked at.
+    pub(crate) fn register(&mut self) {
+        // SAFETY: The pointers are the arguments of the system call under way.
+        unsafe { bindings::sock_poll_wait(self.file, self.sock, self.wait) };
+    }
+
+    /// Lets TCP answer.
+    pub(crate) fn delegate(&mut self, clc: &ClcSock) -> u32 {
+        match clc.ops().poll {
+            // SAFETY: As above; `clc` is alive.
+            Some(poll) => unsafe { poll(self.file, clc.as_ptr(), self.wait) },
+            None => 0,
+        }
+    }
+}
+
+/// An `ioctl` call.
+pub(crate) struct Ioctl {
+    /// The command.
+    pub(crate) cmd: c_uint,
+    arg: c_ulong,
+}
+
+impl Ioctl {
+    /// Writes an `int` to where the argument points.
+    pub(crate) fn put_int(&self, value: c_int) -> Result<c_int> {
+        // SAFETY: `put_user` checks the user's pointer.
+        to_result(unsafe { bindings::put_user_int(value, self.arg as *mut c_void) })?;
+        Ok(0)
+    }
+
+    /// Lets TCP answer.
+    pub(crate) fn delegate(&self, clc: &ClcSock) -> Result<c_int> {
+        let ioctl = clc.ops().ioctl.ok_or(ENOIOCTLCMD)?;
+        // SAFETY: `clc` is alive, and the argument is the user's.
+        let ret = unsafe { ioctl(clc.as_ptr(), self.cmd, self.arg) };
+        if ret < 0 {
+            Err(Error::from_errno(ret))
+        } else {
+            Ok(ret)
+        }
+    }
+}
+
+/// A `setsockopt` call.
+pub(crate) struct SetOption {
+    /// `SOL_*` or `IPPROTO_*`.
+    pub(crate) level: c_int,
+    /// The option.
+    pub(crate) name: c_int,
+    value: bindings::sockptr_t,
+    len: c_int,
+}
+
+impl SetOption {
+    /// The value as an `int`.
+    pub(crate) fn int(&self) -> Result<c_int> {
+        let mut value = 0;
+        // SAFETY: `value` is a valid place; the helper checks the user's pointer.
+        to_result(unsafe { bindings::sockptr_get_int(self.value, self.len, &mut value) })?;
+        Ok(value)
+    }
+
+    /// Lets TCP do it.
+    pub(crate) fn delegate(&self, clc: &ClcSock) -> Result {
+        let setsockopt = clc.ops().setsockopt.ok_or(EOPNOTSUPP)?;
+        // SAFETY: `clc` is alive, and the value is the user's.
+        to_result(unsafe {
+            setsockopt(clc.as_ptr(), self.level, self.name, self.value, self.len as c_uint)
+        })
+    }
+}
+
+/// A `getsockopt` call.
+pub(crate) struct GetOption {
+    /// `SOL_*` or `IPPROTO_*`.
+    pub(crate) level: c_int,
+    /// The option.
+    pub(crate) name: c_int,
+    value: *mut c_char,
+    len: *mut c_int,
+}
+
+impl GetOption {
+    /// Answers with an `int`.
+    pub(crate) fn put_int(&self, value: c_int) -> Result {
+        // SAFETY: `put_user_option_int` checks the user's pointers.
+        to_result(unsafe { bindings::put_user_option_int(value, self.value.cast(), self.len.cast()) })
+    }
+
+    /// Lets TCP answer.
+    pub(crate) fn delegate(&self, clc: &ClcSock) -> Result {
+        let getsockopt = clc.ops().getsockopt.ok_or(EOPNOTSUPP)?;
+        // SAFETY: `clc` is alive, and the pointers are the user's.
+        to_result(unsafe {
+            getsockopt(clc.as_ptr(), self.level, self.name, self.value, self.len)
+        })
+    }
+}
+
+/// A message to be sent, or to be filled.
+pub(crate) struct Message {
+    raw: *mut bindings::msghdr,
+    /// Bytes to send, or room for bytes.
+    pub(crate) len: usize,
+    /// `MSG_*`.
+    pub(crate) flags: u32,
+}
+
+impl Message {
+    /// Has the caller asked not to wait?
+    pub(crate) fn nonblock(&self) -> bool {
+        self.flags & bindings::MSG_DONTWAIT != 0
+    }
+
+    /// The data of a message to be sent.
+    pub(crate) fn source(&mut self) -> &mut IovIterSource<'_> {
+        // SAFETY: `sendmsg` passes a source iterator that is ours for the call. Both bindings
+        // describe the same C type.
+        unsafe { IovIterSource::from_raw((&raw mut (*self.raw).msg_iter).cast()) }
+    }
+
+    /// The room of a message to be filled.
+    pub(crate) fn dest(&mut self) -> &mut IovIterDest<'_> {
+        // SAFETY: `recvmsg` passes a destination iterator that is ours for the call. Both bindings
+        // describe the same C type.
+        unsafe { IovIterDest::from_raw((&raw mut (*self.raw).msg_iter).cast()) }
+    }
+
+    /// Adds `MSG_*` bits to what the receiver is told.
+    pub(crate) fn report(&mut self, flags: u32) {
+        // SAFETY: The header is ours for the call.
+        unsafe { (*self.raw).msg_flags |= flags };
+    }
+
+    /// A connected stream names no sender.
+    pub(crate) fn clear_name(&mut self) {
+        // SAFETY: The header is ours for the call.
+        unsafe { (*self.raw).msg_namelen = 0 };
+    }
+
+    /// Does the message name a destination? (A stream socket ignores it, or refuses.)
+    pub(crate) fn delegate_send(&mut self, clc: &ClcSock) -> Result<usize> {
+        let sendmsg = clc.ops().sendmsg.ok_or(EOPNOTSUPP)?;
+        // SAFETY: `clc` is alive, and the header is ours for the call.
+        let n = unsafe { sendmsg(clc.as_ptr(), self.raw, self.len) };
+        usize::try_from(n).map_err(|_| Error::from_errno(n))
+    }
+
+    /// Lets TCP fill the message.
+    pub(crate) fn delegate_receive(&mut self, clc: &ClcSock) -> Result<usize> {
+        let recvmsg = clc.ops().recvmsg.ok_or(EOPNOTSUPP)?;
+        // SAFETY: `clc` is alive, and the header is ours for the call.
+        let n = unsafe { recvmsg(clc.as_ptr(), self.raw, self.len, self.flags as c_int) };
+        usize::try_from(n).map_err(|_| Error::from_errno(n))
+    }
+}
+
+/// The operations table of protocol `T` for address family `family`.
+pub(super) fn table<T: Protocol>(
+    family: c_int,
+    owner: *mut bindings::module,
+) -> bindings::proto_ops {
+    bindings::proto_ops {
+        family,
+        owner,
+        release: Some(release::<T>),
+        bind: Some(bind::<T>),
+        connect: Some(connect::<T>),
+        socketpair: Some(bindings::sock_no_socketpair),
+        accept: Some(accept::<T>),
+        getname: Some(getname::<T>),
+        poll: Some(poll::<T>),
+        ioctl: Some(ioctl::<T>),
+        listen: Some(listen::<T>),
+        shutdown: Some(shutdown::<T>),
+        setsockopt: Some(setsockopt::<T>),
+        getsockopt: Some(getsockopt::<T>),
+        sendmsg: Some(sendmsg::<T>),
+        recvmsg: Some(recvmsg::<T>),
+        mmap: Some(bindings::sock_no_mmap),
+        ..Default::default()
+    }
+}
+
+/// The Rust socket behind a `struct socket`.
+///
+/// # Safety
+///
+/// `sock` must be a socket of protocol `T` that a system call is under way on.
+unsafe fn sk_of<'a, T: Protocol>(sock: *mut bindings::socket) -> &'a Sock<T> {
+    // SAFETY: A system call keeps the socket and its `sk`; our `create` set the `sk` up.
+    unsafe { Sock::from_raw((*sock).sk) }
+}
+
+fn errno(result: Result) -> c_int {
+    match result {
+        Ok(()) => 0,
+        Err(err) => err.to_errno(),
+    }
+}
+
+fn count(result: Result<usize>) -> c_int {
+    match result {
+        // The kernel limits a single transfer to less than `INT_MAX` bytes.
+        Ok(n) => c_int::try_from(n).unwrap_or(c_int::MAX),
+        Err(err) => err.to_errno(),
+    }
+}
+
+unsafe extern "C" fn release<T: Protocol>(sock: *mut bindings::socket) -> c_int {
+    // SAFETY: The kernel releases a socket once; a socket without `sk` was never completed.
+    unsafe {
+        let sk = (*sock).sk;
+        if sk.is_null() {
+            return 0;
+        }
+        T::release(Sock::<T>::from_raw(sk));
+        bindings::sock_orphan(sk);
+        (*sock).sk = ptr::null_mut();
+        bindings::sock_put(sk);
+    }
+    0
+}
+
+unsafe extern "C" fn bind<T: Protocol>(
+    sock: *mut bindings::socket,
+    addr: *mut bindings::sockaddr_unsized,
+    len: c_int,
+) -> c_int {
+    // SAFETY: The kernel passes an address of `len` bytes that it copied from the user.
+    errno(unsafe {
+        SockAddr::from_raw(addr.cast(), len).and_then(|addr| T::bind(sk_of(sock), addr))
+    })
+}
+
+unsafe extern "C" fn connect<T: Protocol>(
+    sock: *mut bindings::socket,
+    addr: *mut bindings::sockaddr_unsized,
+    len: c_int,
+    flags: c_int,
+) -> c_int {
+    // SAFETY: As in `bind`.
+    errno(unsafe {
+        SockAddr::from_raw(addr.cast(), len).and_then(|addr| T::connect(sk_of(sock), addr, flags))
+    })
+}
+
+unsafe extern "C" fn listen<T: Protocol>(sock: *mut bindings::socket, backlog: c_int) -> c_int {
+    // SAFETY: The kernel passes a socket of ours.
+    errno(T::listen(unsafe { sk_of(sock) }, backlog))
+}
+
+unsafe extern "C" fn accept<T: Protocol>(
+    sock: *mut bindings::socket,
+    newsock: *mut bindings::socket,
+    arg: *mut bindings::proto_accept_arg,
+) -> c_int {
+    // SAFETY: The kernel passes a socket of ours, a new one without `sk`, and its arguments.
+    unsafe {
+        let nonblock = (*arg).flags & bindings::O_NONBLOCK as c_int != 0;
+        match T::accept(sk_of(sock), nonblock) {
+            Ok(child) => {
+                let child = ARef::into_raw(child).as_ptr();
+                // The reference goes to the new socket; `release` gives it back.
+                bindings::sock_graft(child.cast(), newsock);
+                (*newsock).state = bindings::socket_state_SS_CONNECTED;
+                T::accepted(&*child);
+                0
+            }
+            Err(err) => err.to_errno(),
+        }
+    }
+}
+
+unsafe extern "C" fn getname<T: Protocol>(
+    sock: *mut bindings::socket,
+    addr: *mut bindings::sockaddr,
+    peer: c_int,
+) -> c_int {
+    // SAFETY: The kernel passes room for a whole `sockaddr_storage`.
+    unsafe {
+        match T::name(sk_of(sock), peer != 0) {
+            Ok(name) => name.write_to(addr.cast()) as c_int,
+            Err(err) => err.to_errno(),
+        }
+    }
+}
+
+unsafe extern "C" fn poll<T: Protocol>(
+    file: *mut bindings::file,
+    sock: *mut bindings::socket,
+    wait: *mut bindings::poll_table_struct,
+) -> bindings::__poll_t {
+    // SAFETY: The kernel passes a socket of ours, and the arguments of the poll under way.
+    T::poll(unsafe { sk_of(sock) }, &mut Poll { file, sock, wait })
+}
+
+unsafe extern "C" fn ioctl<T: Protocol>(
+    sock: *mut bindings::socket,
+    cmd: c_uint,
+    arg: c_ulong,
+) -> c_int {
+    // SAFETY: The kernel passes a socket of ours.
+    match T::ioctl(unsafe { sk_of(sock) }, &Ioctl { cmd, arg }) {
+        Ok(ret) => ret,
+        Err(err) => err.to_errno(),
+    }
+}
+
+unsafe extern "C" fn shutdown<T: Protocol>(sock: *mut bindings::socket, how: c_int) -> c_int {
+    // `SHUT_RD`, `SHUT_WR` and `SHUT_RDWR` are 0, 1 and 2.
+    match u32::try_from(how) {
+        // SAFETY: The kernel passes a socket of ours.
+        Ok(how @ 0..=2) => errno(T::shutdown(unsafe { sk_of(sock) }, how)),
+        _ => EINVAL.to_errno(),
+    }
+}
+
+unsafe extern "C" fn setsockopt<T: Protocol>(
+    sock: *mut bindings::socket,
+    level: c_int,
+    name: c_int,
+    value: bindings::sockptr_t,
+    len: c_uint,
+) -> c_int {
+    let option = SetOption {
+        level,
+        name,
+        value,
+        len: len as c_int,
+    };
+    // SAFETY: The kernel passes a socket of ours.
+    errno(T::setsockopt(unsafe { sk_of(sock) }, &option))
+}
+
+unsafe extern "C" fn getsockopt<T: Protocol>(
+    sock: *mut bindings::socket,
+    level: c_int,
+    name: c_int,
+    value: *mut c_char,
+    len: *mut c_int,
+) -> c_int {
+    let option = GetOption {
+        level,
+        name,
+        value,
+        len,
+    };
+    // SAFETY: The kernel passes a socket of ours.
+    errno(T::getsockopt(unsafe { sk_of(sock) }, &option))
+}
+
+unsafe extern "C" fn sendmsg<T: Protocol>(
+    sock: *mut bindings::socket,
+    msg: *mut bindings::msghdr,
+    len: usize,
+) -> c_int {
+    // SAFETY: The kernel passes a socket of ours and a header that is ours for the call.
+    unsafe {
+        let mut message = Message {
+            raw: msg,
+            len,
+            flags: (*msg).msg_flags,
+        };
+        count(T::sendmsg(sk_of(sock), &mut message))
+    }
+}
+
+unsafe extern "C" fn recvmsg<T: Protocol>(
+    sock: *mut bindings::socket,
+    msg: *mut bindings::msghdr,
+    len: usize,
+    flags: c_int,
+) -> c_int {
+    // SAFETY: The kernel passes a socket of ours and a header that is ours for the call.
+    unsafe {
+        let mut message = Message {
+            raw: msg,
+            len,
+            flags: flags as u32,
+        };
+        count(T::recvmsg(sk_of(sock), &mut message))
+    }
+}
