@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Completion queues, polled in bottom-half context.
+
+use core::{
+    cell::UnsafeCell,
+    marker::PhantomPinned,
+    ptr::NonNull, //
+};
+use kernel::{
+    error::from_err_ptr,
+    prelude::*,
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Release, //
+        },
+        new_mutex,
+        Arc,
+        Mutex,
+        UniqueArc, //
+    },
+    types::Opaque, //
+};
+
+use super::{
+    device::{
+        Device,
+        DeviceUse, //
+    },
+    wr::Completion,
+    CALLER, //
+};
+use crate::bindings;
+
+/// What is done with completions.
+pub(crate) trait CqHandler: Send + Sync + 'static {
+    /// Handles a completion. Runs in BH context; for one queue never on two processors at a time.
+    ///
+    /// Must not drop the last reference of an object of [`super`].
+    fn completion(&self, completion: &Completion);
+
+    /// Called after a batch of completions, in the same context: for what need not be done for
+    /// each.
+    fn batch_done(&self) {}
+}
+
+impl<T: CqHandler> CqHandler for Arc<T> {
+    fn completion(&self, completion: &Completion) {
+        (**self).completion(completion);
+    }
+
+    fn batch_done(&self) {
+        (**self).batch_done();
+    }
+}
+
+/// Completions taken from the queue at once.
+const BATCH: usize = 16;
+
+/// Completions handled before other bottom halves get their turn.
+const BUDGET: usize = 128;
+
+/// How far the handler's life has got.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Unattached,
+    Attached,
+    Detached,
+}
+
+/// A completion queue with its handler.
+///
+/// The queue has to exist before its queue pair, and the handler usually needs the queue pair, so
+/// the handler comes last ([`Self::attach`]). If it owns, even indirectly, the queue pair, then
+/// this is a cycle: whoever tears down breaks it with [`Self::detach`].
+#[pin_data(PinnedDrop)]
+pub(crate) struct Cq<H: CqHandler> {
+    raw: NonNull<bindings::ib_cq>,
+    #[pin]
+    work: Opaque<kernel::bindings::work_struct>,
+    // Set while `handler` is there to be used by the work item.
+    live: Atomic<u32>,
+    // Written only while the work item does not look at it: before `live` is set, and after the
+    // work item was disabled.
+    handler: UnsafeCell<Option<H>>,
+    // Used by the work item only, which never runs twice at a time.
+    batch: UnsafeCell<KVec<bindings::ib_wc>>,
+    #[pin]
+    stage: Mutex<Stage>,
+    // The C object and the work item point back here.
+    #[pin]
+    _pin: PhantomPinned,
+    _device: DeviceUse,
+}
+
+// SAFETY: The C objects have no ties to a task, and the handler is `Send`.
+unsafe impl<H: CqHandler> Send for Cq<H> {}
+// SAFETY: `handler` and `batch` are accessed as their comments say, all else locks by itself; the
+// handler is `Sync`.
+unsafe impl<H: CqHandler> Sync for Cq<H> {}
+
+impl<H: CqHandler> Cq<H> {
+    /// Creates a queue for `entries` completions, on the device's next completion vector. May
+    /// sleep.
+    ///
+    /// `entries` is at least the number of requests that can be outstanding on its queue pairs.
+    pub(crate) fn new(device: &Arc<Device>, entries: u32) -> Result<Arc<Self>> {
+        let device = DeviceUse::new(device)?;
+        let batch = KVec::from_elem(bindings::ib_wc::default(), BATCH, GFP_KERNEL)?;
+        // First, so that its address is known, and nothing can fail once the queue exists.
+        let mut memory = UniqueArc::<Self>::new_uninit(GFP_KERNEL)?;
+        let context = memory.as_mut_ptr();
+        let attr = bindings::ib_cq_init_attr {
+            cqe: entries,
+            comp_vector: device.device().next_comp_vector(),
+            flags: 0,
+        };
+
+        // SAFETY: The use keeps the device alive. The context is valid for `comp_handler` before
+        // the queue is armed, which is done by `attach`.
+        let raw = from_err_ptr(unsafe {
+            bindings::__ib_create_cq(
+                device.as_ptr(),
+                Some(Self::comp_handler),
+                None,
+                context.cast(),
+                &attr,
+                CALLER.as_char_ptr(),
+            )
+        })?;
+        // `raw` is not null: the function returns a valid or an error pointer.
+        let raw = NonNull::new(raw).ok_or(ENOMEM)?;
+
+        let cq = memory.pin_init_with(pin_init!(Self {
+            raw,
+            work <- Opaque::ffi_init(|slot| {
+                // SAFETY: `slot` is valid for writes; the work item stays where it is.
+                unsafe {
+                    kernel::bindings::init_work_with_key(
+                        slot,
+                        Some(Self::work_fn),
+                        false,
+                        c"ib::Cq::work".as_char_ptr(),
+                        kernel::static_lock_class!().as_ptr(),
+                    )
+                }
+            }),
+            live: Atomic::new(0),
+            handler: UnsafeCell::new(None),
+            batch: UnsafeCell::new(batch),
+            stage <- new_mutex!(Stage::Unattached, "ib::Cq::stage"),
+            _pin: PhantomPinned,
+            _device: device,
+        }))?;
+        Ok(cq.into())
+    }
+
+    /// Gives the queue its handler, and starts to report completions. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `EALREADY` if that was done before.
+    pub(crate) fn attach(&self, handler: H) -> Result {
+        let mut stage = self.stage.lock();
+
+        if *stage != Stage::Unattached {
+            return Err(EALREADY);
+        }
+        // SAFETY: `live` is not set, so the work item does not look at the handler, and the stage's
+        // lock excludes other callers.
+        unsafe { *self.handler.get() = Some(handler) };
+        *stage = Stage::Attached;
+        self.live.store(1, Release);
+        // The work item polls and then arms the queue.
+        self.queue_work();
+        Ok(())
+    }
+
+    /// Ends the reporting of completions, and gives back the handler. May sleep.
+    ///
+    /// When this returns the handler is not running and will not run again. Not to be called by it.
+    pub(crate) fn detach(&self) -> Option<H> {
+        let mut stage = self.stage.lock();
+
+        if *stage != Stage::Attached {
+            return None;
+        }
+        *stage = Stage::Detached;
+        self.live.store(0, Release);
+        // SAFETY: The work item was initialised by `new`.
+        unsafe { kernel::bindings::disable_work_sync(self.work.get()) };
+        // SAFETY: The work item does not run and cannot be queued any more, and the stage's lock
+        // excludes other callers.
+        unsafe { (*self.handler.get()).take() }
+    }
+
+    fn queue_work(&self) {
+        // SAFETY: The work item was initialised by `new`, and the queue exists for ever. Queueing
+        // is allowed in any context.
+        unsafe {
+            kernel::bindings::queue_work_on(
+                kernel::bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int,
+                kernel::bindings::system_bh_wq,
+                self.work.get(),
+            )
+        };
+    }
+
+    /// Called by the driver, in any context, when there are completions and the queue is armed.
+    unsafe extern "C" fn comp_handler(_cq: *mut bindings::ib_cq, context: *mut c_void) {
+        // SAFETY: The context is the `Cq` whose queue this is. It was initialised when the queue
+        // was first armed, and destroys the queue before it goes.
+        let this = unsafe { &*context.cast::<Self>() };
+
+        this.queue_work();
+    }
+
+    unsafe extern "C" fn work_fn(work: *mut kernel::bindings::work_struct) {
+        // SAFETY: The work item is a field of a `Cq`, which disables it before it goes.
+        let this = unsafe { &*kernel::container_of!(Opaque::cast_from(work), Self, work) };
+
+        if this.live.load(Acquire) == 0 {
+            return;
+        }
+        // SAFETY: `live` was set, so the handler was written before, and is not taken before the
+        // work item has ended.
+        let Some(handler) = (unsafe { &*this.handler.get() }) else {
+            return;
+        };
+        // SAFETY: This is the work item, which never runs twice at a time.
+        let batch = unsafe { &mut *this.batch.get() };
+        if this.poll(handler, batch) {
+            this.queue_work();
+        }
+    }
+
+    /// Handles completions; whether there may be more.
+    fn poll(&self, handler: &H, batch: &mut [bindings::ib_wc]) -> bool {
+        let mut handled = 0usize;
+
+        while handled < BUDGET {
+            // SAFETY: The queue exists, and `batch` has room for `BATCH` completions.
+            let n = unsafe {
+                bindings::ib_poll_cq(self.raw.as_ptr(), BATCH as c_int, batch.as_mut_ptr())
+            };
+            let n = usize::try_from(n).unwrap_or(0);
+
+            for wc in batch.iter().take(n) {
+                handler.completion(&Completion::from_raw(wc));
+            }
+            if n > 0 {
+                handler.batch_done();
+            }
+            handled = handled.saturating_add(n);
+            if n < BATCH && !self.arm() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Asks for a call when the next completion arrives; whether there already is one.
+    fn arm(&self) -> bool {
+        const FLAGS: c_int = (bindings::ib_cq_notify_flags_IB_CQ_NEXT_COMP
+            | bindings::ib_cq_notify_flags_IB_CQ_REPORT_MISSED_EVENTS)
+            as c_int;
+
+        // SAFETY: The queue exists.
+        unsafe { bindings::ib_req_notify_cq(self.raw.as_ptr(), FLAGS) > 0 }
+    }
+}
+
+#[pinned_drop]
+impl<H: CqHandler> PinnedDrop for Cq<H> {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: The work item was initialised by `new`. Disabling it once more does no harm.
+        unsafe { kernel::bindings::disable_work_sync(self.work.get()) };
+        // SAFETY: The queue was created by `new` and is destroyed once. Its queue pairs hold a
+        // reference of `self`, so there is none left.
+        let ret = unsafe { bindings::ib_destroy_cq_user(self.raw.as_ptr(), core::ptr::null_mut()) };
+        if ret != 0 {
+            pr_warn!("freeing a completion queue failed: {}\n", ret);
+        }
+    }
+}
+
+/// Any [`Cq`], whatever its handler: what a queue pair keeps.
+pub(crate) trait AnyCq: Send + Sync {
+    /// The C object, valid while `self` is.
+    fn raw(&self) -> *mut bindings::ib_cq;
+}
+
+impl<H: CqHandler> AnyCq for Cq<H> {
+    fn raw(&self) -> *mut bindings::ib_cq {
+        self.raw.as_ptr()
+    }
+}

@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! RDMA devices, and how long they may be used.
+//!
+//! The RDMA core lends a device to its clients from their `add` to the end of their `remove`
+//! callback. [`Device`] outlives that as a Rust object, but then has no C object behind it any
+//! more: whoever wants to use the C device holds a [`DeviceUse`], which is refused once removal has
+//! begun, and removal waits until the last one is gone. Every object that lives on the device
+//! (protection domain, queue, memory region, mapped memory) holds one.
+
+use core::ptr::NonNull;
+use kernel::{
+    fmt,
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc, //
+    },
+};
+
+use super::{
+    gid::GidEntry,
+    netdev::NetDevice,
+    wait::{
+        new_wait_queue,
+        WaitQueue, //
+    },
+};
+use crate::{
+    bindings,
+    kapi::{
+        lock::{
+            new_spinlock_bh,
+            SpinLockBh, //
+        },
+        netns::Net, //
+    },
+};
+
+/// Name of an RDMA device, for messages and look-ups.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DeviceName {
+    bytes: [u8; Self::MAX],
+    len: usize,
+}
+
+impl DeviceName {
+    /// Room for the longest name and its terminating zero (`IB_DEVICE_NAME_MAX`).
+    pub(crate) const MAX: usize = 64;
+
+    /// The name, without a terminating zero.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or(&[])
+    }
+}
+
+impl fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(core::str::from_utf8(self.as_bytes()).unwrap_or("?"))
+    }
+}
+
+/// What a device can do, as far as its users here care.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attributes {
+    /// Most scatter/gather entries of a send request.
+    pub(crate) max_send_sge: u32,
+    /// Most scatter/gather entries of a receive request.
+    pub(crate) max_recv_sge: u32,
+    /// Most outstanding requests on a queue.
+    pub(crate) max_qp_wr: u32,
+    /// Most entries of a completion queue.
+    pub(crate) max_cqe: u32,
+    /// Most pages of a fast-registered memory region.
+    pub(crate) max_fast_reg_pages: u32,
+    /// Whether the device has a key for all local memory.
+    pub(crate) local_dma_lkey: bool,
+    /// PCI vendor, for diagnosis.
+    pub(crate) vendor_id: u32,
+    /// Part number of the vendor, for diagnosis.
+    pub(crate) vendor_part_id: u32,
+}
+
+/// State of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PortState {
+    /// Whether the port is up.
+    pub(crate) active: bool,
+    /// Path MTU that the port allows, in the code of the RDMA specification: 1 (256 bytes) to 5
+    /// (4096 bytes).
+    pub(crate) active_mtu: u8,
+    /// Number of entries of the GID table.
+    pub(crate) gid_table_len: u32,
+}
+
+struct Uses {
+    count: u32,
+    closed: bool,
+}
+
+/// An RDMA device, from the client's `add` callback on. See the module's documentation.
+#[pin_data]
+pub(crate) struct Device {
+    // Valid to dereference while `uses.count > 0`, or until `remove` ends.
+    raw: NonNull<bindings::ib_device>,
+    attributes: Attributes,
+    index: u32,
+    port_count: u32,
+    comp_vectors: u32,
+    infiniband_ca: bool,
+    iwarp: bool,
+    next_vector: Atomic<u32>,
+    #[pin]
+    name: SpinLockBh<DeviceName>,
+    #[pin]
+    uses: SpinLockBh<Uses>,
+    #[pin]
+    idle: WaitQueue,
+}
+
+// SAFETY: The C device has no ties to a task; what is read from it does not change after `add`.
+unsafe impl Send for Device {}
+// SAFETY: Changing state is behind locks, and the RDMA core's functions lock by themselves.
+unsafe impl Sync for Device {}
+
+impl Device {
+    /// Wraps the device given to the client's `add` callback.
+    ///
+    /// # Safety
+    ///
+    /// `raw` is the argument of a running `add` callback; the client's `remove` callback for it
+    /// calls [`Self::close`] and [`Self::wait_unused`].
+    pub(super) unsafe fn new(raw: NonNull<bindings::ib_device>) -> Result<Arc<Self>> {
+        // SAFETY: By this function's contract the device is alive, and registered, so that these
+        // fields do not change any more.
+        let device = unsafe { raw.as_ref() };
+        let attrs = &device.attrs;
+        let local_dma_lkey = attrs.kernel_cap_flags
+            & u64::from(bindings::ib_kernel_cap_flags_IBK_LOCAL_DMA_LKEY)
+            != 0;
+        let attributes = Attributes {
+            max_send_sge: attrs.max_send_sge,
+            max_recv_sge: attrs.max_recv_sge,
+            max_qp_wr: attrs.max_qp_wr,
+            max_cqe: attrs.max_cqe,
+            max_fast_reg_pages: attrs.max_fast_reg_page_list_len,
+            local_dma_lkey,
+            vendor_id: attrs.vendor_id,
+            vendor_part_id: attrs.vendor_part_id,
+        };
+        // SAFETY: The device is alive, and all devices have a port 1.
+        let iwarp = unsafe { bindings::rdma_protocol_iwarp(raw.as_ptr(), 1) };
+
+        Arc::pin_init(
+            pin_init!(Self {
+                raw,
+                attributes,
+                index: device.index,
+                port_count: device.phys_port_cnt,
+                comp_vectors: u32::try_from(device.num_comp_vectors).unwrap_or(1).max(1),
+                infiniband_ca: u32::from(device.node_type) == bindings::RDMA_NODE_IB_CA,
+                iwarp,
+                next_vector: Atomic::new(0),
+                name <- new_spinlock_bh!(read_name(device), "ib::Device::name"),
+                uses <- new_spinlock_bh!(
+                    Uses { count: 0, closed: false },
+                    "ib::Device::uses"
+                ),
+                idle <- new_wait_queue!("ib::Device::idle"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// The device's name. It can be changed by the administrator.
+    pub(crate) fn name(&self) -> DeviceName {
+        *self.name.lock()
+    }
+
+    /// What the device can do.
+    pub(crate) fn attributes(&self) -> &Attributes {
+        &self.attributes
+    }
+
+    /// Number of the device, unique while it exists.
+    pub(crate) fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Number of ports; they are numbered from 1.
+    pub(crate) fn port_count(&self) -> u32 {
+        self.port_count
+    }
+
+    /// Whether the device speaks iWARP rather than InfiniBand's transport.
+    pub(crate) fn is_iwarp(&self) -> bool {
+        self.iwarp
+    }
+
+    /// Whether the device is an InfiniBand channel adapter; RoCE devices count as such.
+    pub(crate) fn is_channel_adapter(&self) -> bool {
+        self.infiniband_ca
+    }
+
+    /// Number of completion vectors (interrupts).
+    pub(crate) fn comp_vectors(&self) -> u32 {
+        self.comp_vectors
+    }
+
+    /// The next completion vector, round robin.
+    pub(super) fn next_comp_vector(&self) -> u32 {
+        // `comp_vectors` is at least 1.
+        self.next_vector
+            .fetch_add(1, Relaxed)
+            .checked_rem(self.comp_vectors)
+            .unwrap_or(0)
+    }
+
+    /// Whether the device has been removed, or is about to be.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.uses.lock().closed
+    }
+
+    /// Whether a network namespace may use the device.
+    pub(crate) fn accessible_from(self: &Arc<Self>, net: &Net) -> bool {
+        // SAFETY: The use keeps the device alive, the reference the namespace.
+        DeviceUse::new(self).is_ok_and(|device| unsafe {
+            bindings::rdma_dev_access_netns(device.as_ptr(), net.as_ptr())
+        })
+    }
+
+    /// State of a port, or [`None`] if there is no such port or the device is gone. May sleep.
+    pub(crate) fn port_state(self: &Arc<Self>, port: u32) -> Option<PortState> {
+        let device = DeviceUse::new(self).ok()?;
+        let mut attr = bindings::ib_port_attr::default();
+
+        // SAFETY: The use keeps the device alive; the function checks the port number.
+        let ret = unsafe { bindings::ib_query_port(device.as_ptr(), port, &mut attr) };
+        if ret != 0 {
+            return None;
+        }
+        Some(PortState {
+            active: attr.state == bindings::ib_port_state_IB_PORT_ACTIVE,
+            active_mtu: u8::try_from(attr.active_mtu).unwrap_or(1),
+            gid_table_len: u32::try_from(attr.gid_tbl_len).unwrap_or(0),
+        })
+    }
+
+    /// The network device behind a port. May sleep.
+    pub(crate) fn netdev(self: &Arc<Self>, port: u32) -> Option<NetDevice> {
+        let device = DeviceUse::new(self).ok()?;
+
+        // SAFETY: The use keeps the device alive; the function checks the port number.
+        let netdev = unsafe { bindings::ib_device_get_netdev(device.as_ptr(), port) };
+        // SAFETY: The function returns null or a device with a reference for the caller.
+        unsafe { NetDevice::from_raw(netdev) }
+    }
+
+    /// Index of the network device behind a port. May sleep.
+    pub(crate) fn netdev_ifindex(self: &Arc<Self>, port: u32) -> Option<i32> {
+        self.netdev(port).map(|netdev| netdev.ifindex())
+    }
+
+    /// Calls `f` for the valid entries of a port's GID table, in order, until it returns a value.
+    ///
+    /// May sleep; `f` runs without locks held.
+    pub(crate) fn find_map_gid<R>(
+        self: &Arc<Self>,
+        port: u32,
+        mut f: impl FnMut(&GidEntry) -> Option<R>,
+    ) -> Option<R> {
+        let state = self.port_state(port)?;
+        let device = DeviceUse::new(self).ok()?;
+
+        (0..state.gid_table_len).find_map(|index| f(&GidEntry::read(&device, port, index)?))
+    }
+
+    /// Refuses new uses from now on.
+    pub(super) fn close(&self) {
+        self.uses.lock().closed = true;
+    }
+
+    /// Waits until the last use is gone. [`Self::close`] comes first.
+    pub(super) fn wait_unused(&self) {
+        const WARN_AFTER_MS: u32 = 10_000;
+
+        while self
+            .idle
+            .wait(WARN_AFTER_MS, || {
+                (self.uses.lock().count == 0).then_some(())
+            })
+            .is_none()
+        {
+            pr_warn!("ib device {} is still in use\n", self.name());
+        }
+    }
+
+    /// Reads the name again, which was changed.
+    pub(super) fn renamed(self: &Arc<Self>) {
+        if let Ok(device) = DeviceUse::new(self) {
+            // SAFETY: The use keeps the device alive. Only `name` is read, which the caller, the
+            // `rename` callback, was told not to change at this time.
+            let name = read_name(unsafe { &*device.as_ptr() });
+            *self.name.lock() = name;
+        }
+    }
+}
+
+fn read_name(device: &bindings::ib_device) -> DeviceName {
+    let mut bytes = [0; DeviceName::MAX];
+    let mut len = 0;
+
+    for (to, from) in bytes.iter_mut().zip(device.name) {
+        if from == 0 {
+            break;
+        }
+        *to = from;
+        len += 1;
+    }
+    DeviceName { bytes, len }
+}
+
+/// Proof that the C device is there, and will be until this value is dropped.
+pub(super) struct DeviceUse(Arc<Device>);
+
+impl DeviceUse {
+    /// Starts to use the device; fails with `ENODEV` once its removal has begun. For any context
+    /// but hard interrupts.
+    pub(super) fn new(device: &Arc<Device>) -> Result<Self> {
+        let mut uses = device.uses.lock();
+
+        if uses.closed {
+            return Err(ENODEV);
+        }
+        uses.count = uses.count.checked_add(1).ok_or(EBUSY)?;
+        drop(uses);
+        Ok(Self(device.clone()))
+    }
+
+    /// The C device, valid while `self` is.
+    pub(super) fn as_ptr(&self) -> *mut bindings::ib_device {
+        self.0.raw.as_ptr()
+    }
+
+    /// The device.
+    pub(super) fn device(&self) -> &Arc<Device> {
+        &self.0
+    }
+}
+
+impl Drop for DeviceUse {
+    fn drop(&mut self) {
+        let mut uses = self.0.uses.lock();
+
+        uses.count = uses.count.saturating_sub(1);
+        let wake = uses.closed && uses.count == 0;
+        drop(uses);
+        if wake {
+            self.0.idle.wake_all();
+        }
+    }
+}

@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The data path of a queue pair: posting work requests.
+
+use core::ptr::{
+    null_mut,
+    NonNull, //
+};
+use kernel::{
+    error::to_result,
+    prelude::*,
+    sync::{
+        atomic::{
+            Acquire,
+            Full,
+            Release, //
+        },
+        Arc, //
+    },
+};
+
+use super::{
+    mapping::{
+        registration,
+        Direction,
+        Mapping,
+        Sge, //
+    },
+    wr::{
+        RdmaWrite,
+        WrId, //
+    },
+};
+use crate::{
+    bindings,
+    kapi::lock::{
+        new_spinlock_bh,
+        SpinLockBh, //
+    },
+};
+
+/// What a queue pair was granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Capabilities {
+    /// Outstanding requests on the send queue.
+    pub(crate) max_send_wr: u32,
+    /// Outstanding requests on the receive queue.
+    pub(crate) max_recv_wr: u32,
+    /// Scatter/gather entries of a receive request.
+    pub(crate) max_recv_sge: u32,
+    /// Bytes that a send request can carry itself, so that the device need not fetch them.
+    pub(crate) max_inline: u32,
+}
+
+/// What may be posted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Reset,
+    /// The state is INIT or RTR.
+    Recv,
+    /// The state is RTS.
+    Both,
+    /// The queue pair has failed, or was told to.
+    Broken,
+}
+
+struct Inner {
+    // `None` when the queue pair is gone.
+    raw: Option<NonNull<bindings::ib_qp>>,
+    phase: Phase,
+}
+
+/// The send and receive queue of a queue pair.
+///
+/// May be held longer than the [`Qp`](super::qp::Qp), and by its completion handler: it keeps
+/// nothing alive. Once the queue pair is gone posting fails with `ENOTCONN`.
+///
+/// Posting takes a [`SpinLockBh`], so that the queue pair does not go away meanwhile.
+#[pin_data]
+pub(crate) struct Queues {
+    number: u32,
+    capabilities: Capabilities,
+    // Only compared with, never dereferenced.
+    pd: *mut bindings::ib_pd,
+    #[pin]
+    inner: SpinLockBh<Inner>,
+}
+
+// SAFETY: The C object has no ties to a task.
+unsafe impl Send for Queues {}
+// SAFETY: The queue pair is used under the lock only.
+unsafe impl Sync for Queues {}
+
+/// Most RDMA WRITEs that are posted with a SEND.
+pub(crate) const MAX_WRITES: usize = 2;
+
+impl Queues {
+    /// # Safety
+    ///
+    /// `raw` stays valid until [`Self::close`].
+    pub(super) unsafe fn new(
+        raw: NonNull<bindings::ib_qp>,
+        capabilities: Capabilities,
+    ) -> Result<Arc<Self>> {
+        // SAFETY: The queue pair is valid by this function's contract; these do not change.
+        let (number, pd) = unsafe { (raw.as_ref().qp_num, raw.as_ref().pd) };
+
+        Arc::pin_init(
+            pin_init!(Self {
+                number,
+                capabilities,
+                pd,
+                inner <- new_spinlock_bh!(
+                    Inner { raw: Some(raw), phase: Phase::Reset },
+                    "ib::Queues::inner"
+                ),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// The queue pair number (24 bits).
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// What the queue pair was granted.
+    pub(crate) fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// Whether sends can be posted now.
+    pub(crate) fn can_send(&self) -> bool {
+        let inner = self.inner.lock();
+
+        inner.raw.is_some() && inner.phase == Phase::Both
+    }
+
+    /// Refuses further sends: for a handler that saw a completion fail.
+    pub(crate) fn set_broken(&self) {
+        self.inner.lock().phase = Phase::Broken;
+    }
+
+    /// Follows the queue pair's state, unless it has failed.
+    pub(super) fn set_phase(&self, phase: Phase) {
+        let mut inner = self.inner.lock();
+
+        if inner.phase != Phase::Broken {
+            inner.phase = phase;
+        }
+    }
+
+    /// Refuses everything from now on: the queue pair is about to go.
+    pub(super) fn close(&self) {
+        self.inner.lock().raw = None;
+    }
+
+    fn check_sge(&self, sge: &Sge<'_>) -> Result {
+        // Memory of another domain might be freed while this queue pair still uses it.
+        if sge.pd != self.pd {
+            return Err(EINVAL);
+        }
+        Ok(())
+    }
+
+    /// Posts `writes` (up to [`MAX_WRITES`]) and then a SEND of `message`, as one chain.
+    ///
+    /// Only the SEND completes, as [`WrId::Send`] of `slot`, if all goes well. Data that fits
+    /// into the request is copied now; other memory is read by the device until the completion.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTCONN` if the queue pair is not in a state to send, `EINVAL` for memory of another
+    /// domain, else what the driver says. If it took only a part of the chain, no more can be sent.
+    pub(crate) fn send(&self, slot: u32, writes: &[RdmaWrite<'_>], message: Sge<'_>) -> Result {
+        let mut sges = [[bindings::ib_sge::default(); 2]; MAX_WRITES];
+        let mut wrs = [bindings::ib_rdma_wr::default(); MAX_WRITES];
+        let mut message_sge = message.raw;
+        let mut send = bindings::ib_send_wr {
+            sg_list: &mut message_sge,
+            num_sge: 1,
+            opcode: bindings::ib_wr_opcode_IB_WR_SEND,
+            send_flags: (bindings::ib_send_flags_IB_SEND_SIGNALED
+                | bindings::ib_send_flags_IB_SEND_SOLICITED) as c_int,
+            ..Default::default()
+        };
+
+        if writes.len() > MAX_WRITES {
+            return Err(EINVAL);
+        }
+        self.check_sge(&message)?;
+        send.__bindgen_anon_1.wr_id = WrId::Send(slot).encode();
+        if self.inline(&mut message_sge, &message, message.len()) {
+            send.send_flags |= bindings::ib_send_flags_IB_SEND_INLINE as c_int;
+        }
+
+        // Linked from the end.
+        let mut next: *mut bindings::ib_send_wr = &mut send;
+        let parts = writes.iter().zip(wrs.iter_mut().zip(sges.iter_mut()));
+        for (write, (wr, sges)) in parts.rev() {
+            self.fill_write(slot, write, wr, sges)?;
+            wr.wr.next = next;
+            next = &mut wr.wr;
+        }
+        self.post_send(next)
+    }
+
+    /// Whether data of `len` bytes goes into the request; then its address is the processor's.
+    fn inline(&self, raw: &mut bindings::ib_sge, sge: &Sge<'_>, len: u32) -> bool {
+        let inline = len > 0 && len <= self.capabilities.max_inline;
+
+        if inline {
+            raw.addr = sge.cpu.as_ptr() as u64;
+        }
+        inline
+    }
+
+    fn fill_write(
+        &self,
+        slot: u32,
+        write: &RdmaWrite<'_>,
+        wr: &mut bindings::ib_rdma_wr,
+        sges: &mut [bindings::ib_sge; 2],
+    ) -> Result {
+        let len = write.len();
+        let pieces = [Some(&write.first), write.second.as_ref()];
+
+        wr.wr.sg_list = sges.as_mut_ptr();
+        wr.wr.opcode = bindings::ib_wr_opcode_IB_WR_RDMA_WRITE;
+        wr.wr.__bindgen_anon_1.wr_id = WrId::Write(slot).encode();
+        wr.rkey = write.rkey;
+        wr.remote_addr = write.remote_addr;
+        for (piece, raw) in pieces.into_iter().flatten().zip(sges) {
+            self.check_sge(piece)?;
+            *raw = piece.raw;
+            if self.inline(raw, piece, len) {
+                wr.wr.send_flags = bindings::ib_send_flags_IB_SEND_INLINE as c_int;
+            }
+            wr.wr.num_sge += 1;
+        }
+        Ok(())
+    }
+
+    /// Posts a chain whose memory stays valid for the length of the call.
+    fn post_send(&self, first: *mut bindings::ib_send_wr) -> Result {
+        let mut inner = self.inner.lock();
+        let mut bad = core::ptr::null();
+
+        if inner.phase != Phase::Both {
+            return Err(ENOTCONN);
+        }
+        let raw = inner.raw.ok_or(ENOTCONN)?;
+        // SAFETY: The queue pair is there, as `close` takes the lock first. The callers in this
+        // module build well-formed chains; the driver copies them. The memory they name belongs to
+        // the queue pair's domain, and so stays until it is gone.
+        let ret = unsafe { bindings::ib_post_send(raw.as_ptr(), first, &mut bad) };
+        if ret != 0 && !core::ptr::eq(bad, first) {
+            inner.phase = Phase::Broken;
+        }
+        to_result(ret)
+    }
+
+    /// Posts a RECV into `memory` (one or two pieces), which completes as [`WrId::Recv`] of `slot`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTCONN` if the queue pair is gone or has not been initialised, `EINVAL` for memory of
+    /// another domain, else what the driver says.
+    pub(crate) fn recv(&self, slot: u32, memory: &[Sge<'_>]) -> Result {
+        let mut sges = [bindings::ib_sge::default(); 2];
+        let mut wr = bindings::ib_recv_wr {
+            sg_list: sges.as_mut_ptr(),
+            num_sge: i32::try_from(memory.len())?,
+            ..Default::default()
+        };
+        let mut bad = core::ptr::null();
+
+        if memory.len() > sges.len() {
+            return Err(EINVAL);
+        }
+        for (raw, sge) in sges.iter_mut().zip(memory) {
+            self.check_sge(sge)?;
+            *raw = sge.raw;
+        }
+        wr.__bindgen_anon_1.wr_id = WrId::Recv(slot).encode();
+
+        let inner = self.inner.lock();
+        if inner.phase == Phase::Reset {
+            return Err(ENOTCONN);
+        }
+        let raw = inner.raw.ok_or(ENOTCONN)?;
+        // SAFETY: The queue pair is there, as `close` takes the lock first. The request is
+        // well-formed, and the driver copies it. The memory belongs to the queue pair's domain, and
+        // so stays until it is gone.
+        to_result(unsafe { bindings::ib_post_recv(raw.as_ptr(), &wr, &mut bad) })
+    }
+
+    /// Posts the registration of a mapping's memory region, which completes as
+    /// [`WrId::Register`] of `sequence`. The peer may then write what is mapped
+    /// [`Direction::FromDevice`].
+    ///
+    /// # Errors
+    ///
+    /// `EALREADY` if that was done before, `EINVAL` if there is no region or it belongs to another
+    /// domain, else as for [`Self::send`].
+    pub(in crate::ib) fn register(&self, sequence: u32, mapping: &Mapping) -> Result {
+        let (mr, state) = mapping.region().ok_or(EINVAL)?;
+        // SAFETY: The region lives as long as the mapping; keys do not change.
+        let key = unsafe { mr.as_ref() }.rkey;
+        let access = match mapping.direction() {
+            Direction::ToDevice => bindings::ib_access_flags_IB_ACCESS_LOCAL_WRITE,
+            Direction::FromDevice => {
+                bindings::ib_access_flags_IB_ACCESS_LOCAL_WRITE
+                    | bindings::ib_access_flags_IB_ACCESS_REMOTE_WRITE
+            }
+        };
+        let mut wr = bindings::ib_reg_wr {
+            wr: bindings::ib_send_wr {
+                opcode: bindings::ib_wr_opcode_IB_WR_REG_MR,
+                send_flags: bindings::ib_send_flags_IB_SEND_SIGNALED as c_int,
+                sg_list: null_mut(),
+                ..Default::default()
+            },
+            mr: mr.as_ptr(),
+            key,
+            access: access as c_int,
+        };
+
+        if !core::ptr::eq(mapping.pd().as_ptr(), self.pd) {
+            return Err(EINVAL);
+        }
+        wr.wr.__bindgen_anon_1.wr_id = WrId::Register(sequence).encode();
+        if state
+            .cmpxchg(registration::NONE, registration::POSTED, Full)
+            .is_err()
+        {
+            return Err(EALREADY);
+        }
+        let result = self.post_send(&mut wr.wr);
+        if result.is_err() && state.load(Acquire) == registration::POSTED {
+            state.store(registration::NONE, Release);
+        }
+        result
+    }
+}

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Work requests and their completions, as values.
+
+use super::mapping::Sge;
+use crate::bindings;
+
+/// Identifies a work request: what it is for, and a number that its poster chose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WrId {
+    /// A SEND, by slot. It completes after the RDMA WRITEs posted with it.
+    Send(u32),
+    /// An RDMA WRITE, by the slot of its SEND. These complete only when they fail.
+    Write(u32),
+    /// A RECV, by slot.
+    Recv(u32),
+    /// The registration of a memory region, by sequence number.
+    Register(u32),
+    /// None of ours.
+    Unknown(u64),
+}
+
+impl WrId {
+    const SEND: u64 = 1;
+    const WRITE: u64 = 2;
+    const RECV: u64 = 3;
+    const REGISTER: u64 = 4;
+    const KIND_SHIFT: u32 = 32;
+
+    pub(super) fn encode(self) -> u64 {
+        let (kind, number) = match self {
+            Self::Send(number) => (Self::SEND, number),
+            Self::Write(number) => (Self::WRITE, number),
+            Self::Recv(number) => (Self::RECV, number),
+            Self::Register(number) => (Self::REGISTER, number),
+            Self::Unknown(raw) => return raw,
+        };
+        kind << Self::KIND_SHIFT | u64::from(number)
+    }
+
+    pub(super) fn decode(raw: u64) -> Self {
+        let number = raw as u32;
+
+        match raw >> Self::KIND_SHIFT {
+            Self::SEND => Self::Send(number),
+            Self::WRITE => Self::Write(number),
+            Self::RECV => Self::Recv(number),
+            Self::REGISTER => Self::Register(number),
+            _ => Self::Unknown(raw),
+        }
+    }
+}
+
+/// How a work request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    /// Done.
+    Success,
+    /// Not tried, because the queue pair had failed before.
+    Flushed,
+    /// The peer did not answer.
+    RetryExceeded,
+    /// The peer had no receive request.
+    RnrRetryExceeded,
+    /// The peer refused the remote key or address.
+    RemoteAccess,
+    /// Any other failure, by the RDMA core's number.
+    Other(u32),
+}
+
+/// A completion.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Completion {
+    /// The request.
+    pub(crate) id: WrId,
+    /// How it ended.
+    pub(crate) status: Status,
+    /// Number of bytes received, for a successful RECV.
+    pub(crate) byte_len: u32,
+}
+
+impl Completion {
+    /// Reads what the driver reported.
+    pub(super) fn from_raw(wc: &bindings::ib_wc) -> Self {
+        // SAFETY: All bytes of the union are initialised, and any value is a valid number.
+        let wr_id = unsafe { wc.__bindgen_anon_1.wr_id };
+
+        Self {
+            id: WrId::decode(wr_id),
+            status: match wc.status {
+                bindings::ib_wc_status_IB_WC_SUCCESS => Status::Success,
+                bindings::ib_wc_status_IB_WC_WR_FLUSH_ERR => Status::Flushed,
+                bindings::ib_wc_status_IB_WC_RETRY_EXC_ERR => Status::RetryExceeded,
+                bindings::ib_wc_status_IB_WC_RNR_RETRY_EXC_ERR => Status::RnrRetryExceeded,
+                bindings::ib_wc_status_IB_WC_REM_ACCESS_ERR => Status::RemoteAccess,
+                other => Status::Other(other),
+            },
+            byte_len: wc.byte_len,
+        }
+    }
+
+    /// Whether the request succeeded.
+    pub(crate) fn is_success(&self) -> bool {
+        self.status == Status::Success
+    }
+}
+
+/// An RDMA WRITE: up to two pieces of local memory, written one after the other to the peer.
+#[derive(Clone, Copy)]
+pub(crate) struct RdmaWrite<'a> {
+    pub(super) first: Sge<'a>,
+    pub(super) second: Option<Sge<'a>>,
+    pub(super) rkey: u32,
+    pub(super) remote_addr: u64,
+}
+
+impl<'a> RdmaWrite<'a> {
+    /// Describes a write to `remote_addr` in the peer's memory region `rkey`.
+    pub(crate) fn new(
+        first: Sge<'a>,
+        second: Option<Sge<'a>>,
+        rkey: u32,
+        remote_addr: u64,
+    ) -> Self {
+        Self {
+            first,
+            second,
+            rkey,
+            remote_addr,
+        }
+    }
+
+    /// Number of bytes.
+    pub(crate) fn len(&self) -> u32 {
+        self.first
+            .len()
+            .saturating_add(self.second.map_or(0, |sge| sge.len()))
+    }
+}

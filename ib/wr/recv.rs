@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory for received messages.
+//!
+//! Most messages are short, some are long. Where the device can scatter a message over two pieces
+//! of memory, each slot has room for a short one, and what is longer spills into a piece that all
+//! slots share; otherwise each slot has room for a long one. So of long messages only one at a time
+//! can be received; a second one that comes before the first was looked at damages it. Whoever
+//! speaks the protocol knows that what a peer sends can be anything anyway.
+
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+
+use super::{
+    message_memory,
+    LONG_MESSAGE_LEN,
+    MESSAGE_LEN,
+    MESSAGE_ROOM, //
+};
+use crate::ib::verbs::{
+    mapping::{
+        Direction,
+        Mapping, //
+    },
+    pd::Pd,
+    queues::Queues, //
+};
+
+/// Bytes of memory that are allocated at once for long slots.
+const CHUNK_LEN: usize = 8 * LONG_MESSAGE_LEN;
+
+/// The receive requests of a queue pair.
+pub(crate) struct RecvRing {
+    queues: Arc<Queues>,
+    slots: KVec<Mapping>,
+    slots_per_chunk: usize,
+    slot_len: usize,
+    slot_room: usize,
+    spill: Option<Mapping>,
+    count: u32,
+}
+
+/// A message as it was received: anything at all.
+pub(crate) struct Received<'a> {
+    head: [u8; MESSAGE_LEN],
+    head_len: usize,
+    len: usize,
+    slot: usize,
+    ring: &'a RecvRing,
+}
+
+impl RecvRing {
+    /// Allocates memory for as many receive requests as the queue pair was granted, at most
+    /// `limit`. May sleep.
+    pub(crate) fn new(pd: &Arc<Pd>, queues: &Arc<Queues>, limit: u32) -> Result<Self> {
+        let capabilities = queues.capabilities();
+        let count = capabilities.max_recv_wr.min(limit);
+        let total = usize::try_from(count)?;
+        let spills = capabilities.max_recv_sge >= 2;
+        let (slot_len, slot_room) = if spills {
+            (MESSAGE_LEN, MESSAGE_ROOM)
+        } else {
+            (LONG_MESSAGE_LEN, LONG_MESSAGE_LEN)
+        };
+        let slots_per_chunk = CHUNK_LEN / slot_room;
+        let mut slots = KVec::with_capacity(total.div_ceil(slots_per_chunk), GFP_KERNEL)?;
+
+        if total == 0 {
+            return Err(EINVAL);
+        }
+        let mut left = total;
+        while left > 0 {
+            let n = left.min(slots_per_chunk);
+            slots.push(
+                message_memory(pd, n * slot_room, Direction::FromDevice)?,
+                GFP_KERNEL,
+            )?;
+            left -= n;
+        }
+        let spill = if spills {
+            let len = LONG_MESSAGE_LEN - MESSAGE_LEN;
+            Some(message_memory(pd, len, Direction::FromDevice)?)
+        } else {
+            None
+        };
+        Ok(Self {
+            queues: queues.clone(),
+            slots,
+            slots_per_chunk,
+            slot_len,
+            slot_room,
+            spill,
+            count,
+        })
+    }
+
+    /// Number of receive requests.
+    pub(crate) fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Posts all receive requests: once, when the queue pair has reached INIT.
+    pub(crate) fn post_all(&self) -> Result {
+        (0..self.count).try_for_each(|slot| self.post(slot))
+    }
+
+    /// Memory of a slot and its place therein.
+    fn place(&self, slot: usize) -> Option<(&Mapping, usize)> {
+        let chunk = self.slots.get(slot.checked_div(self.slots_per_chunk)?)?;
+
+        Some((
+            chunk,
+            slot.checked_rem(self.slots_per_chunk)? * self.slot_room,
+        ))
+    }
+
+    fn post(&self, slot: u32) -> Result {
+        let (memory, offset) = self.place(slot as usize).ok_or(EINVAL)?;
+        let first = memory.sge(offset, self.slot_len)?;
+
+        memory.sync_for_device(offset..offset + self.slot_len);
+        match &self.spill {
+            Some(spill) => {
+                let second = spill.sge(0, LONG_MESSAGE_LEN - MESSAGE_LEN)?;
+                self.queues.recv(slot, &[first, second])
+            }
+            None => self.queues.recv(slot, &[first]),
+        }
+    }
+
+    /// Gives `handle` the message of a successful completion, and posts the request again. For
+    /// process and BH context.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if there is no such slot, else why it could not be posted: then the queue pair is
+    /// of no use any more. `handle` was called nevertheless.
+    pub(crate) fn receive<R>(
+        &self,
+        slot: u32,
+        byte_len: u32,
+        handle: impl FnOnce(&Received<'_>) -> R,
+    ) -> Result<R> {
+        let (memory, offset) = self.place(slot as usize).ok_or(EINVAL)?;
+        let len = (byte_len as usize).min(LONG_MESSAGE_LEN);
+        let mut head = [0; MESSAGE_LEN];
+        let head_len = len.min(MESSAGE_LEN);
+
+        memory.sync_for_cpu(offset..offset + len.min(self.slot_len));
+        if let Some(spill) = self.spill.as_ref().filter(|_| len > MESSAGE_LEN) {
+            spill.sync_for_cpu(0..len - MESSAGE_LEN);
+        }
+        if let (Some(buffer), Some(head)) = (memory.buffer(), head.get_mut(..head_len)) {
+            buffer.read(offset, head)?;
+        }
+        let result = handle(&Received {
+            head,
+            head_len,
+            len,
+            slot: slot as usize,
+            ring: self,
+        });
+
+        self.post(slot)?;
+        Ok(result)
+    }
+}
+
+impl Received<'_> {
+    /// Number of bytes received.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The message, or the first [`MESSAGE_LEN`] bytes of it.
+    pub(crate) fn head(&self) -> &[u8] {
+        self.head.get(..self.head_len).unwrap_or(&[])
+    }
+
+    /// The message, if it is exactly [`MESSAGE_LEN`] bytes long.
+    pub(crate) fn short(&self) -> Option<&[u8; MESSAGE_LEN]> {
+        (self.len == MESSAGE_LEN).then_some(&self.head)
+    }
+
+    /// Copies what comes after the first [`MESSAGE_LEN`] bytes; the number of bytes.
+    pub(crate) fn copy_tail(&self, to: &mut [u8]) -> usize {
+        let place = match &self.ring.spill {
+            Some(spill) => Some((spill, 0)),
+            None => self
+                .ring
+                .place(self.slot)
+                .map(|(memory, offset)| (memory, offset + MESSAGE_LEN)),
+        };
+        let len = self.len.saturating_sub(MESSAGE_LEN).min(to.len());
+        let copied = place
+            .and_then(|(memory, offset)| memory.buffer()?.read(offset, to.get_mut(..len)?).ok());
+
+        copied.map_or(0, |()| len)
+    }
+}
