@@ -75,6 +75,10 @@ distclean:
 check:
 	@$(RIG)/check
 
+# Formats with the same rustfmt that `make check` asks.
+fmt: setup
+	@$(ROOT)/enter trixie sh -c 'rustfmt --edition 2021 smc_rs.rs; for c in tools/testing/*/Cargo.toml; do (cd $${c%/*} && cargo fmt); done'
+
 demo:
 	@$(RIG)/demo $(KERNEL)
 
@@ -95,6 +99,7 @@ help:
 	@echo 'make demo            boot the kernel with two hosts: Redis, nginx and iperf3 over SMC-R beside TCP'
 	@echo 'make test            everything that proves the project; the last line counts'
 	@echo 'make check           the quick part: formatting, clippy, host tests, lints; no kernel'
+	@echo 'make fmt             format all Rust sources with the build root'"'"'s rustfmt'
 	@echo 'make vm              boot the kernel with two hosts and the module loaded, and give a shell'
 	@echo 'make root-shell      a shell in the build root (checkout: /src, cache: /cache)'
 	@echo 'make setup           make the build root for KERNEL= now'

@@ -9,6 +9,7 @@
 #   $SMC_CACHE/log               one log per kind of work
 # Inside the root the same directory is /cache and the checkout is /src.
 
+# shellcheck disable=SC2034
 SMC_SRC=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
 if [ -n "${SMC_IN_ROOT:-}" ]; then
 	SMC_CACHE=/cache

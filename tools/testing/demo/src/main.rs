@@ -1,1 +1,167 @@
-fn main() {}
+//! Unmodified programs over SMC-R, each beside the same run over plain TCP.
+//!
+//! Runs inside the test machine. Nothing here is told to believe a program: bytes are counted by
+//! the packet filter, packets by the RDMA devices, modes by sock_diag, content by checksums.
+
+mod apps;
+mod witness;
+
+use smc_selftest::kind::Host;
+use smc_selftest::ktap::{Report, Verdict};
+use smc_selftest::{rig, sys, Fail, Outcome};
+use std::process::ExitCode;
+use witness::Evidence;
+
+/// What the sockets of a run are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    Tcp,
+    Smc,
+}
+
+impl Transport {
+    fn name(self) -> &'static str {
+        match self {
+            Transport::Tcp => "TCP",
+            Transport::Smc => "SMC-R",
+        }
+    }
+}
+
+const SYSCTL: &str = "/proc/sys/net/smc/tcp2smc";
+
+fn main() -> ExitCode {
+    let mut report = Report::silent(1 + apps::ALL.len() * 2 + rig::ORACLES.len());
+    match demo(&mut report) {
+        Ok(()) if report.failed == 0 => {
+            println!("demo: OK: Redis, nginx and iperf3 ran unmodified over SMC-R; every connection went by RDMA and every byte was right");
+            ExitCode::SUCCESS
+        }
+        Ok(()) => {
+            println!(
+                "demo: FAILED: {} of the checks above did not hold",
+                report.failed
+            );
+            ExitCode::FAILURE
+        }
+        Err(failure) => {
+            report.result("demo.set_up", Verdict::Fail(failure.0.clone()));
+            println!("demo: FAILED: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn demo(report: &mut Report) -> Outcome {
+    rig::hosts_up()?;
+    let before = rig::Before::take()?;
+    witness::install()?;
+    rig::module_load()?;
+    report.result("demo.set_up", Verdict::Pass);
+    let release = sys::read_file("/proc/sys/kernel/osrelease")?;
+    println!(
+        "kernel {}; hosts A 10.9.0.1 and B 10.9.0.2: namespaces joined by veth, Soft-RoCE on each;\n\
+         clients on A, servers on B; net.smc.tcp2smc=0 for TCP, =1 for SMC-R",
+        release.trim()
+    );
+    for app in &apps::ALL {
+        println!("\n{}", app.title);
+        for transport in [Transport::Tcp, Transport::Smc] {
+            let name = format!("demo.{}[{}]", app.name, transport.name());
+            let outcome = measure(app, transport);
+            if let Err(failure) = &outcome {
+                println!("  {:<6} FAILED: {failure}", transport.name());
+            }
+            report.result(&name, outcome.into());
+        }
+    }
+    switch(Transport::Tcp)?;
+    println!();
+    for oracle in &rig::ORACLES {
+        let outcome = (oracle.check)(&before);
+        if let Err(failure) = &outcome {
+            println!("after the demo: {} FAILED: {failure}", oracle.name);
+        }
+        report.result(oracle.name, outcome.into());
+    }
+    Ok(())
+}
+
+/// Decides what socket(AF_INET, SOCK_STREAM) makes on both hosts from now on.
+fn switch(transport: Transport) -> Outcome {
+    for host in Host::BOTH {
+        sys::enter(host)?;
+        if transport == Transport::Tcp && !std::path::Path::new(SYSCTL).exists() {
+            continue;
+        }
+        let value = match transport {
+            Transport::Tcp => "0",
+            Transport::Smc => "1",
+        };
+        sys::write_file(SYSCTL, value).map_err(|error| {
+            Fail(format!(
+                "cannot set net.smc.tcp2smc={value} on host {}: {error}",
+                host.name()
+            ))
+        })?;
+    }
+    sys::leave()?;
+    Ok(())
+}
+
+fn measure(app: &apps::App, transport: Transport) -> Outcome {
+    switch(transport)?;
+    let mut server = (app.serve)()?;
+    let watch = witness::Watch::start()?;
+    let result = (app.run)();
+    let evidence = watch.stop()?;
+    server.stop();
+    let result = result?;
+    println!("  {:<6} {}", transport.name(), result.words);
+    println!("         {evidence}");
+    judge(transport, &evidence, result.bytes)
+}
+
+/// Do the witnesses agree with the transport that was asked for?
+fn judge(transport: Transport, evidence: &Evidence, bytes: u64) -> Outcome {
+    // Set-up of one connection over TCP: its own handshake, CLC messages and the end, with headers.
+    const SET_UP: u64 = 3000;
+    match transport {
+        Transport::Tcp => {
+            if evidence.rdma_bytes > 0 {
+                return Err(Fail(format!(
+                    "{} bytes went by RDMA although plain TCP was asked for",
+                    evidence.rdma_bytes
+                )));
+            }
+        }
+        Transport::Smc => {
+            if evidence.fallbacks > 0 {
+                return Err(Fail(format!(
+                    "{} of {} connections fell back to TCP unasked (sock_diag)",
+                    evidence.fallbacks, evidence.opened
+                )));
+            }
+            if evidence.rdma_packets == 0 {
+                return Err(Fail(
+                    "no packet left the RDMA devices: the connections fell back to TCP unasked"
+                        .into(),
+                ));
+            }
+            if evidence.rdma_bytes < bytes {
+                return Err(Fail(format!(
+                    "the program moved {bytes} bytes, but only {} went by RDMA",
+                    evidence.rdma_bytes
+                )));
+            }
+            let budget = evidence.opened * SET_UP;
+            if evidence.tcp_bytes > budget {
+                return Err(Fail(format!(
+                    "{} bytes went by TCP, more than {budget} for the set-up of {} connections: some fell back unasked",
+                    evidence.tcp_bytes, evidence.opened
+                )));
+            }
+        }
+    }
+    Ok(())
+}

@@ -19,6 +19,9 @@ const NETLINK_SOCK_DIAG: i32 = 4;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const SMC_DIAG_MODE_SMCR: u8 = 0;
 const SMC_DIAG_MODE_FALLBACK_TCP: u8 = 1;
+/// States without a connection (enum smc_state).
+const SMC_INIT: u8 = 2;
+const SMC_LISTEN: u8 = 10;
 const HEADER: usize = 16;
 /// struct smc_diag_req: family, two bytes, extensions, struct inet_diag_sockid (48 bytes).
 const REQUEST: usize = 4 + 48;
@@ -32,16 +35,23 @@ const INODE_OFFSET: usize = 4 + 48 + 4;
 pub fn of(host: Host, sock: &Sock) -> io::Result<Option<Mode>> {
     let inode = sock.inode()?;
     sys::enter(host)?;
-    for (other, mode) in dump()? {
-        if other == inode {
-            return Ok(match mode {
-                SMC_DIAG_MODE_SMCR => Some(Mode::Rdma),
-                SMC_DIAG_MODE_FALLBACK_TCP => Some(Mode::Fallback),
-                _ => None,
-            });
-        }
-    }
-    Ok(None)
+    Ok(connections()?
+        .into_iter()
+        .find(|&(other, _)| other == inode)
+        .map(|(_, mode)| mode))
+}
+
+/// (inode, mode) of every SMC connection of the calling thread's namespace.
+pub fn connections() -> io::Result<Vec<(u64, Mode)>> {
+    Ok(dump()?
+        .into_iter()
+        .filter(|entry| !matches!(entry.state, SMC_INIT | SMC_LISTEN))
+        .filter_map(|entry| match entry.mode {
+            SMC_DIAG_MODE_SMCR => Some((entry.inode, Mode::Rdma)),
+            SMC_DIAG_MODE_FALLBACK_TCP => Some((entry.inode, Mode::Fallback)),
+            _ => None,
+        })
+        .collect())
 }
 
 /// Whether sock_diag knows AF_SMC here.
@@ -49,8 +59,15 @@ pub fn known() -> bool {
     dump().is_ok()
 }
 
-/// (inode, mode) of every SMC socket of the namespace.
-fn dump() -> io::Result<Vec<(u64, u8)>> {
+/// One socket in a sock_diag dump.
+struct Entry {
+    inode: u64,
+    state: u8,
+    mode: u8,
+}
+
+/// Every SMC socket of the calling thread's namespace.
+fn dump() -> io::Result<Vec<Entry>> {
     let netlink = Sock::raw(libc::AF_NETLINK, libc::SOCK_RAW, NETLINK_SOCK_DIAG)?;
     let mut request = [0u8; HEADER + REQUEST];
     request[0..4].copy_from_slice(&((HEADER + REQUEST) as u32).to_ne_bytes());
@@ -87,7 +104,11 @@ fn dump() -> io::Result<Vec<(u64, u8)>> {
                     })?;
                     let mut bytes = [0; 8];
                     bytes.copy_from_slice(inode);
-                    all.push((u64::from_ne_bytes(bytes), body[2]));
+                    all.push(Entry {
+                        inode: u64::from_ne_bytes(bytes),
+                        state: body[1],
+                        mode: body[2],
+                    });
                 }
             }
             rest = &rest[((length + 3) & !3).min(rest.len())..];

@@ -122,7 +122,7 @@ pub struct Suite {
     pub about: &'static str,
 }
 
-pub const SUITES: [Suite; 4] = [
+pub const SUITES: [Suite; 5] = [
     Suite {
         name: "tcp",
         kinds: &[Kind::Tcp4, Kind::Tcp6],
@@ -143,6 +143,13 @@ pub const SUITES: [Suite; 4] = [
         module: true,
         divisor: 16,
         about: "every test over the other ways to make an SMC socket",
+    },
+    Suite {
+        name: "load",
+        kinds: &[],
+        module: true,
+        divisor: 1,
+        about: "the module loads, and unloads without a trace",
     },
     Suite {
         name: "debug",

@@ -46,9 +46,17 @@ fn finish(ctx: &Ctx, client: Sock, listener: &Sock, address: SocketAddr) -> Outc
     check_eq!(client.error()?, 0, "SO_ERROR after connect()");
     // On Linux the first connect() after a non-blocking one reports its success.
     if let Err(error) = client.connect(address) {
-        check_eq!(error.raw_os_error(), Some(libc::EISCONN), "connect() once more");
+        check_eq!(
+            error.raw_os_error(),
+            Some(libc::EISCONN),
+            "connect() once more"
+        );
     }
-    check_errno!(client.connect(address), libc::EISCONN, "connect() a third time");
+    check_errno!(
+        client.connect(address),
+        libc::EISCONN,
+        "connect() a third time"
+    );
     check_eq!(client.peer()?, address, "getpeername()");
     let server = listener.accept()?;
     ctx.prove(Host::A, &client)?;
