@@ -8,6 +8,7 @@ use kernel::prelude::*;
 #[allow(unsafe_code, reason = "raw C bindings")]
 mod bindings;
 mod clc;
+mod ib;
 #[allow(unsafe_code, reason = "safe abstractions of C interfaces")]
 mod kapi;
 mod queues;
