@@ -37,7 +37,10 @@ extern crate std;
 pub mod smc_core {
     //! See `core/mod.rs`.
     pub mod error;
+    pub mod llc;
+    pub mod rtoken;
     pub mod state;
+    pub mod time;
     pub mod types;
 }
 

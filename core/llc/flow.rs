@@ -1,0 +1,463 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What both sides say to each other on a link, and when (RFC 7609, sections 3.5, 4.5.3 and
+//! appendix A.3).
+//!
+//! A [`LinkFlow`] is the state machine of one link that is alone in its group: the link is
+//! confirmed, tokens are exchanged, the link is tested, and the group ends. Offers of further
+//! links are answered as the RFC says for a side without an alternate path.
+//!
+//! It is a plain value without I/O: [`LinkFlow::handle`] takes what was received,
+//! [`LinkFlow::on_timeout`] is to be called at [`LinkFlow::poll_timeout`] until nothing comes
+//! out, and the methods named after messages start something. All return [`Actions`].
+
+#![forbid(unsafe_code)]
+
+pub use super::event::*;
+use super::wire::{
+    AddLink,
+    AddLinkReject,
+    ConfirmLink,
+    ConfirmRkey,
+    DeleteLink,
+    DeleteReason,
+    DeleteRkey,
+    LlcBody,
+    LlcMessage,
+    LlcVersion,
+    RToken,
+    LLC_LEN, //
+};
+use crate::smc_core::error::{
+    Fault,
+    WireError, //
+};
+use crate::smc_core::time::Millis;
+use crate::smc_core::types::{
+    LinkNumber,
+    RKey, //
+};
+
+/// How long either side waits for CONFIRM LINK on a new link, in milliseconds.
+pub const CONFIRM_LINK_WAIT: u32 = 5_000;
+/// How long a request may be unanswered, in milliseconds.
+pub const RESPONSE_WAIT: u32 = 2_000;
+
+/// A request is outstanding already; wait for it. There is one at a time in each direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Busy;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    New,
+    /// Client: the server's CONFIRM LINK is due.
+    AwaitRequest(Millis),
+    /// Client: [`LinkFlow::confirm_link_ready`] is due.
+    Preparing,
+    /// Server: the client's answer is due.
+    AwaitResponse(Millis),
+    Active,
+    Ended,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Liveness {
+    /// Since when there was no message.
+    Idle(Millis),
+    /// TEST LINK is out; the time when it has failed.
+    Testing(Millis),
+}
+
+/// The state machine of a link that is alone in its group.
+#[derive(Debug)]
+pub struct LinkFlow {
+    params: LinkParams,
+    phase: Phase,
+    request: Option<(Request, Millis)>,
+    liveness: Liveness,
+    tests: u64,
+}
+
+impl LinkFlow {
+    /// A link whose queue pairs are connected but which nobody has confirmed.
+    pub const fn new(params: LinkParams) -> Self {
+        Self {
+            params,
+            phase: Phase::New,
+            request: None,
+            liveness: Liveness::Idle(Millis(0)),
+            tests: 0,
+        }
+    }
+
+    /// Number of the link.
+    pub const fn link(&self) -> LinkNumber {
+        self.params.link
+    }
+
+    /// Whether the link is confirmed and has not ended.
+    pub fn is_active(&self) -> bool {
+        self.phase == Phase::Active
+    }
+
+    /// First contact: the server asks, the client waits to be asked (RFC 7609, section 3.5.1).
+    /// The client calls this as soon as its queue pair can receive.
+    pub fn start(&mut self, now: Millis) -> Actions {
+        let deadline = now.after(CONFIRM_LINK_WAIT);
+        match self.params.role {
+            Role::Client => {
+                self.phase = Phase::AwaitRequest(deadline);
+                Actions::NONE
+            }
+            Role::Server => {
+                self.phase = Phase::AwaitResponse(deadline);
+                Actions::send(self.emit(false, self.confirm_link()))
+            }
+        }
+    }
+
+    /// Client: the link is ready. Answers the server; the link is in use from now on.
+    pub fn confirm_link_ready(&mut self, now: Millis) -> Actions {
+        if self.phase != Phase::Preparing {
+            return Actions::NONE;
+        }
+        self.activate(now);
+        Actions::send(self.emit(true, self.confirm_link()))
+    }
+
+    /// Tells the peer of a new RMB.
+    pub fn confirm_rkey(&mut self, rtoken: RToken, now: Millis) -> Result<Actions, Busy> {
+        let body = LlcBody::ConfirmRkey(ConfirmRkey {
+            other_links: 0,
+            rtoken,
+            others: [(LinkNumber(0), RToken::default()); 2],
+            negative: false,
+            retry: false,
+        });
+        self.ask(Request::ConfirmRkey(rtoken.rkey), body, now)
+    }
+
+    /// Tells the peer that an RMB is gone.
+    pub fn delete_rkey(&mut self, rkey: RKey, now: Millis) -> Result<Actions, Busy> {
+        let body = LlcBody::DeleteRkey(DeleteRkey::one(rkey));
+        self.ask(Request::DeleteRkey(rkey), body, now)
+    }
+
+    /// Answers [`LlcEvent::PeerRkey`].
+    pub fn answer_confirm_rkey(&self, request: &ConfirmRkey, taken: bool) -> [u8; LLC_LEN] {
+        // RFC 7609, appendix A.3.5: echo with the response flag set.
+        let body = LlcBody::ConfirmRkey(ConfirmRkey {
+            negative: !taken,
+            retry: false,
+            ..*request
+        });
+        self.emit(true, body)
+    }
+
+    /// Answers [`LlcEvent::PeerRkeysDeleted`]. `missing` has a bit for every key that was not
+    /// found, the first key in the highest bit.
+    pub fn answer_delete_rkey(&self, request: &DeleteRkey, missing: u16) -> [u8; LLC_LEN] {
+        let error = match self.params.version {
+            // RFC 7609, appendix A.3.7: the mask has a bit for each of eight keys.
+            LlcVersion::V1 => (missing >> 8) as u8,
+            // SMC-Rv2: their number, at most 16.
+            LlcVersion::V2 => missing.count_ones() as u8,
+        };
+        let body = LlcBody::DeleteRkey(DeleteRkey {
+            error,
+            negative: missing != 0,
+            ..*request
+        });
+        self.emit(true, body)
+    }
+
+    /// Ends the link group from our side: the message that says so (RFC 7609, appendix A.3.4,
+    /// A flag).
+    pub fn terminate(&mut self, reason: DeleteReason, orderly: bool) -> [u8; LLC_LEN] {
+        self.phase = Phase::Ended;
+        self.request = None;
+        self.delete_all(reason, orderly)
+    }
+
+    /// A message of any kind has arrived on the link: it lives.
+    pub fn on_activity(&mut self, now: Millis) {
+        self.liveness = Liveness::Idle(now);
+    }
+
+    /// Takes what was received and is not a CDC message.
+    pub fn handle_bytes(&mut self, bytes: &[u8], now: Millis) -> Actions {
+        match LlcMessage::parse(bytes) {
+            Ok(msg) => self.handle(&msg, now),
+            // RFC 7609, appendix A.3: a type that must be known and is not is a protocol error.
+            Err(WireError {
+                fault: Fault::Type, ..
+            }) => self.violation(),
+            Err(_) => Actions::event(LlcEvent::Dropped),
+        }
+    }
+
+    /// Takes a message of the peer.
+    pub fn handle(&mut self, msg: &LlcMessage, now: Millis) -> Actions {
+        const DROPPED: Actions = Actions::event(LlcEvent::Dropped);
+
+        if self.phase == Phase::Ended {
+            return Actions::NONE;
+        }
+        self.on_activity(now);
+        match (msg.body, msg.response) {
+            (LlcBody::ConfirmLink(peer), response) => self.on_confirm_link(&peer, response, now),
+            // RFC 7609, appendix A.3.8: echo at once.
+            (LlcBody::TestLink { .. }, false) => Actions::send(self.emit(true, msg.body)),
+            // That it came is what matters.
+            (LlcBody::TestLink { .. }, true) => Actions::NONE,
+            (LlcBody::DeleteLink(delete), false) => self.on_delete_link(&delete),
+            // Before the link is confirmed nothing else has a meaning.
+            _ if self.phase != Phase::Active => DROPPED,
+            (LlcBody::ConfirmRkey(rkey), false) => Actions::event(LlcEvent::PeerRkey(rkey)),
+            (LlcBody::ConfirmRkey(rkey), true) => {
+                let request = Request::ConfirmRkey(rkey.rtoken.rkey);
+                self.on_answer(request, rkey.negative, rkey.retry)
+            }
+            (LlcBody::DeleteRkey(rkeys), false) => {
+                Actions::event(LlcEvent::PeerRkeysDeleted(rkeys))
+            }
+            (LlcBody::DeleteRkey(rkeys), true) => match rkeys.iter().next() {
+                // RFC 7609, appendix A.3.7: no recovery action for a negative response.
+                Some(rkey) => self.on_answer(Request::DeleteRkey(rkey), false, false),
+                None => DROPPED,
+            },
+            (LlcBody::AddLink(offer), false) => self.on_add_link(&offer),
+            // We never offer links nor take offers, so these are about nothing; a client's
+            // request for another link is a request that the server need not follow.
+            (LlcBody::AddLink(_), true)
+            | (LlcBody::AddLinkContinuation(_) | LlcBody::RequestAddLink { .. }, _) => DROPPED,
+            // We never delete a single link.
+            (LlcBody::DeleteLink(_), true) => DROPPED,
+            // RFC 7609, appendix A.3.6: only groups of more than three links need it.
+            (LlcBody::ConfirmRkeyContinuation(_), _) => DROPPED,
+            (LlcBody::Optional(_), _) => DROPPED,
+        }
+    }
+
+    /// When [`Self::on_timeout`] is to be called.
+    pub fn poll_timeout(&self) -> Option<Millis> {
+        let confirm = match self.phase {
+            Phase::AwaitRequest(at) | Phase::AwaitResponse(at) => Some(at),
+            _ => None,
+        };
+        let answer = self.request.map(|(_, at)| at);
+        [confirm, answer, self.test_at()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Time has passed. Call it again until the actions are empty.
+    pub fn on_timeout(&mut self, now: Millis) -> Actions {
+        if let Phase::AwaitRequest(at) | Phase::AwaitResponse(at) = self.phase {
+            if at.reached(now) {
+                return self.confirm_failed(ConfirmFailure::Timeout);
+            }
+        }
+        if let Some((request, at)) = self.request {
+            if at.reached(now) {
+                self.request = None;
+                return Actions::event(LlcEvent::RequestTimedOut(request));
+            }
+        }
+        if !self.test_at().is_some_and(|at| at.reached(now)) {
+            return Actions::NONE;
+        }
+        match self.liveness {
+            Liveness::Idle(_) => self.test_link(now),
+            Liveness::Testing(_) => {
+                self.phase = Phase::Ended;
+                self.request = None;
+                Actions::event(LlcEvent::LinkDown)
+            }
+        }
+    }
+
+    /// When the link is to be tested, or the test has failed (RFC 7609, section 4.5.3).
+    fn test_at(&self) -> Option<Millis> {
+        if self.phase != Phase::Active {
+            return None;
+        }
+        match self.liveness {
+            Liveness::Testing(at) => Some(at),
+            Liveness::Idle(_) if self.params.test_link_time == 0 => None,
+            Liveness::Idle(since) => Some(since.after(self.params.test_link_time)),
+        }
+    }
+
+    fn test_link(&mut self, now: Millis) -> Actions {
+        self.liveness = Liveness::Testing(now.after(RESPONSE_WAIT));
+        self.tests = self.tests.wrapping_add(1);
+        let user_data = (u128::from(self.tests) << 64).to_be_bytes();
+        Actions::send(self.emit(false, LlcBody::TestLink { user_data }))
+    }
+
+    fn activate(&mut self, now: Millis) {
+        self.phase = Phase::Active;
+        self.on_activity(now);
+    }
+
+    fn confirm_failed(&mut self, failure: ConfirmFailure) -> Actions {
+        self.phase = Phase::Ended;
+        Actions::event(LlcEvent::ConfirmFailed(failure))
+    }
+
+    /// RFC 7609, appendix A.3.4, reason code "LLC protocol violation".
+    fn violation(&mut self) -> Actions {
+        if self.phase == Phase::Ended {
+            return Actions::NONE;
+        }
+        let reason = DeleteReason::PROTOCOL_VIOLATION;
+        Actions {
+            send: Some(self.terminate(reason, false)),
+            event: Some(LlcEvent::Terminate {
+                reason,
+                orderly: false,
+            }),
+        }
+    }
+
+    /// RFC 7609, appendix A.3.1: "Each peer echoes its RoCE information back to the other."
+    fn on_confirm_link(&mut self, msg: &ConfirmLink, response: bool, now: Millis) -> Actions {
+        let expected = match self.phase {
+            Phase::AwaitRequest(_) => !response,
+            Phase::AwaitResponse(_) => response,
+            _ => false,
+        };
+        if !expected {
+            return Actions::event(LlcEvent::Dropped);
+        }
+        let numbered = self.params.role == Role::Client || msg.link == self.params.link;
+        if msg.gid != self.params.peer_gid || msg.qpn != self.params.peer_qpn || !numbered {
+            return self.confirm_failed(ConfirmFailure::WrongPeer);
+        }
+        if !msg.no_eyecatcher {
+            return self.confirm_failed(ConfirmFailure::EyeCatcher);
+        }
+        self.params.link = msg.link;
+        let peer = PeerLink {
+            link: msg.link,
+            user_id: msg.user_id,
+            max_links: msg.max_links,
+            max_conns: msg.max_conns,
+        };
+        match self.params.role {
+            Role::Client => {
+                self.phase = Phase::Preparing;
+                Actions::event(LlcEvent::ConfirmLinkReceived(peer))
+            }
+            Role::Server => {
+                self.activate(now);
+                Actions::event(LlcEvent::LinkConfirmed(peer))
+            }
+        }
+    }
+
+    /// RFC 7609, appendix A.3.4.
+    fn on_delete_link(&mut self, msg: &DeleteLink) -> Actions {
+        if !msg.all && msg.link != self.params.link {
+            let body = LlcBody::DeleteLink(DeleteLink {
+                reason: DeleteReason::UNKNOWN_LINK,
+                ..*msg
+            });
+            return Actions::send(self.emit(true, body));
+        }
+        self.phase = Phase::Ended;
+        self.request = None;
+        let send = match self.params.role {
+            // "When the DELETE LINK is sent from the client, it only serves as a notification,
+            // and the client expects the server to respond by sending a DELETE LINK request."
+            // Without its only link the group ends.
+            Role::Server => Some(self.delete_all(msg.reason, msg.orderly)),
+            Role::Client if msg.all => None,
+            Role::Client => Some(self.emit(true, LlcBody::DeleteLink(*msg))),
+        };
+        Actions {
+            send,
+            event: Some(LlcEvent::Terminate {
+                reason: msg.reason,
+                orderly: msg.orderly,
+            }),
+        }
+    }
+
+    /// RFC 7609, appendix A.3.2: a client without another RNIC rejects the server's offer. What
+    /// comes from a client is only a request to make an offer, to which there is no answer.
+    fn on_add_link(&self, offer: &AddLink) -> Actions {
+        match self.params.role {
+            Role::Server => Actions::event(LlcEvent::Dropped),
+            Role::Client => {
+                let body = LlcBody::AddLink(AddLink {
+                    rejected: Some(AddLinkReject::NO_ALTERNATE_PATH),
+                    ..*offer
+                });
+                Actions::send(self.emit(true, body))
+            }
+        }
+    }
+
+    fn on_answer(&mut self, answered: Request, negative: bool, retry: bool) -> Actions {
+        match self.request {
+            Some((request, _)) if request == answered => {
+                self.request = None;
+                Actions::event(if negative {
+                    LlcEvent::RequestRefused { request, retry }
+                } else {
+                    LlcEvent::RequestDone(request)
+                })
+            }
+            // Too late, or never asked.
+            _ => Actions::event(LlcEvent::Dropped),
+        }
+    }
+
+    fn ask(&mut self, request: Request, body: LlcBody, now: Millis) -> Result<Actions, Busy> {
+        if self.request.is_some() || self.phase != Phase::Active {
+            return Err(Busy);
+        }
+        self.request = Some((request, now.after(RESPONSE_WAIT)));
+        Ok(Actions::send(self.emit(false, body)))
+    }
+
+    fn confirm_link(&self) -> LlcBody {
+        let own = &self.params;
+        LlcBody::ConfirmLink(ConfirmLink {
+            mac: own.mac,
+            gid: own.gid,
+            qpn: own.qpn,
+            link: own.link,
+            user_id: own.user_id,
+            max_links: own.max_links,
+            max_conns: own.max_conns,
+            no_eyecatcher: true,
+        })
+    }
+
+    fn delete_all(&self, reason: DeleteReason, orderly: bool) -> [u8; LLC_LEN] {
+        let body = LlcBody::DeleteLink(DeleteLink {
+            // RFC 7609, appendix A.3.4: 0 if the A flag is set.
+            link: LinkNumber(0),
+            all: true,
+            orderly,
+            reason,
+        });
+        self.emit(false, body)
+    }
+
+    fn emit(&self, response: bool, body: LlcBody) -> [u8; LLC_LEN] {
+        LlcMessage {
+            version: self.params.version,
+            response,
+            body,
+        }
+        .emit()
+    }
+}
+
+#[cfg(any(test, CONFIG_KUNIT = "y"))]
+mod tests;

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Two link flows talk to each other, and to strangers.
+
+#![forbid(unsafe_code)]
+
+use super::*;
+use crate::smc_core::types::{
+    Gid,
+    LinkUserId,
+    Mac,
+    Qpn24, //
+};
+
+const T0: Millis = Millis(1_000);
+
+fn params(role: Role) -> LinkParams {
+    let (own, peer) = match role {
+        Role::Client => (2, 3),
+        Role::Server => (3, 2),
+    };
+    LinkParams {
+        role,
+        version: LlcVersion::V2,
+        mac: Mac([own; 6]),
+        gid: Gid([own; 16]),
+        qpn: Qpn24::from_low_bits(u32::from(own)),
+        user_id: LinkUserId(u32::from(own)),
+        peer_gid: Gid([peer; 16]),
+        peer_qpn: Qpn24::from_low_bits(u32::from(peer)),
+        link: LinkNumber(if role == Role::Server { 1 } else { 0 }),
+        max_links: 1,
+        max_conns: 255,
+        test_link_time: 30_000,
+    }
+}
+
+/// A client and a server with a confirmed link.
+fn pair() -> (LinkFlow, LinkFlow) {
+    let mut client = LinkFlow::new(params(Role::Client));
+    let mut server = LinkFlow::new(params(Role::Server));
+    assert!(client.start(T0).is_empty());
+    let request = server.start(T0).send.unwrap();
+    let actions = client.handle_bytes(&request, T0);
+    assert!(matches!(
+        actions.event,
+        Some(LlcEvent::ConfirmLinkReceived(PeerLink {
+            link: LinkNumber(1),
+            ..
+        }))
+    ));
+    assert!(!client.is_active());
+    let response = client.confirm_link_ready(T0).send.unwrap();
+    let actions = server.handle_bytes(&response, T0);
+    assert!(matches!(actions.event, Some(LlcEvent::LinkConfirmed(_))));
+    assert!(client.is_active() && server.is_active());
+    (client, server)
+}
+
+fn rtoken(rkey: u32) -> RToken {
+    RToken {
+        rkey: RKey(rkey),
+        vaddr: 0x1000,
+    }
+}
+
+#[test]
+fn first_contact() {
+    let (client, server) = pair();
+    assert_eq!(client.link(), server.link());
+}
+
+#[test]
+fn first_contact_with_the_wrong_peer_or_none() {
+    for role in [Role::Client, Role::Server] {
+        let mut flow = LinkFlow::new(params(role));
+        flow.start(T0);
+        let at = flow.poll_timeout().unwrap();
+        assert!(flow.on_timeout(Millis(at.0 - 1)).is_empty());
+        let failed = LlcEvent::ConfirmFailed(ConfirmFailure::Timeout);
+        assert_eq!(flow.on_timeout(at).event, Some(failed));
+        assert!(flow.on_timeout(at).is_empty());
+        assert_eq!(flow.poll_timeout(), None);
+    }
+    let mut stranger = LinkFlow::new(LinkParams {
+        qpn: Qpn24::from_low_bits(99),
+        ..params(Role::Server)
+    });
+    let mut client = LinkFlow::new(params(Role::Client));
+    client.start(T0);
+    let actions = client.handle_bytes(&stranger.start(T0).send.unwrap(), T0);
+    let failed = LlcEvent::ConfirmFailed(ConfirmFailure::WrongPeer);
+    assert_eq!(actions.event, Some(failed));
+}
+
+#[test]
+fn eye_catchers_are_refused() {
+    let mut server = LinkFlow::new(params(Role::Server));
+    let mut client = LinkFlow::new(params(Role::Client));
+    client.start(T0);
+    let mut request = server.start(T0).send.unwrap();
+    request[3] = 0;
+    let failed = LlcEvent::ConfirmFailed(ConfirmFailure::EyeCatcher);
+    assert_eq!(client.handle_bytes(&request, T0).event, Some(failed));
+}
+
+#[test]
+fn rkeys_are_confirmed_and_deleted_both_ways() {
+    let (mut a, mut b) = pair();
+    for _ in 0..2 {
+        let request = a.confirm_rkey(rtoken(7), T0).unwrap().send.unwrap();
+        assert_eq!(a.confirm_rkey(rtoken(8), T0), Err(Busy));
+        let Some(LlcEvent::PeerRkey(msg)) = b.handle_bytes(&request, T0).event else {
+            panic!("no rkey");
+        };
+        assert_eq!((msg.rtoken, msg.other_links), (rtoken(7), 0));
+        let answer = b.answer_confirm_rkey(&msg, true);
+        let done = LlcEvent::RequestDone(Request::ConfirmRkey(RKey(7)));
+        assert_eq!(a.handle_bytes(&answer, T0).event, Some(done));
+        // A second answer is about nothing.
+        let dropped = Some(LlcEvent::Dropped);
+        assert_eq!(a.handle_bytes(&answer, T0).event, dropped);
+
+        let request = a.delete_rkey(RKey(7), T0).unwrap().send.unwrap();
+        let Some(LlcEvent::PeerRkeysDeleted(msg)) = b.handle_bytes(&request, T0).event else {
+            panic!("no rkeys");
+        };
+        assert!(msg.iter().eq([RKey(7)]));
+        let answer = b.answer_delete_rkey(&msg, 0x8000);
+        let done = LlcEvent::RequestDone(Request::DeleteRkey(RKey(7)));
+        assert_eq!(a.handle_bytes(&answer, T0).event, Some(done));
+        core::mem::swap(&mut a, &mut b);
+    }
+}
+
+#[test]
+fn refusals_and_silence_are_reported() {
+    let (mut a, mut b) = pair();
+    let request = a.confirm_rkey(rtoken(7), T0).unwrap().send.unwrap();
+    let Some(LlcEvent::PeerRkey(msg)) = b.handle_bytes(&request, T0).event else {
+        panic!("no rkey");
+    };
+    let refused = LlcEvent::RequestRefused {
+        request: Request::ConfirmRkey(RKey(7)),
+        retry: false,
+    };
+    let answer = b.answer_confirm_rkey(&msg, false);
+    assert_eq!(a.handle_bytes(&answer, T0).event, Some(refused));
+
+    a.confirm_rkey(rtoken(9), T0).unwrap();
+    let at = a.poll_timeout().unwrap();
+    assert_eq!(at, T0.after(RESPONSE_WAIT));
+    let timed_out = LlcEvent::RequestTimedOut(Request::ConfirmRkey(RKey(9)));
+    assert_eq!(a.on_timeout(at).event, Some(timed_out));
+    assert!(a.confirm_rkey(rtoken(9), at).is_ok());
+}
+
+#[test]
+fn an_idle_link_is_tested() {
+    let (mut a, mut b) = pair();
+    let at = a.poll_timeout().unwrap();
+    assert_eq!(at, T0.after(30_000));
+    a.on_activity(Millis(5_000));
+    assert!(a.on_timeout(at).is_empty());
+    let at = a.poll_timeout().unwrap();
+    let test = a.on_timeout(at).send.unwrap();
+    let answer = b.handle_bytes(&test, at).send.unwrap();
+    assert_eq!(answer[4..20], test[4..20]);
+    assert!(a.handle_bytes(&answer, at.after(10)).is_empty());
+    assert_eq!(a.poll_timeout(), Some(at.after(10).after(30_000)));
+
+    let at = a.poll_timeout().unwrap();
+    assert!(a.on_timeout(at).send.is_some());
+    let at = a.poll_timeout().unwrap();
+    assert_eq!(a.on_timeout(at).event, Some(LlcEvent::LinkDown));
+    assert_eq!(a.poll_timeout(), None);
+}
+
+#[test]
+fn groups_end_from_either_side() {
+    let reason = DeleteReason::PROGRAM;
+    let orderly = true;
+    let end = Some(LlcEvent::Terminate { reason, orderly });
+
+    let (mut client, mut server) = pair();
+    let actions = client.handle_bytes(&server.terminate(reason, orderly), T0);
+    assert_eq!((actions.send, actions.event), (None, end));
+
+    let (mut client, mut server) = pair();
+    let actions = server.handle_bytes(&client.terminate(reason, orderly), T0);
+    assert_eq!(actions.event, end);
+    let msg = LlcMessage::parse(&actions.send.unwrap()).unwrap();
+    assert!(!msg.response && matches!(msg.body, LlcBody::DeleteLink(d) if d.all));
+    // The client has ended: it does not care any more.
+    assert!(client.handle_bytes(&actions.send.unwrap(), T0).is_empty());
+    assert!(!server.is_active());
+}
+
+#[test]
+fn single_links_are_deleted_by_number() {
+    let (mut client, server) = pair();
+    let delete = |link| {
+        let body = LlcBody::DeleteLink(DeleteLink {
+            link: LinkNumber(link),
+            all: false,
+            orderly: false,
+            reason: DeleteReason::LOST_PATH,
+        });
+        server.emit(false, body)
+    };
+    let actions = client.handle_bytes(&delete(9), T0);
+    let msg = LlcMessage::parse(&actions.send.unwrap()).unwrap();
+    let LlcBody::DeleteLink(answer) = msg.body else {
+        panic!("no answer");
+    };
+    assert_eq!(answer.reason, DeleteReason::UNKNOWN_LINK);
+    assert!(msg.response && client.is_active() && actions.event.is_none());
+    let actions = client.handle_bytes(&delete(1), T0);
+    assert!(matches!(actions.event, Some(LlcEvent::Terminate { .. })));
+    assert_eq!(actions.send.map(|m| m[3]), Some(0x80));
+}
+
+#[test]
+fn offers_of_links_are_rejected() {
+    let mut config = params(Role::Client);
+    config.version = LlcVersion::V1;
+    let mut client = LinkFlow::new(config);
+    client.phase = Phase::Active;
+    let mut offer = [0u8; LLC_LEN];
+    (offer[0], offer[1]) = (2, 44);
+    offer[12..28].fill(7);
+    let answer = client.handle_bytes(&offer, T0).send.unwrap();
+    assert_eq!(answer[..4], [2, 44, 1, 0xc0]);
+    assert_eq!(answer[4..], offer[4..]);
+    // A server is only invited by it.
+    let (_, mut server) = pair();
+    let dropped = Some(LlcEvent::Dropped);
+    assert_eq!(server.handle_bytes(&offer, T0).event, dropped);
+}
+
+#[test]
+fn unknown_types_end_the_group() {
+    let (mut client, _) = pair();
+    let mut bytes = [0u8; LLC_LEN];
+    (bytes[0], bytes[1]) = (0x3f, 44);
+    let actions = client.handle_bytes(&bytes, T0);
+    assert_eq!(
+        actions.event,
+        Some(LlcEvent::Terminate {
+            reason: DeleteReason::PROTOCOL_VIOLATION,
+            orderly: false,
+        })
+    );
+    assert!(actions.send.is_some());
+    assert!(client.handle_bytes(&bytes, T0).is_empty());
+}
+
+#[test]
+fn nothing_but_confirm_link_before_the_link_is_confirmed() {
+    let (mut a, _) = pair();
+    let request = a.confirm_rkey(rtoken(7), T0).unwrap().send.unwrap();
+    let mut client = LinkFlow::new(params(Role::Client));
+    client.start(T0);
+    let dropped = Some(LlcEvent::Dropped);
+    assert_eq!(client.handle_bytes(&request, T0).event, dropped);
+    assert_eq!(client.confirm_rkey(rtoken(1), T0), Err(Busy));
+    assert!(client.confirm_link_ready(T0).is_empty());
+}
