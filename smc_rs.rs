@@ -34,17 +34,23 @@ module! {
 /// Everything that exists while the module is loaded. The order of the fields is the order of
 /// the teardown.
 struct SmcModule {
+    _sysctl: sysctl::Sysctl,
     _sockets: kapi::family::Registration<smc_core::sock::SmcSocket>,
     _queues: queues::Queues,
+    _tcp_option: kapi::tcp_option::Registration,
 }
 
 impl kernel::Module for SmcModule {
     fn init(_module: &'static ThisModule) -> Result<Self> {
+        let tcp_option = kapi::tcp_option::Registration::new()?;
         let queues = queues::start()?;
+        let sysctl = sysctl::Sysctl::register()?;
         let sockets = smc_core::sock::register()?;
         Ok(Self {
+            _sysctl: sysctl,
             _sockets: sockets,
             _queues: queues,
+            _tcp_option: tcp_option,
         })
     }
 }

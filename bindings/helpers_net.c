@@ -81,3 +81,20 @@ bool smc_rs_helper_in_kernel_thread(void)
 {
 	return current->flags & PF_KTHREAD;
 }
+
+void smc_rs_helper_skb_csum_start_back(struct sk_buff *skb, unsigned int bytes)
+{
+	if (skb->ip_summed == CHECKSUM_PARTIAL)
+		skb->csum_start -= bytes;
+}
+
+struct sock *smc_rs_helper_reqsk_listener(struct request_sock *req)
+{
+	return req->rsk_listener;
+}
+
+bool smc_rs_helper_queue_delayed_work(struct workqueue_struct *wq, struct delayed_work *work,
+				      unsigned long delay)
+{
+	return queue_delayed_work(wq, work, delay);
+}

@@ -10,16 +10,7 @@ pub mod negotiate;
 pub mod tcp_option;
 pub mod wire;
 
-pub(crate) mod rendezvous {
-    use kernel::prelude::*;
-    use crate::kapi::clcsock::*;
-    pub(crate) fn connect(c:&ClcSock, a: SockAddr) -> Result { c.connect(a) }
-    pub(crate) fn want(_:&ClcSock){}
-    pub(crate) fn forget(_:&ClcSock){}
-    pub(crate) fn confirmed(_:&ClcSock)->bool{false}
-    pub(crate) fn child_negotiated(_:&ClcSock)->bool{false}
-    pub(crate) fn prepare_listener(_:&ClcSock)->Result{Ok(())}
-}
+pub(crate) mod rendezvous;
 pub(crate) enum Outcome { Smc(kernel::sync::Arc<crate::smc_core::conn::Conn>), Fallback(decline::DeclineReason,u32), Failed(kernel::error::Error)}
 impl Outcome { pub(crate) fn dispose(self){} }
 pub(crate) mod client { use super::*; pub(crate) fn handshake(_:&crate::kapi::sock::Sock<crate::smc_core::sock::SmcSocket>, _:&crate::kapi::clcsock::ClcSock)->Outcome{Outcome::Fallback(decline::DeclineReason::NOSMCRDEV,0)}}

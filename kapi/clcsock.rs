@@ -5,6 +5,7 @@
 //! Every SMC socket owns one: the TCP connection that the handshake runs over and that carries the
 //! data after a fallback.
 
+use super::tcp_option;
 use crate::bindings;
 use core::{
     mem::MaybeUninit,
@@ -151,6 +152,7 @@ impl SockAddr {
 /// `raw` is a socket that this object owns, with a TCP `sk`, until drop.
 pub(crate) struct ClcSock {
     raw: NonNull<bindings::socket>,
+    slot: tcp_option::Slot,
 }
 
 // SAFETY: A `struct socket` may be used and released from any thread.
@@ -182,7 +184,10 @@ impl ClcSock {
         // so the TCP socket needs a reference to its namespace of its own.
         unsafe { bindings::sk_net_refcnt_upgrade((*raw.as_ptr()).sk) };
         // INVARIANT: `sock_create_kern` gave us ownership.
-        Ok(Self { raw })
+        Ok(Self {
+            raw,
+            slot: tcp_option::Slot::new(),
+        })
     }
 
     /// The raw socket, for code in `kapi/`.
@@ -194,6 +199,11 @@ impl ClcSock {
     pub(crate) fn sk(&self) -> *mut bindings::sock {
         // SAFETY: By the type invariants the socket is alive and has a `sk`.
         unsafe { (*self.as_ptr()).sk }
+    }
+
+    /// What keeps the rendezvous going.
+    pub(super) fn slot(&self) -> &tcp_option::Slot {
+        &self.slot
     }
 
     pub(crate) fn ops(&self) -> &bindings::proto_ops {
@@ -240,6 +250,7 @@ impl ClcSock {
         // INVARIANT: `kernel_accept` gave us ownership of a connected socket.
         Ok(Self {
             raw: NonNull::new(raw).ok_or(ENOMEM)?,
+            slot: tcp_option::Slot::new(),
         })
     }
 
@@ -356,6 +367,8 @@ impl ClcSock {
 
 impl Drop for ClcSock {
     fn drop(&mut self) {
+        // Nothing of the socket may point into this module afterwards.
+        tcp_option::forget(self);
         let sock = self.as_ptr();
         // SAFETY: We own the socket by the type invariants. A fallback lent it the user's file;
         // `sock_release` would then leave freeing to that file, which is not ours to rely on.

@@ -14,16 +14,13 @@ use core::marker::PhantomData;
 use kernel::{
     error::to_result,
     prelude::*,
-    sync::atomic::{
-        Acquire,
-        Atomic,
-        Full,
-        Release, //
-    },
     types::Opaque, //
 };
 
-use super::netns::Net;
+use super::{
+    netns::Net,
+    once::Once, //
+};
 use crate::bindings;
 
 /// The triple that names a kind of socket.
@@ -51,23 +48,11 @@ struct State {
 }
 
 kernel::sync::global_lock! {
-    // SAFETY: `init_once` runs before the first use, see `hold` and `release`.
+    // SAFETY: `Hold::new` initialises it; without a `Hold` nothing uses it.
     unsafe(uninit) static STATE: Mutex<State> = State { holders: 0, probe: None };
 }
 
-/// 0: `STATE` is not initialised, 1: somebody does it, 2: it is.
-static STATE_READY: Atomic<i32> = Atomic::new(0);
-
-fn init_once() {
-    if STATE_READY.cmpxchg(0, 1, Full).is_ok() {
-        // SAFETY: Only one thread comes here, once.
-        unsafe { STATE.init() };
-        STATE_READY.store(2, Release);
-    }
-    while STATE_READY.load(Acquire) != 2 {
-        core::hint::spin_loop();
-    }
-}
+static STATE_READY: Once = Once::new();
 
 /// Keeps the probe in place. There is one probe however many holders there are, and none without.
 pub(crate) struct Hold<P: SocketPolicy>(PhantomData<fn() -> P>);
@@ -81,7 +66,8 @@ impl<P: SocketPolicy> Hold<P> {
     ///
     /// What `register_kprobe()` says, when the kernel does not let itself be probed there.
     pub(crate) fn new() -> Result<Self> {
-        init_once();
+        // SAFETY: `STATE_READY` lets this run once only, before the first use below.
+        STATE_READY.call(|| unsafe { STATE.init() });
         let mut state = STATE.lock();
         if state.probe.is_none() {
             state.probe = Some(Probe::place::<P>()?);

@@ -36,8 +36,8 @@ impl PortReservation {
     /// The first port that could not be had and why: `EADDRINUSE` if it is in use, `EINVAL` if it is
     /// beyond 65535, `ENOMEM`. Nothing is held then.
     pub(crate) fn take(net: &Net, base: u16) -> Result<Self, (u16, Error)> {
-        let mut sockets = KVec::with_capacity(usize::from(PORT_COUNT), GFP_KERNEL)
-            .map_err(|_| (base, ENOMEM))?;
+        let mut sockets =
+            KVec::with_capacity(usize::from(PORT_COUNT), GFP_KERNEL).map_err(|_| (base, ENOMEM))?;
         for offset in 0..PORT_COUNT {
             let port = base.checked_add(offset).ok_or((base, EINVAL))?;
             let socket = BoundSocket::new(net, port).map_err(|error| (port, error))?;
