@@ -7,7 +7,7 @@
 
 #![no_std]
 #![deny(unsafe_code)]
-// Values of the peer must not reach a panic: the kernel would stop (Documentation/guidelines.rst).
+// Values of the peer must not reach a panic: the kernel would stop. Tests may: that is how they fail.
 #![cfg_attr(
     not(test),
     warn(
@@ -16,16 +16,6 @@
         clippy::indexing_slicing,
         clippy::panic,
         clippy::unreachable,
-        clippy::unwrap_used
-    )
-)]
-// Tests may panic: that is how they fail.
-#![cfg_attr(
-    test,
-    allow(
-        clippy::arithmetic_side_effects,
-        clippy::expect_used,
-        clippy::indexing_slicing,
         clippy::unwrap_used
     )
 )]

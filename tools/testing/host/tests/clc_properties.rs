@@ -13,7 +13,6 @@ use proptest::{
 use smc_proto::{
     clc::{
         decline::DeclineReason,
-        handshake::*,
         tcp_option,
         wire::*, //
     },
@@ -151,46 +150,6 @@ fn with_proposal(
         ism: IsmOffer::default(),
         v2_missing: false,
     });
-}
-
-/// Runs everything that reads bytes of a peer; only panics count.
-fn read_everything(bytes: &[u8]) {
-    let ueids = [ueid("A"), ueid("SMC-RS.DEFAULT")];
-    let _ = bytes.first_chunk().map(Header::peek);
-    let _ = Accept::parse(bytes);
-    let _ = Confirm::parse(bytes);
-    let _ = Decline::parse(bytes);
-
-    let mut out = [0; MAX_MESSAGE_LEN];
-    if let Ok(proposal) = Proposal::parse(bytes) {
-        // What has been read can be written, but for what is never sent.
-        let sendable = Proposal {
-            ism: IsmOffer::default(),
-            v2_missing: false,
-            ..proposal
-        };
-        if let Ok(len) = sendable.emit(&mut out) {
-            assert_eq!(Proposal::parse(&out[..len]), Ok(sendable));
-        } else {
-            assert!(sendable.version == Version::V1 && proposal.ism.v1);
-        }
-    }
-    let caps = server::caps(&ueids);
-    if let Ok(Step::Proceed(state)) = ExpectProposal.handle(bytes, &caps) {
-        let endpoint = server::endpoint(server::GID_V2);
-        let host = Some(server::host());
-        assert!(state.accept(endpoint, host, &mut out).is_ok());
-    }
-    let (state, _) = ExpectAccept::propose(&client::caps(&ueids), &mut out).unwrap();
-    if let Ok(Step::Proceed(state)) = state.handle(bytes) {
-        assert!(state.terms().peer.rmbe_address().is_some());
-        let endpoint = client::endpoint(client::GID_V2);
-        let (agreed, _) = state
-            .confirm(endpoint, client::host(), &[client::GID_V2], &mut out)
-            .unwrap();
-        let _ = agreed.handle(bytes);
-    }
-    let _ = tcp_option::contains_smc(bytes);
 }
 
 proptest! {

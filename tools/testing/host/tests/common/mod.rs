@@ -12,32 +12,15 @@ use std::{
 
 use smc_proto::{
     clc::{
-        negotiate::{
-            ClientCaps,
-            Host,
-            Ipv4Address,
-            LocalNetworks,
-            ServerCaps, //
-        },
-        wire::{
-            Ipv4Subnet,
-            RdmaEndpoint,
-            Subnets,
-            V1Offer, //
-        },
+        handshake::*,
+        negotiate::*,
+        tcp_option,
+        wire::*, //
     },
-    smc_core::types::{
-        AlertToken,
-        BufSizeCode,
-        Gid,
-        Mac,
-        Mtu,
-        PeerId,
-        Psn24,
-        Qpn24,
-        RKey,
-        RmbeIndex,
-        Ueid, //
+    rx_tx::cdc::CdcMessage,
+    smc_core::{
+        llc::message::LlcMessage,
+        types::*, //
     },
 };
 
@@ -187,5 +170,77 @@ pub mod server {
             max_conns: 255,
             max_links: 2,
         }
+    }
+}
+
+/// Runs everything that reads bytes of a peer, each on these same bytes.
+///
+/// # Panics
+///
+/// If any of it panics, or if what has been read is not the same after it was written.
+pub fn read_everything(bytes: &[u8]) {
+    let ueids = [ueid("A"), ueid("SMC-RS.DEFAULT")];
+    let _ = bytes.first_chunk().map(Header::peek);
+    let _ = Accept::parse(bytes);
+    let _ = Confirm::parse(bytes);
+    let _ = Decline::parse(bytes);
+
+    let mut out = [0; MAX_MESSAGE_LEN];
+    if let Ok(proposal) = Proposal::parse(bytes) {
+        // What has been read can be written, but for what is never sent.
+        let sendable = Proposal {
+            ism: IsmOffer::default(),
+            v2_missing: false,
+            ..proposal
+        };
+        if let Ok(len) = sendable.emit(&mut out) {
+            assert_eq!(Proposal::parse(&out[..len]), Ok(sendable));
+        } else {
+            assert!(sendable.version == Version::V1 && proposal.ism.v1);
+        }
+    }
+    let caps = server::caps(&ueids);
+    if let Ok(Step::Proceed(state)) = ExpectProposal.handle(bytes, &caps) {
+        let endpoint = server::endpoint(server::GID_V2);
+        let host = Some(server::host());
+        assert!(state.accept(endpoint, host, &mut out).is_ok());
+    }
+    let (state, _) = ExpectAccept::propose(&client::caps(&ueids), &mut out).unwrap();
+    if let Ok(Step::Proceed(state)) = state.handle(bytes) {
+        assert!(state.terms().peer.rmbe_address().is_some());
+        let endpoint = client::endpoint(client::GID_V2);
+        let (agreed, _) = state
+            .confirm(endpoint, client::host(), &[client::GID_V2], &mut out)
+            .unwrap();
+        let _ = agreed.handle(bytes);
+    }
+    read_messages_of_link(bytes);
+    read_options(bytes);
+}
+
+fn read_messages_of_link(bytes: &[u8]) {
+    if let Ok(message) = CdcMessage::parse(bytes) {
+        assert_eq!(CdcMessage::parse(&message.emit()), Ok(message));
+    }
+    if let Ok(message) = LlcMessage::parse(bytes) {
+        assert_eq!(LlcMessage::parse(&message.emit()), Ok(message));
+    }
+}
+
+fn read_options(bytes: &[u8]) {
+    let has_smc = tcp_option::contains_smc(bytes);
+    let _ = tcp_option::carries_signature(bytes);
+    let _ = tcp_option::is_echo(bytes, bytes);
+
+    let mark = tcp_option::SynMark::from_random(0x5a5a_1234);
+    let mut marked = bytes.to_vec();
+    assert_eq!(mark.mark(&mut marked), has_smc);
+    assert!(!has_smc || mark.is_marked(&marked));
+
+    if let Some(plan) = tcp_option::InsertionPlan::new(bytes) {
+        let mut grown = bytes.to_vec();
+        grown.resize(bytes.len() + tcp_option::InsertionPlan::GROWTH, 0);
+        assert!(plan.apply(&mut grown) && tcp_option::contains_smc(&grown));
+        assert!(grown.len() <= tcp_option::MAX_OPTIONS_LEN);
     }
 }
