@@ -13,6 +13,7 @@ smc-selftest run SUITE [OPTION...]     run a suite; the report is KTAP
     --seed N          the seed of every random number (printed in the report)
     --divisor N       divide the volume of the large tests
     --repeat N        run each test N times
+    --any-mode        do not fail connections that fall back to TCP (for work on the sockets alone)
     --keep            leave hosts and module as they are, and skip the leak oracles
 smc-selftest hosts up|down             the two hosts A (10.9.0.1) and B (10.9.0.2)
 smc-selftest counters                  packets that the RDMA devices have sent";
@@ -76,6 +77,7 @@ fn options(suite: &str, words: &[&str]) -> Outcome<Options> {
         seed: std::process::id().into(),
         divisor: None,
         repeat: 1,
+        any_mode: false,
         keep: false,
     };
     if let Ok(since) = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH) {
@@ -87,9 +89,16 @@ fn options(suite: &str, words: &[&str]) -> Outcome<Options> {
     };
     let mut words = words.iter();
     while let Some(&word) = words.next() {
-        if word == "--keep" {
-            options.keep = true;
-            continue;
+        match word {
+            "--keep" => {
+                options.keep = true;
+                continue;
+            }
+            "--any-mode" => {
+                options.any_mode = true;
+                continue;
+            }
+            _ => {}
         }
         let value = words
             .next()

@@ -93,18 +93,15 @@ fn plain(kind: Kind, host: Host) -> Outcome<Sock> {
 
 /// The client's data is there before the server looks: it must not be taken for a CLC message.
 fn plain_client_speaks_first(ctx: &Ctx) -> Outcome {
+    const WORDS: &[u8] = b"\xe2\xd4\xc3\xd9 looks like the eyecatcher of SMC";
     let (listener, address) = ctx.listener(8)?;
     let client = plain(ctx.kind, Host::A)?;
     client.connect(address)?;
-    client.send_all(b"\xe2\xd4\xc3\xd9 looks like the eyecatcher of SMC")?;
+    client.send_all(WORDS)?;
     let server = listener.accept()?;
-    let mut got = [0; 38];
+    let mut got = [0; WORDS.len()];
     server.recv_all(&mut got)?;
-    check_eq!(
-        &got[..8],
-        b"\xe2\xd4\xc3\xd9 loo",
-        "what the server received"
-    );
+    check_eq!(got, WORDS, "what the server received");
     converse(ctx, client, server)
 }
 
