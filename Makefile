@@ -21,7 +21,7 @@ all: module
 ifneq ($(KDIR),)
 
 kernel_config = $(firstword $(wildcard $(KDIR)/include/config/auto.conf $(KDIR)/.config))
-kernel_rustc = $(shell sed -n 's/^CONFIG_RUSTC_VERSION_TEXT="\(.*\)"$$/\1/p' $(kernel_config) 2>/dev/null)
+kernel_rustc = $(shell sed -n 's/^CONFIG_RUSTC_VERSION_TEXT=//p' $(kernel_config) 2>/dev/null | tr -d '"')
 RUSTC ?= rustc
 this_rustc = $(shell $(RUSTC) --version 2>/dev/null)
 
