@@ -62,7 +62,6 @@ const FIXED_LEN: usize = size_of::<RawFixed>();
 const GROWTH_LEN: usize = size_of::<RawGrowth>();
 const SUBNETS_LEN: usize = size_of::<RawSubnets>();
 const V2_LEN: usize = size_of::<RawV2>();
-const ISM_V2_LEN: usize = size_of::<RawIsmV2>();
 
 /// Shortest: SMC-Rv1 over IPv4 (52 bytes), and SMC-Rv2 has no shorter form. Longest: all areas, all
 /// lists full.
@@ -71,7 +70,7 @@ pub(super) const LEN_BOUNDS: (u16, u16) = (52, super::MAX_MESSAGE_LEN as u16);
 const _: () = {
     assert!(HEADER_LEN + FIXED_LEN == 40);
     assert!(HEADER_LEN + FIXED_LEN + SUBNETS_LEN + TRAILER_LEN == LEN_BOUNDS.0 as usize);
-    assert!(GROWTH_LEN == 40 && V2_LEN == 40 && ISM_V2_LEN == 48);
+    assert!(GROWTH_LEN == 40 && V2_LEN == 40 && size_of::<RawIsmV2>() == 48);
     assert!(size_of::<Ipv6Prefix>() == 17);
     assert!(
         HEADER_LEN
@@ -81,7 +80,7 @@ const _: () = {
             + size_of::<[Ipv6Prefix; MAX_IPV6_PREFIXES]>()
             + V2_LEN
             + size_of::<[Eid; MAX_EIDS]>()
-            + ISM_V2_LEN
+            + size_of::<RawIsmV2>()
             + size_of::<[RawIsmGid; MAX_ISM_GIDS]>()
             + TRAILER_LEN
             == super::MAX_MESSAGE_LEN
