@@ -90,9 +90,10 @@ void *smc_rs_helper_page_address(struct page *page)
 	return page_address(page);
 }
 
-void *smc_rs_helper_vzalloc(unsigned long size)
+/* Zeroed; fails silently and early rather than to have others killed for it. */
+void *smc_rs_helper_vmalloc_buffer(unsigned long size)
 {
-	return vzalloc(size);
+	return __vmalloc(size, GFP_KERNEL | __GFP_ZERO | __GFP_NOWARN | __GFP_NORETRY);
 }
 
 void smc_rs_helper_sg_set_page(struct scatterlist *sg, struct page *page, unsigned int len,

@@ -19,7 +19,6 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::{
-            Acquire,
             Atomic,
             Full,
             Release, //
@@ -121,6 +120,11 @@ impl<E: RawEvents> Registration<E> {
         result.map(|()| Self(PhantomData))
     }
 
+    /// Called for a device that this client does not know.
+    ///
+    /// # Safety
+    ///
+    /// For the RDMA core only.
     unsafe extern "C" fn add(raw: *mut bindings::ib_device) -> c_int {
         // SAFETY: The RDMA core gives a valid device.
         match unsafe { Self::try_add(raw) } {
@@ -165,6 +169,11 @@ impl<E: RawEvents> Registration<E> {
         Ok(())
     }
 
+    /// Called when a device goes that [`Self::add`] accepted.
+    ///
+    /// # Safety
+    ///
+    /// For the RDMA core only, with what `add` set.
     unsafe extern "C" fn remove(_raw: *mut bindings::ib_device, data: *mut c_void) {
         if data.is_null() {
             return;
@@ -181,6 +190,11 @@ impl<E: RawEvents> Registration<E> {
         E::removed(&device);
     }
 
+    /// Called when a device got a new name.
+    ///
+    /// # Safety
+    ///
+    /// For the RDMA core only, with what `add` set.
     unsafe extern "C" fn rename(_raw: *mut bindings::ib_device, data: *mut c_void) {
         // SAFETY: `data` is null, or what `try_add` set; it lives until `remove`, which the RDMA
         // core does not call at the same time.
@@ -189,6 +203,11 @@ impl<E: RawEvents> Registration<E> {
         }
     }
 
+    /// Called when something happens to a device.
+    ///
+    /// # Safety
+    ///
+    /// For the RDMA core only, with a handler that `add` registered.
     unsafe extern "C" fn event_handler(
         handler: *mut bindings::ib_event_handler,
         event: *mut bindings::ib_event,
@@ -218,7 +237,6 @@ impl<E: RawEvents> Registration<E> {
 
 impl<E: RawEvents> Drop for Registration<E> {
     fn drop(&mut self) {
-        debug_assert!(CLIENT.registered.load(Acquire) != 0);
         // SAFETY: The client is registered as long as `self`.
         unsafe { bindings::ib_unregister_client(CLIENT.raw.get()) };
         CLIENT.registered.store(0, Release);

@@ -209,6 +209,10 @@ impl<H: CqHandler> Cq<H> {
     }
 
     /// Called by the driver, in any context, when there are completions and the queue is armed.
+    ///
+    /// # Safety
+    ///
+    /// For the driver only, with the context that [`Self::new`] gave it.
     unsafe extern "C" fn comp_handler(_cq: *mut bindings::ib_cq, context: *mut c_void) {
         // SAFETY: The context is the `Cq` whose queue this is. It was initialised when the queue
         // was first armed, and destroys the queue before it goes.
@@ -217,6 +221,11 @@ impl<H: CqHandler> Cq<H> {
         this.queue_work();
     }
 
+    /// Polls the queue.
+    ///
+    /// # Safety
+    ///
+    /// For the workqueue only, with a work item that [`Self::new`] initialised.
     unsafe extern "C" fn work_fn(work: *mut kernel::bindings::work_struct) {
         // SAFETY: The work item is a field of a `Cq`, which disables it before it goes.
         let this = unsafe { &*kernel::container_of!(Opaque::cast_from(work), Self, work) };

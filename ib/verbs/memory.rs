@@ -93,7 +93,7 @@ impl Buffer {
     fn vmalloc(len: usize) -> Result<Self> {
         let len = len.checked_next_multiple_of(PAGE_SIZE).ok_or(EINVAL)?;
         // SAFETY: Any size is allowed; called in process context.
-        let base = unsafe { bindings::vzalloc(len) };
+        let base = unsafe { bindings::vmalloc_buffer(len) };
 
         Ok(Self {
             base: NonNull::new(base.cast()).ok_or(ENOMEM)?,
@@ -137,8 +137,8 @@ impl Buffer {
             // SAFETY: The page `offset / PAGE_SIZE` is part of the allocation, whose page
             // structures lie in an array.
             Backing::Pages { page, .. } => unsafe { page.add(offset / PAGE_SIZE) }.as_ptr().cast(),
-            // SAFETY: `addr` lies in memory of vmalloc, all of which has pages.
             Backing::Vmalloc => {
+                // SAFETY: `addr` lies in memory of vmalloc, all of which has pages.
                 unsafe { kernel::bindings::vmalloc_to_page(addr.as_ptr().cast()) }.cast()
             }
         })

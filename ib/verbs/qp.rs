@@ -184,6 +184,10 @@ impl Qp<Reset> {
     }
 
     /// Assigns the queue pair to a port; from now on receive requests can be posted.
+    #[expect(
+        clippy::wrong_self_convention,
+        reason = "what the transition is called"
+    )]
     pub(crate) fn to_init(self, port: u32) -> Result<Qp<Init>, (Self, Error)> {
         let mut attr = bindings::ib_qp_attr {
             qp_state: bindings::ib_qp_state_IB_QPS_INIT,
@@ -208,6 +212,10 @@ impl Qp<Reset> {
 
 impl Qp<Init> {
     /// Connects the queue pair to the peer's; from now on it receives.
+    #[expect(
+        clippy::wrong_self_convention,
+        reason = "what the transition is called"
+    )]
     pub(crate) fn to_rtr(
         self,
         local: &LocalAddress,
@@ -250,6 +258,10 @@ impl Qp<Init> {
 
 impl Qp<Rtr> {
     /// Allows to send, beginning with packet sequence number `psn` (24 bits).
+    #[expect(
+        clippy::wrong_self_convention,
+        reason = "what the transition is called"
+    )]
     pub(crate) fn to_rts(self, psn: u32) -> Result<Qp<Rts>, (Self, Error)> {
         // About 134 ms.
         const TIMEOUT: u8 = 15;
@@ -354,7 +366,15 @@ fn destroy(raw: NonNull<bindings::ib_qp>, pd: &Pd) {
 
 impl Drop for Owner {
     fn drop(&mut self) {
+        let mut attr = bindings::ib_qp_attr {
+            qp_state: bindings::ib_qp_state_IB_QPS_RESET,
+            ..Default::default()
+        };
+
         self.queues.close();
+        // Destroying does all that is needed, but rxe warns when a packet arrives right then. In
+        // this state it drops them. Drivers that do not know this transition only refuse it.
+        let _ = self.modify(&mut attr, bindings::ib_qp_attr_mask_IB_QP_STATE);
         destroy(self.raw, &self.pd);
     }
 }
