@@ -12,6 +12,7 @@ mod ib;
 #[allow(unsafe_code, reason = "safe abstractions of C interfaces")]
 mod kapi;
 mod queues;
+mod rx_tx;
 #[path = "core/mod.rs"]
 mod smc_core;
 mod sysctl;
@@ -36,6 +37,7 @@ module! {
 struct SmcModule {
     _sysctl: sysctl::Sysctl,
     _sockets: kapi::family::Registration<smc_core::sock::SmcSocket>,
+    _running: smc_core::registry::Running,
     _queues: queues::Queues,
     _tcp_option: kapi::tcp_option::Registration,
 }
@@ -45,10 +47,12 @@ impl kernel::Module for SmcModule {
         let tcp_option = kapi::tcp_option::Registration::new()?;
         let queues = queues::start()?;
         let sysctl = sysctl::Sysctl::register()?;
+        let running = smc_core::registry::start()?;
         let sockets = smc_core::sock::register()?;
         Ok(Self {
             _sysctl: sysctl,
             _sockets: sockets,
+            _running: running,
             _queues: queues,
             _tcp_option: tcp_option,
         })

@@ -22,6 +22,7 @@
 #include <linux/splice.h>
 #include <linux/sysctl.h>
 #include <linux/tcp.h>
+#include <linux/utsname.h>
 #include <linux/vmalloc.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>

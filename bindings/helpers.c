@@ -229,5 +229,16 @@ bool smc_rs_helper_queue_work(struct workqueue_struct *wq, struct work_struct *w
 	return queue_work(wq, work);
 }
 
+
+void smc_rs_helper_host_name(char *to, size_t size)
+{
+	strscpy(to, init_uts_ns.name.nodename, size);
+}
+
+struct net *smc_rs_helper_dev_net(const struct net_device *dev)
+{
+	return dev_net(dev);
+}
+
 #include "helpers_rdma.c"
 #include "helpers_net.c"

@@ -10,8 +10,11 @@ pub mod negotiate;
 pub mod tcp_option;
 pub mod wire;
 
+// Glue: the handshake over a TCP socket.
+pub(crate) mod client;
+mod io;
+mod outcome;
 pub(crate) mod rendezvous;
-pub(crate) enum Outcome { Smc(kernel::sync::Arc<crate::smc_core::conn::Conn>), Fallback(decline::DeclineReason,u32), Failed(kernel::error::Error)}
-impl Outcome { pub(crate) fn dispose(self){} }
-pub(crate) mod client { use super::*; pub(crate) fn handshake(_:&crate::kapi::sock::Sock<crate::smc_core::sock::SmcSocket>, _:&crate::kapi::clcsock::ClcSock)->Outcome{Outcome::Fallback(decline::DeclineReason::NOSMCRDEV,0)}}
-pub(crate) mod server { pub(crate) use super::client::*; }
+pub(crate) mod server;
+
+pub(crate) use outcome::Outcome;

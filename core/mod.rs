@@ -7,11 +7,19 @@
 
 // Pure: only `core` and `zerocopy`, also built for the host.
 pub mod error;
+pub mod llc;
+pub mod rtoken;
 pub mod state;
+pub mod time;
 pub mod types;
+
+// Glue: what the pure parts are used by.
+pub(crate) mod buffers;
+mod cdc_demux;
+pub(crate) mod conn;
+pub(crate) mod group;
+pub(crate) mod link;
+pub(crate) mod path;
+pub(crate) mod registry;
 pub(crate) mod sock;
-pub(crate) mod conn { use kernel::prelude::*; use crate::kapi::{sock::Sock,proto_ops::Message}; use super::sock::*;
-pub(crate) struct Conn; pub(crate) struct St{pub(crate) readable:i32,pub(crate) queued:i32,pub(crate) unsent:i32,pub(crate) at_mark:bool}
-impl Conn { pub(crate) fn established(&self,_:SockRef){} pub(crate) fn close(&self,_:&Sock<SmcSocket>){} pub(crate) fn abort(&self,_:Error){} pub(crate) fn shutdown(&self,_:&Sock<SmcSocket>,_:bool,_:bool)->Result{Ok(())}
-pub(crate) fn set_nodelay(&self,_:bool){} pub(crate) fn set_corked(&self,_:bool){} pub(crate) fn status(&self)->St{St{readable:0,queued:0,unsent:0,at_mark:false}}
-pub(crate) fn send(&self,_:&Sock<SmcSocket>,_:&mut Message)->Result<usize>{Err(EPIPE)} pub(crate) fn receive(&self,_:&Sock<SmcSocket>,_:&mut Message)->Result<usize>{Err(EPIPE)} pub(crate) fn poll(&self,_:&Sock<SmcSocket>)->u32{0}}}
+pub(crate) mod ueid;

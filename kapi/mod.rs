@@ -4,6 +4,8 @@
 
 pub(crate) mod clcsock;
 pub(crate) mod family;
+pub(crate) mod global;
+pub(crate) mod host;
 pub(crate) mod kprobe;
 pub(crate) mod lock;
 pub(crate) mod netns;
@@ -13,5 +15,6 @@ pub(crate) mod proto_ops;
 pub(crate) mod sock;
 pub(crate) mod sysctl;
 pub(crate) mod tcp_option;
+pub(crate) mod ticker;
 pub(crate) mod watch;
 pub(crate) mod workqueue;

@@ -411,6 +411,16 @@ impl<T: Protocol> Sock<T> {
         kernel::error::to_result(unsafe { bindings::sock_error(self.as_ptr()) })
     }
 
+    /// What a failed send returns: a pending error comes first, and `EPIPE` raises `SIGPIPE` unless
+    /// `flags` (`MSG_*`) say otherwise. Process context.
+    pub(crate) fn stream_error(&self, flags: u32, err: Error) -> Error {
+        // SAFETY: The socket is alive; this is a system call on it.
+        let err = unsafe {
+            bindings::sk_stream_error(self.as_ptr(), flags as c_int, err.to_errno())
+        };
+        Error::from_errno(err)
+    }
+
     /// Marks directions as shut down (`RCV_SHUTDOWN` 1, `SEND_SHUTDOWN` 2). Any context.
     pub(crate) fn add_shutdown(&self, mask: u8) {
         let sk = self.as_ptr();

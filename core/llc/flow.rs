@@ -204,6 +204,11 @@ impl LinkFlow {
             return Actions::NONE;
         }
         self.on_activity(now);
+        // The handshake has settled one version for the group. Types that may be ignored have
+        // none.
+        if msg.version != self.params.version {
+            return DROPPED;
+        }
         match (msg.body, msg.response) {
             (LlcBody::ConfirmLink(peer), response) => self.on_confirm_link(&peer, response, now),
             // RFC 7609, appendix A.3.8: echo at once.

@@ -28,7 +28,7 @@ pub(super) fn release(sk: &Sock<SmcSocket>) {
     let watch = life.watch.take();
     drop(life);
     drop(watch);
-    let clc = sk.clc.lock().take();
+    let mut clc = sk.clc.lock().take();
     match phase {
         Phase::Listen => stop_listening(sk),
         Phase::Connecting => {
@@ -40,7 +40,7 @@ pub(super) fn release(sk: &Sock<SmcSocket>) {
         Phase::Fallback => sk.take_file_back(),
         Phase::Smc => {
             if let Some(conn) = sk.conn() {
-                conn.close(sk);
+                conn.close(sk, clc.take());
             }
         }
         _ => {}

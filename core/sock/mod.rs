@@ -45,7 +45,8 @@ use crate::{
         },
         watch::Watch, //
     },
-    smc_core::conn::Conn, //
+    smc_core::conn::Conn,
+    sysctl::Settings, //
 };
 use kernel::{
     error::{
@@ -186,6 +187,11 @@ impl Protocol for SmcSocket {
         let clc = Arc::new(sk.create_clcsock(sk.clc_family)?, GFP_KERNEL)?;
         *sk.clc.lock() = Some(clc);
         sk.set_state(Phase::Init.diag_state());
+        if let Ok(settings) = Settings::of(sk.net()) {
+            // The kernel keeps twice what is asked for.
+            let twice = |size: i32| size.saturating_mul(2);
+            sk.set_buffer_sizes(twice(settings.wmem()), twice(settings.rmem()));
+        }
         Ok(())
     }
 

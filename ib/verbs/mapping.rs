@@ -207,6 +207,20 @@ impl Mapping {
         })
     }
 
+    /// How the peer will name this memory once the region is registered: the key of a region is
+    /// known before, so that it can be told to a peer that does not use it yet.
+    pub(crate) fn planned_key(&self) -> Option<RemoteKey> {
+        let mr = self.mapped.as_deref()?.mr?;
+
+        // SAFETY: The region lives as long as `mapped`; its key and address were set when it was
+        // made and mapped, and do not change.
+        let mr = unsafe { mr.as_ref() };
+        Some(RemoteKey {
+            rkey: mr.rkey,
+            addr: mr.iova,
+        })
+    }
+
     /// Whether a region is registered.
     pub(crate) fn is_registered(&self) -> bool {
         self.remote_key().is_some()

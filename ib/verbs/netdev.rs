@@ -4,7 +4,10 @@
 
 use core::ptr::NonNull;
 
-use crate::bindings;
+use crate::{
+    bindings,
+    kapi::netns::Net, //
+};
 
 /// A counted reference to the network device behind an RDMA port.
 ///
@@ -32,6 +35,12 @@ impl NetDevice {
         // SAFETY: The reference keeps the device alive. The index changes only when the device
         // moves to another namespace; an aligned `int` is then either old or new.
         unsafe { core::ptr::addr_of!((*self.0.as_ptr()).ifindex).read_volatile() }
+    }
+
+    /// Is the device in namespace `net`?
+    pub(crate) fn is_in(&self, net: &Net) -> bool {
+        // SAFETY: The reference keeps the device alive; the result is only compared.
+        unsafe { bindings::dev_net(self.0.as_ptr()) == net.as_ptr() }
     }
 
     /// The raw device, for other modules that wrap C interfaces.

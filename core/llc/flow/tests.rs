@@ -234,6 +234,7 @@ fn offers_of_links_are_rejected() {
     assert_eq!(answer[4..], offer[4..]);
     // A server is only invited by it.
     let (_, mut server) = pair();
+    offer[0] = 0x22;
     let dropped = Some(LlcEvent::Dropped);
     assert_eq!(server.handle_bytes(&offer, T0).event, dropped);
 }
@@ -265,4 +266,13 @@ fn nothing_but_confirm_link_before_the_link_is_confirmed() {
     assert_eq!(client.handle_bytes(&request, T0).event, dropped);
     assert_eq!(client.confirm_rkey(rtoken(1), T0), Err(Busy));
     assert!(client.confirm_link_ready(T0).is_empty());
+}
+
+#[test]
+fn messages_of_the_other_version_are_dropped() {
+    let (mut client, mut server) = pair();
+    let mut request = server.confirm_rkey(rtoken(7), T0).unwrap().send.unwrap();
+    request[0] &= 0x0f;
+    let dropped = Some(LlcEvent::Dropped);
+    assert_eq!(client.handle_bytes(&request, T0).event, dropped);
 }

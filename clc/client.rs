@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The client's side of the handshake (RFC 7609, section 3.5.1).
+
+use super::{
+    decline::DeclineReason,
+    handshake::{
+        decline_unread,
+        ExpectAccept,
+        HaveAccept,
+        PeerDeclined,
+        Step, //
+    },
+    io,
+    negotiate::{
+        ClientCaps,
+        FirstContactTerms,
+        Host,
+        Mode, //
+    },
+    outcome::Outcome,
+    wire::{
+        Decline,
+        MAX_MESSAGE_LEN, //
+    }, //
+};
+use crate::{
+    kapi::{
+        clcsock::ClcSock,
+        host,
+        sock::Sock, //
+    },
+    smc_core::{
+        conn::Conn,
+        group::{
+            Confirmation,
+            GroupKey,
+            LinkGroup, //
+        },
+        link::Link,
+        llc::{
+            flow::Role,
+            wire::{
+                DeleteReason,
+                LlcVersion, //
+            }, //
+        },
+        path::{
+            self,
+            Path, //
+        },
+        registry::{
+            self,
+            Registry, //
+        },
+        sock::SmcSocket,
+        types::{
+            Gid,
+            Mac, //
+        },
+        ueid, //
+    },
+    sysctl::Settings, //
+};
+use kernel::{
+    error::Error,
+    pr_warn_once,
+    prelude::*,
+    sync::Arc, //
+};
+
+/// How long the server has for CONFIRM LINK. Longer than the server itself waits for our answer, so
+/// that it is the server that gives up first, and says so.
+const CONFIRM_MS: u32 = 8_000;
+
+/// How long to wait for a Decline that may be on its way.
+const LATE_DECLINE_MS: u32 = 1_000;
+
+/// Why a handshake ends without SMC-R.
+enum Stop {
+    /// Tell the server, and fall back.
+    Decline(Decline, DeclineReason),
+    /// The server has declined: fall back.
+    PeerDeclined(PeerDeclined),
+    /// The connection is of no use any more.
+    Fail(Error),
+}
+
+impl From<io::Failure> for Stop {
+    fn from(failure: io::Failure) -> Self {
+        Self::Fail(failure.into())
+    }
+}
+
+impl From<Error> for Stop {
+    fn from(err: Error) -> Self {
+        Self::Fail(err)
+    }
+}
+
+/// What the steps share.
+struct Context<'a> {
+    sk: &'a Sock<SmcSocket>,
+    clc: &'a ClcSock,
+    registry: Arc<Registry>,
+    settings: Arc<Settings>,
+    path: Path,
+}
+
+/// Negotiates on a TCP connection whose server has said that it speaks SMC. Waits for the network.
+pub(crate) fn handshake(sk: &Sock<SmcSocket>, clc: &ClcSock) -> Outcome {
+    let Some(registry) = registry::get() else {
+        return Outcome::Failed(ENETDOWN);
+    };
+    let peer_id = registry.peer_id();
+    let prepared = match (Settings::of(sk.net()), path::find(&registry, sk.net(), clc)) {
+        (Ok(settings), Ok(path)) => Ok(Context {
+            sk,
+            clc,
+            registry,
+            settings,
+            path,
+        }),
+        (_, Err(reason)) => Err(reason),
+        (Err(_), _) => Err(DeclineReason::CNFERR),
+    };
+    let result = match prepared {
+        Ok(context) => negotiate(&context),
+        Err(reason) => Err(Stop::Decline(decline_unread(peer_id, reason), reason)),
+    };
+    match result {
+        Ok(conn) => Outcome::Smc(conn),
+        Err(Stop::Decline(decline, reason)) => {
+            io::decline(clc, &decline);
+            Outcome::Fallback(reason, 0)
+        }
+        Err(Stop::PeerDeclined(declined)) => {
+            Outcome::Fallback(DeclineReason::PEERDECL, declined.diagnosis.0)
+        }
+        Err(Stop::Fail(err)) => Outcome::Failed(err),
+    }
+}
+
+fn negotiate(context: &Context<'_>) -> Result<Arc<Conn>, Stop> {
+    let ueid = ueid::local();
+    let caps = ClientCaps {
+        peer_id: context.registry.peer_id(),
+        mac: Mac(context.path.gid.mac),
+        v1: None,
+        v2: Some(Gid(context.path.gid.gid)),
+        ueids: ueid.as_slice(),
+        max_conns: context.settings.max_connections(),
+        max_links: context.settings.max_links(),
+    };
+    let mut room = [0; MAX_MESSAGE_LEN];
+    let Ok((expect, len)) = ExpectAccept::propose(&caps, &mut room) else {
+        let reason = DeclineReason::NOSMCRDEV;
+        return Err(Stop::Decline(decline_unread(caps.peer_id, reason), reason));
+    };
+    io::send(context.clc, room.get(..len).unwrap_or(&[]))?;
+
+    let message = io::receive(context.clc, io::WAIT_MS, &mut room)?;
+    let have = match expect.handle(message) {
+        Ok(Step::Proceed(have)) => have,
+        Ok(Step::Decline(decline)) => {
+            let reason = decline.reason;
+            return Err(Stop::Decline(decline, reason));
+        }
+        Ok(Step::PeerDeclined(declined)) => return Err(Stop::PeerDeclined(declined)),
+        Err(error) => {
+            pr_warn_once!("a server sent a bad SMC message: {error:?}\n");
+            return Err(Stop::Fail(EPROTO));
+        }
+    };
+    match have.terms().first_contact {
+        Some(terms) => first_contact(context, have, &terms),
+        None => next_contact(context, have),
+    }
+}
+
+fn key(context: &Context<'_>, have: &HaveAccept) -> GroupKey {
+    let terms = have.terms();
+    GroupKey {
+        role: Role::Client,
+        version: match terms.mode {
+            Mode::V1 => LlcVersion::V1,
+            Mode::V2 { .. } => LlcVersion::V2,
+        },
+        peer_id: terms.peer.peer_id,
+        peer_gid: terms.peer.gid,
+        peer_mac: terms.peer.mac,
+        local_gid: Gid(context.path.gid.gid),
+        net: context.sk.net().cookie(),
+    }
+}
+
+fn this_host() -> Host {
+    Host {
+        direct: true,
+        hostname: host::hostname(),
+    }
+}
+
+fn make_conn(context: &Context<'_>, group: &Arc<LinkGroup>) -> Result<Arc<Conn>, DeclineReason> {
+    let (sndbuf, rcvbuf) = context.sk.buffer_sizes();
+    let half = |size: i32| usize::try_from(size / 2).unwrap_or(0);
+    Conn::new(group, &context.settings, half(sndbuf), half(rcvbuf))
+}
+
+/// The server uses a link group that exists.
+fn next_contact(context: &Context<'_>, have: HaveAccept) -> Result<Arc<Conn>, Stop> {
+    let peer = have.terms().peer;
+    let group = context
+        .registry
+        .find(&key(context, &have), |group| group.leads_to(peer.qpn));
+    let Some(group) = group else {
+        // RFC 7609, section 3.5.1.6: we have no such link group (any more).
+        let reason = DeclineReason::SYNCERR;
+        return Err(Stop::Decline(have.decline(reason), reason));
+    };
+    // The server is sure only after our Confirm, so that its group may still be forming here.
+    if !group.wait_formed(CONFIRM_MS) {
+        let reason = DeclineReason::NOACTLINK;
+        return Err(Stop::Decline(have.decline(reason), reason));
+    }
+    let conn = match make_conn(context, &group) {
+        Ok(conn) => conn,
+        Err(reason) => return Err(Stop::Decline(have.decline(reason), reason)),
+    };
+    let prepared = conn.register().and_then(|()| conn.meet(&peer));
+    let endpoint = conn.endpoint(&context.registry);
+    let (Ok(()), Some(endpoint)) = (prepared, endpoint) else {
+        conn.abort(ECONNABORTED);
+        let reason = DeclineReason::ERR_REGBUF;
+        return Err(Stop::Decline(have.decline(reason), reason));
+    };
+    let mut room = [0; MAX_MESSAGE_LEN];
+    let sent = match have.confirm(endpoint, this_host(), &[], &mut room) {
+        Ok((_agreed, len)) => io::send(context.clc, room.get(..len).unwrap_or(&[])),
+        Err(_) => Err(EINVAL),
+    };
+    if let Err(err) = sent {
+        conn.abort(err);
+        return Err(Stop::Fail(err));
+    }
+    Ok(conn)
+}
+
+/// The server begins a new link group with us.
+fn first_contact(
+    context: &Context<'_>,
+    have: HaveAccept,
+    terms: &FirstContactTerms,
+) -> Result<Arc<Conn>, Stop> {
+    let peer = have.terms().peer;
+    let settings = &context.settings;
+    let made = context.registry.find_or_add(
+        &key(context, &have),
+        |_| false,
+        |id| {
+            let link = Link::new(&context.path, settings)?;
+            let group = LinkGroup::new(id, key(context, &have), terms.limits, link, settings)?;
+            group.link().attach(&group).inspect_err(|_| group.link().shut())?;
+            Ok(group)
+        },
+    );
+    let Ok((group, _)) = made else {
+        let reason = DeclineReason::MEM;
+        return Err(Stop::Decline(have.decline(reason), reason));
+    };
+    let result = form(context, have, terms, &group);
+    match result {
+        Ok(conn) => {
+            debug_assert!(group.leads_to(peer.qpn));
+            group.activate();
+            Ok(conn)
+        }
+        Err(stop) => {
+            group.end(DeleteReason::LOST_PATH, true, false);
+            Err(stop)
+        }
+    }
+}
+
+fn form(
+    context: &Context<'_>,
+    have: HaveAccept,
+    terms: &FirstContactTerms,
+    group: &Arc<LinkGroup>,
+) -> Result<Arc<Conn>, Stop> {
+    let peer = have.terms().peer;
+    let link = group.link();
+    let conn = match make_conn(context, group) {
+        Ok(conn) => conn,
+        Err(reason) => return Err(Stop::Decline(have.decline(reason), reason)),
+    };
+    let prepared = conn
+        .meet(&peer)
+        .and_then(|()| group.begin_confirm(peer.gid, peer.qpn))
+        .and_then(|()| link.connect(&peer, terms.peer_mtu));
+    let (Ok(()), Some(endpoint)) = (prepared, conn.endpoint(&context.registry)) else {
+        let reason = DeclineReason::ERR_RDYLNK;
+        return Err(Stop::Decline(have.decline(reason), reason));
+    };
+    let gids = [link.gid()];
+    let mut room = [0; MAX_MESSAGE_LEN];
+    let (agreed, len) = have
+        .confirm(endpoint, this_host(), &gids, &mut room)
+        .map_err(|_| Stop::Fail(EINVAL))?;
+    io::send(context.clc, room.get(..len).unwrap_or(&[]))?;
+
+    // RFC 7609, section 3.5.1.4: the server's CONFIRM LINK shows that the link works.
+    let reason = match group.wait_confirmed(CONFIRM_MS) {
+        Confirmation::Done(_) => {
+            let ready = link.start().and_then(|()| conn.register());
+            match ready.and_then(|()| group.answer_confirm()) {
+                Ok(()) => return Ok(conn),
+                Err(_) => DeclineReason::ERR_RDYLNK,
+            }
+        }
+        Confirmation::Failed(_) | Confirmation::Ended => {
+            // The server has the shorter wait: its Decline is here or on its way.
+            let message = io::receive(context.clc, LATE_DECLINE_MS, &mut room)?;
+            return match agreed.handle(message) {
+                Ok(declined) => Err(Stop::PeerDeclined(declined)),
+                Err(_) => Err(Stop::Fail(EPROTO)),
+            };
+        }
+    };
+    match agreed.decline(reason) {
+        Some(decline) => Err(Stop::Decline(decline, reason)),
+        None => Err(Stop::Fail(ECONNABORTED)),
+    }
+}

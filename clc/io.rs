@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! CLC messages on the TCP connection.
+
+use super::wire::{
+    Decline,
+    Header,
+    MAX_MESSAGE_LEN, //
+};
+use crate::{
+    kapi::clcsock::ClcSock,
+    smc_core::error::{
+        Fault,
+        WireError, //
+    }, //
+};
+use kernel::{
+    error::{
+        Error,
+        Result, //
+    },
+    prelude::*, //
+};
+
+const MSG_PEEK: u32 = 0x2;
+const MSG_WAITALL: u32 = 0x100;
+const HEADER_LEN: usize = 8;
+
+/// How long each message may take: CLC_WAIT_TIME of other implementations, which wait as long.
+pub(super) const WAIT_MS: u32 = 6_000;
+
+/// Room for any message.
+pub(super) type Message = [u8; MAX_MESSAGE_LEN];
+
+/// Why no message was received.
+pub(super) enum Failure {
+    /// What comes is not CLC; nothing was taken from the stream.
+    NotClc,
+    /// What comes is damaged.
+    Wire(WireError),
+    /// The connection is broken, or nothing comes.
+    Io(Error),
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::NotClc | Failure::Wire(_) => EPROTO,
+            // The wait for the peer is what timed out.
+            Failure::Io(err) if err == EAGAIN => ETIMEDOUT,
+            Failure::Io(err) => err,
+        }
+    }
+}
+
+/// Receives a message, waiting at most `wait_ms` milliseconds at a time.
+pub(super) fn receive<'a>(
+    clc: &ClcSock,
+    wait_ms: u32,
+    room: &'a mut Message,
+) -> Result<&'a [u8], Failure> {
+    clc.set_timeouts(kernel::time::msecs_to_jiffies(wait_ms) as _);
+    let mut head = [0; HEADER_LEN];
+    let n = clc
+        .recv(&mut head, MSG_PEEK | MSG_WAITALL)
+        .map_err(Failure::Io)?;
+    if n == 0 {
+        return Err(Failure::Io(ECONNRESET));
+    }
+    if n < HEADER_LEN {
+        return Err(Failure::NotClc);
+    }
+    let header = Header::peek(&head).map_err(|error| match error.fault {
+        Fault::EyeCatcher => Failure::NotClc,
+        _ => Failure::Wire(error),
+    })?;
+    let message = room
+        .get_mut(..usize::from(header.length))
+        .ok_or(Failure::Io(EMSGSIZE))?;
+    let n = clc.recv(message, MSG_WAITALL).map_err(Failure::Io)?;
+    if n < message.len() {
+        return Err(Failure::Io(ECONNRESET));
+    }
+    Ok(message)
+}
+
+/// Sends a Decline; there is nobody to tell if that fails.
+pub(super) fn decline(clc: &ClcSock, decline: &Decline) {
+    let mut room = [0; MAX_MESSAGE_LEN];
+    if let Ok(len) = decline.emit(&mut room) {
+        let _ = send(clc, room.get(..len).unwrap_or(&[]));
+    }
+}
+
+/// Sends a message.
+pub(super) fn send(clc: &ClcSock, message: &[u8]) -> Result {
+    clc.set_timeouts(kernel::time::msecs_to_jiffies(WAIT_MS) as _);
+    clc.send(message)
+}

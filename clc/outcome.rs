@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How a handshake ends.
+
+use super::decline::DeclineReason;
+use crate::smc_core::conn::Conn;
+use kernel::{
+    error::Error,
+    prelude::*,
+    sync::Arc, //
+};
+
+/// The result of a handshake. A fallback is an outcome, not an error.
+pub(crate) enum Outcome {
+    /// The connection is carried by SMC-R.
+    Smc(Arc<Conn>),
+    /// The connection is carried by TCP; our reason, and the peer's diagnosis if it declined.
+    Fallback(DeclineReason, u32),
+    /// The connection has failed: nobody knows what is in the stream.
+    Failed(Error),
+}
+
+impl Outcome {
+    /// Nobody is interested any more.
+    pub(crate) fn dispose(self) {
+        if let Self::Smc(conn) = self {
+            conn.abort(ECONNABORTED);
+        }
+    }
+}

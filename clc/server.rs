@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The server's side of the handshake (RFC 7609, section 3.5.1).
+
+use super::{
+    decline::DeclineReason,
+    handshake::{
+        ExpectConfirm,
+        ExpectProposal,
+        HaveConfirm,
+        HaveProposal,
+        PeerDeclined,
+        Step, //
+    },
+    io,
+    negotiate::{
+        Host,
+        LocalNetworks,
+        Mode,
+        ServerCaps, //
+    },
+    outcome::Outcome,
+    wire::{
+        Decline,
+        MAX_MESSAGE_LEN, //
+    }, //
+};
+use crate::{
+    kapi::{
+        clcsock::ClcSock,
+        host,
+        sock::Sock, //
+    },
+    smc_core::{
+        conn::Conn,
+        group::{
+            Confirmation,
+            GroupKey,
+            LinkGroup, //
+        },
+        link::Link,
+        llc::{
+            flow::Role,
+            wire::{
+                DeleteReason,
+                LlcVersion, //
+            }, //
+        },
+        path::{
+            self,
+            Path, //
+        },
+        registry::{
+            self,
+            Registry, //
+        },
+        sock::SmcSocket,
+        types::Gid,
+        ueid, //
+    },
+    sysctl::Settings, //
+};
+use kernel::{
+    error::Error,
+    pr_warn_once,
+    prelude::*,
+    sync::Arc, //
+};
+
+/// How long the client has to answer CONFIRM LINK.
+const CONFIRM_MS: u32 = 6_000;
+
+/// How long to wait for a Decline that may be on its way.
+const LATE_DECLINE_MS: u32 = 1_000;
+
+/// How long the first connection of a group may take while others wait for it.
+const FORM_MS: u32 = 15_000;
+
+/// Why a handshake ends without SMC-R.
+enum Stop {
+    /// Tell the client, and fall back.
+    Decline(Decline, DeclineReason),
+    /// The client has declined: fall back.
+    PeerDeclined(PeerDeclined),
+    /// The client does not speak SMC after all: fall back.
+    NotSmc,
+    /// The connection is of no use any more.
+    Fail(Error),
+}
+
+impl From<io::Failure> for Stop {
+    fn from(failure: io::Failure) -> Self {
+        Self::Fail(failure.into())
+    }
+}
+
+/// What the steps share.
+struct Context<'a> {
+    sk: &'a Sock<SmcSocket>,
+    clc: &'a ClcSock,
+    registry: Arc<Registry>,
+    settings: Arc<Settings>,
+}
+
+/// Negotiates on a TCP connection whose client has said that it speaks SMC. Waits for the network.
+pub(crate) fn handshake(sk: &Sock<SmcSocket>, clc: &ClcSock) -> Outcome {
+    let (Some(registry), Ok(settings)) = (registry::get(), Settings::of(sk.net())) else {
+        return Outcome::Failed(ENETDOWN);
+    };
+    let context = Context {
+        sk,
+        clc,
+        registry,
+        settings,
+    };
+    match negotiate(&context) {
+        Ok(conn) => Outcome::Smc(conn),
+        Err(Stop::Decline(decline, reason)) => {
+            io::decline(clc, &decline);
+            Outcome::Fallback(reason, 0)
+        }
+        Err(Stop::PeerDeclined(declined)) => {
+            Outcome::Fallback(DeclineReason::PEERDECL, declined.diagnosis.0)
+        }
+        Err(Stop::NotSmc) => Outcome::Fallback(DeclineReason::PEERNOSMC, 0),
+        Err(Stop::Fail(err)) => Outcome::Failed(err),
+    }
+}
+
+fn negotiate(context: &Context<'_>) -> Result<Arc<Conn>, Stop> {
+    let mut room = [0; MAX_MESSAGE_LEN];
+    let message = match io::receive(context.clc, io::WAIT_MS, &mut room) {
+        Ok(message) => message,
+        // A middlebox may have added the option, or the client be confused: TCP still works.
+        Err(io::Failure::NotClc) => return Err(Stop::NotSmc),
+        Err(failure) => return Err(failure.into()),
+    };
+    let path = path::find(&context.registry, context.sk.net(), context.clc);
+    let ueid = ueid::local();
+    let caps = ServerCaps {
+        peer_id: context.registry.peer_id(),
+        v1_device: false,
+        v2_device: path.is_ok(),
+        networks: LocalNetworks::V4(&[]),
+        ueids: ueid.as_slice(),
+        max_conns: context.settings.max_connections(),
+        max_links: context.settings.max_links(),
+    };
+    let have = match ExpectProposal.handle(message, &caps) {
+        Ok(Step::Proceed(have)) => have,
+        Ok(Step::Decline(decline)) => {
+            let reason = decline.reason;
+            return Err(Stop::Decline(decline, reason));
+        }
+        Ok(Step::PeerDeclined(declined)) => return Err(Stop::PeerDeclined(declined)),
+        Err(error) => {
+            pr_warn_once!("a client sent a bad SMC message: {error:?}\n");
+            return Err(Stop::Fail(EPROTO));
+        }
+    };
+    let path = match path {
+        Ok(path) => path,
+        Err(reason) => return Err(Stop::Decline(have.decline(reason), reason)),
+    };
+    let (group, first) = match join(context, &path, &have) {
+        Ok(joined) => joined,
+        Err(reason) => return Err(Stop::Decline(have.decline(reason), reason)),
+    };
+    let result = connect(context, have, &group, first);
+    if first {
+        match &result {
+            Ok(_) => group.activate(),
+            Err(_) => group.end(DeleteReason::LOST_PATH, true, false),
+        }
+    }
+    result
+}
+
+/// Finds the link group for the connection, or begins one; the flag says which.
+fn join(
+    context: &Context<'_>,
+    path: &Path,
+    have: &HaveProposal<'_>,
+) -> Result<(Arc<LinkGroup>, bool), DeclineReason> {
+    let choice = have.choice();
+    let key = GroupKey {
+        role: Role::Server,
+        version: match choice.mode {
+            Mode::V1 => LlcVersion::V1,
+            Mode::V2 { .. } => LlcVersion::V2,
+        },
+        peer_id: choice.peer_id,
+        peer_gid: choice.peer_gid,
+        peer_mac: choice.peer_mac,
+        local_gid: Gid(path.gid.gid),
+        net: context.sk.net().cookie(),
+    };
+    // Handshakes with one peer wait for its first connection, and for nobody else's.
+    for _ in 0..3 {
+        let (group, first) = context
+            .registry
+            .find_or_add(
+                &key,
+                |group| group.has_room(),
+                |id| {
+                    let settings = &context.settings;
+                    let link = Link::new(path, settings)?;
+                    let group = LinkGroup::new(id, key, choice.limits, link, settings)?;
+                    group.link().attach(&group).inspect_err(|_| group.link().shut())?;
+                    Ok(group)
+                },
+            )
+            .map_err(|_| DeclineReason::MEM)?;
+        if first || group.wait_formed(FORM_MS) {
+            return Ok((group, first));
+        }
+    }
+    Err(DeclineReason::NOACTLINK)
+}
+
+fn connect(
+    context: &Context<'_>,
+    have: HaveProposal<'_>,
+    group: &Arc<LinkGroup>,
+    first: bool,
+) -> Result<Arc<Conn>, Stop> {
+    let (sndbuf, rcvbuf) = context.sk.buffer_sizes();
+    let half = |size: i32| usize::try_from(size / 2).unwrap_or(0);
+    let conn = match Conn::new(group, &context.settings, half(sndbuf), half(rcvbuf)) {
+        Ok(conn) => conn,
+        Err(reason) => return Err(Stop::Decline(have.decline(reason), reason)),
+    };
+    let result = finish(context, have, group, first, &conn);
+    if result.is_err() {
+        conn.abort(ECONNABORTED);
+    }
+    result.map(|()| conn)
+}
+
+fn finish(
+    context: &Context<'_>,
+    have: HaveProposal<'_>,
+    group: &Arc<LinkGroup>,
+    first: bool,
+    conn: &Conn,
+) -> Result<(), Stop> {
+    // The first link cannot register memory before it knows the peer.
+    let registered = if first { Ok(()) } else { conn.register() };
+    let endpoint = conn.endpoint(&context.registry);
+    let (Ok(()), Some(endpoint)) = (registered, endpoint) else {
+        let reason = DeclineReason::ERR_REGBUF;
+        return Err(Stop::Decline(have.decline(reason), reason));
+    };
+    let host = first.then(|| Host {
+        direct: true,
+        hostname: host::hostname(),
+    });
+    let mut room = [0; MAX_MESSAGE_LEN];
+    let (expect, len): (ExpectConfirm, usize) = have
+        .accept(endpoint, host, &mut room)
+        .map_err(|_| Stop::Fail(EINVAL))?;
+    io::send(context.clc, room.get(..len).unwrap_or(&[])).map_err(Stop::Fail)?;
+
+    let message = io::receive(context.clc, io::WAIT_MS, &mut room)?;
+    let agreed = match expect.handle(message) {
+        Ok(Step::Proceed(HaveConfirm { agreed, .. })) => agreed,
+        Ok(Step::Decline(decline)) => {
+            let reason = decline.reason;
+            return Err(Stop::Decline(decline, reason));
+        }
+        Ok(Step::PeerDeclined(declined)) => return Err(Stop::PeerDeclined(declined)),
+        Err(error) => {
+            pr_warn_once!("a client sent a bad SMC message: {error:?}\n");
+            return Err(Stop::Fail(EPROTO));
+        }
+    };
+    let peer = agreed.terms().peer;
+    conn.meet(&peer).map_err(Stop::Fail)?;
+    let Some(terms) = agreed.terms().first_contact else {
+        return Ok(());
+    };
+    let link = group.link();
+    let ready = link
+        .connect(&peer, terms.peer_mtu)
+        .and_then(|()| link.start())
+        .and_then(|()| conn.register())
+        .and_then(|()| group.begin_confirm(peer.gid, peer.qpn));
+    let reason = match ready {
+        Ok(()) => match group.wait_confirmed(CONFIRM_MS) {
+            Confirmation::Done(_) => return Ok(()),
+            Confirmation::Failed(_) | Confirmation::Ended => DeclineReason::TIMEOUT_CL,
+        },
+        Err(_) => DeclineReason::ERR_RDYLNK,
+    };
+    // The client may have declined instead of answering; two Declines must not cross.
+    if let Ok(message) = io::receive(context.clc, LATE_DECLINE_MS, &mut room) {
+        return match agreed.handle(message) {
+            Ok(declined) => Err(Stop::PeerDeclined(declined)),
+            Err(_) => Err(Stop::Fail(EPROTO)),
+        };
+    }
+    match agreed.decline(reason) {
+        Some(decline) => Err(Stop::Decline(decline, reason)),
+        None => Err(Stop::Fail(ECONNABORTED)),
+    }
+}

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The rings of connections: send buffers and RMBs (RFC 7609, section 2.1).
+//!
+//! A ring that a connection has given back is cleared and kept for the next one, as making and
+//! registering memory is the expensive part of a connection.
+
+use super::types::BufSizeCode;
+use crate::{
+    clc::decline::DeclineReason,
+    ib::{
+        verbs::{
+            mapping::{
+                Direction,
+                Mapping, //
+            },
+            memory::{
+                Buffer,
+                Layout, //
+            },
+            pd::Pd, //
+        }, //
+    },
+    sysctl::BufferKind, //
+};
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{
+        Arc,
+        Mutex, //
+    }, //
+};
+
+/// Largest ring: what users were promised as the effective limit of `wmem` and `rmem`.
+const LARGEST: BufSizeCode = match BufSizeCode::new(5) {
+    Some(code) => code,
+    None => BufSizeCode::MIN,
+};
+
+/// What a ring is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Use {
+    /// Written by the application, read by our device.
+    Send,
+    /// Remote memory buffer: written by the peer, read by the application.
+    Rmb,
+}
+
+/// Memory of one ring, mapped for the device of a link.
+pub(crate) struct Ring {
+    purpose: Use,
+    code: BufSizeCode,
+    buffer: Arc<Buffer>,
+    mapping: Mapping,
+}
+
+impl Ring {
+    fn new(pd: &Arc<Pd>, purpose: Use, code: BufSizeCode, layout: Layout) -> Result<Self> {
+        let buffer = Buffer::new(usize::try_from(code.bytes())?, layout)?;
+        let mapping = match (purpose, layout) {
+            // The key for all local memory will do.
+            (Use::Send, Layout::Physical) => Mapping::new(pd, &buffer, Direction::ToDevice)?,
+            (Use::Send, Layout::Virtual) => {
+                Mapping::with_region(pd, &buffer, Direction::ToDevice)?
+            }
+            (Use::Rmb, _) => Mapping::with_region(pd, &buffer, Direction::FromDevice)?,
+        };
+        Ok(Self {
+            purpose,
+            code,
+            buffer,
+            mapping,
+        })
+    }
+
+    /// Size in the protocol's code.
+    pub(crate) fn code(&self) -> BufSizeCode {
+        self.code
+    }
+
+    /// Size in bytes.
+    pub(crate) fn len(&self) -> u32 {
+        self.code.bytes()
+    }
+
+    /// The memory.
+    pub(crate) fn buffer(&self) -> &Buffer {
+        &self.buffer
+    }
+
+    /// The memory as the device sees it.
+    pub(crate) fn mapping(&self) -> &Mapping {
+        &self.mapping
+    }
+}
+
+/// The two rings of a connection.
+#[derive(Clone)]
+pub(crate) struct Rings {
+    /// Written by the application.
+    pub(crate) send: Arc<Ring>,
+    /// Written by the peer.
+    pub(crate) rmb: Arc<Ring>,
+}
+
+/// Rings of a link that no connection uses now.
+#[pin_data]
+pub(crate) struct Pool {
+    pd: Arc<Pd>,
+    #[pin]
+    free: Mutex<KVec<Arc<Ring>>>,
+}
+
+impl Pool {
+    /// An empty pool.
+    pub(crate) fn new(pd: &Arc<Pd>) -> impl PinInit<Self> {
+        let pd = pd.clone();
+        pin_init!(Self {
+            pd,
+            free <- new_mutex!(KVec::new(), "buffers::Pool::free"),
+        })
+    }
+
+    /// The rings for a new connection, for which the application wants `send_len` and `rmb_len`
+    /// bytes. Where there is no memory for that much there is less.
+    pub(crate) fn take(
+        &self,
+        send_len: usize,
+        rmb_len: usize,
+        kind: BufferKind,
+    ) -> Result<Rings, DeclineReason> {
+        let send = self.take_one(Use::Send, send_len, kind)?;
+        match self.take_one(Use::Rmb, rmb_len, kind) {
+            Ok(rmb) => Ok(Rings { send, rmb }),
+            Err(reason) => {
+                self.keep(send);
+                Err(reason)
+            }
+        }
+    }
+
+    fn take_one(
+        &self,
+        purpose: Use,
+        len: usize,
+        kind: BufferKind,
+    ) -> Result<Arc<Ring>, DeclineReason> {
+        let mut code = Some(BufSizeCode::from_len_ceil(len).min(LARGEST));
+        while let Some(wanted) = code {
+            if let Some(ring) = self.find(purpose, wanted) {
+                return Ok(ring);
+            }
+            let layouts: &[Layout] = match kind {
+                BufferKind::Physical => &[Layout::Physical],
+                BufferKind::Virtual => &[Layout::Virtual],
+                BufferKind::Mixed => &[Layout::Physical, Layout::Virtual],
+            };
+            for layout in layouts {
+                let ring = Ring::new(&self.pd, purpose, wanted, *layout);
+                if let Ok(Ok(ring)) = ring.map(|ring| Arc::new(ring, GFP_KERNEL)) {
+                    return Ok(ring);
+                }
+            }
+            code = wanted.smaller();
+        }
+        Err(DeclineReason::MEM)
+    }
+
+    fn find(&self, purpose: Use, code: BufSizeCode) -> Option<Arc<Ring>> {
+        let mut free = self.free.lock();
+        let index = free
+            .iter()
+            .position(|ring| ring.purpose == purpose && ring.code == code)?;
+        free.remove(index).ok()
+    }
+
+    /// Gives the rings of a connection back. Nobody, neither peer nor device, may still use them.
+    pub(crate) fn put(&self, rings: Rings) {
+        let Rings { send, rmb } = rings;
+        // What one connection has received is none of the next one's business.
+        send.buffer.clear();
+        rmb.buffer.clear();
+        rmb.mapping.sync_for_device(0..rmb.buffer.len());
+        self.keep(send);
+        self.keep(rmb);
+    }
+
+    fn keep(&self, ring: Arc<Ring>) {
+        // Without memory for the list the ring is freed.
+        let _ = self.free.lock().push(ring, GFP_KERNEL);
+    }
+
+    /// Frees everything that is not in use.
+    pub(crate) fn clear(&self) {
+        let rings = core::mem::take(&mut *self.free.lock());
+        drop(rings);
+    }
+}

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! From a link's completions to the connections they are for. Everything here runs in bottom-half
+//! context.
+
+use super::{
+    group::LinkGroup,
+    link::Link, //
+};
+use crate::{
+    ib::wr::Received,
+    rx_tx::{
+        cdc::{
+            CdcMessage,
+            CDC_TYPE, //
+        },
+        cursor::Cursor, //
+    }, //
+};
+use kernel::sync::Arc;
+
+/// A message has come in.
+pub(super) fn received(group: &Arc<LinkGroup>, link: &Link, message: &Received<'_>) {
+    let head = message.head();
+    if head.first() != Some(&CDC_TYPE) {
+        group.queue_llc(head, message.len());
+        return;
+    }
+    // RFC 7609, section A.4: what is not a CDC message after all is dropped.
+    let Ok(message) = CdcMessage::parse(head) else {
+        return;
+    };
+    group.with_conn(message.token.0, |conn| conn.handle_cdc(link, &message));
+}
+
+/// A CDC message of ours has been sent, and the data that went with it is in the peer's memory.
+pub(super) fn sent(group: &LinkGroup, link: &Link, token: u32, sent: Cursor, success: bool) {
+    group.with_conn(token, |conn| conn.handle_sent(link, sent, success));
+}
+
+/// There are free slots again.
+pub(super) fn feed(group: &LinkGroup, link: &Link) {
+    group.for_each_conn(|conn| conn.feed(link));
+}

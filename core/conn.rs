@@ -1,0 +1,708 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An SMC-R connection: one socket's part of a link group.
+//!
+//! What happens on the wire is decided by [`Connection`] (cursors and windows) and [`Life`] (its
+//! end), which are pure; here they meet the link, the memory and the socket. All of it is behind
+//! one spinlock, which completions take in bottom-half context. Nothing is called back under it but
+//! wake-ups.
+
+mod transfer;
+
+use super::{
+    buffers::Rings,
+    group::LinkGroup,
+    link::{
+        Link,
+        Pending, //
+    },
+    registry,
+    sock::{
+        SmcSocket,
+        SockRef, //
+    },
+    state::{
+        Actions,
+        Event,
+        Farewell,
+        Life, //
+    },
+    time::Millis,
+    types::{
+        AlertToken,
+        RmbeIndex, //
+    }, //
+};
+use crate::{
+    clc::{
+        decline::DeclineReason,
+        wire::RdmaEndpoint, //
+    },
+    ib::verbs::wr::RdmaWrite,
+    kapi::{
+        clcsock::ClcSock,
+        lock::{
+            new_spinlock_bh,
+            SpinLockBh, //
+        },
+        sock::Sock, //
+    },
+    rx_tx::{
+        cdc::{
+            CdcMessage,
+            ConnState, //
+        },
+        conn::{
+            ConnParams,
+            Connection, //
+        },
+        cork,
+        cursor::Cursor,
+        sender::TxPlan, //
+    },
+    sysctl::Settings, //
+};
+use kernel::{
+    error::{
+        Error,
+        Result, //
+    },
+    new_mutex,
+    new_spinlock,
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc,
+        Mutex,
+        SpinLock, //
+    }, //
+};
+
+/// How long a connection without an application waits for its peer, in milliseconds; as long as TCP
+/// stays in FIN-WAIT-2.
+const ORPHAN_MS: u32 = 60_000;
+
+const RCV_SHUTDOWN: u8 = 1;
+const SEND_SHUTDOWN: u8 = 2;
+
+/// A connection.
+///
+/// Dropped in process context only: bottom halves borrow it from its group's table.
+#[pin_data]
+pub(crate) struct Conn {
+    token: u32,
+    autocorking_size: u32,
+    corked: Atomic<bool>,
+    nodelay: Atomic<bool>,
+    #[pin]
+    data: SpinLockBh<Data>,
+    /// Held by whoever copies into the send buffer.
+    #[pin]
+    tx: Mutex<()>,
+    /// Held by whoever copies out of the RMB.
+    #[pin]
+    rx: Mutex<()>,
+    /// The TCP connection, from close until the end.
+    #[pin]
+    clc: SpinLock<Option<Arc<ClcSock>>>,
+}
+
+/// Where a connection is: gone when it is over, or its link group.
+struct Place {
+    group: Arc<LinkGroup>,
+    rings: Rings,
+}
+
+struct Data {
+    place: Option<Arc<Place>>,
+    /// Known once the peer's part is.
+    flow: Option<Connection>,
+    /// Key and address of the peer's RMB element.
+    peer_rkey: u32,
+    peer_address: u64,
+    /// What came before the peer's part was known: the client may send as soon as it has sent its
+    /// Confirm, and RDMA is quicker than TCP. Messages are cumulative, the last one says it all.
+    early: Option<CdcMessage>,
+    life: Life,
+    sk: Option<SockRef>,
+    eof: bool,
+    error: Option<Error>,
+    /// CDC messages posted and not completed.
+    in_flight: u32,
+    /// Something could not be sent for want of a slot.
+    hungry: bool,
+    /// When [`Event::Timeout`] is due.
+    deadline: Option<Millis>,
+    /// The peer has said that it does not use our RMB any more.
+    peer_left: bool,
+    /// Nobody uses the connection any more.
+    over: bool,
+}
+
+/// What `ioctl` shows.
+pub(crate) struct Status {
+    /// Bytes that can be read.
+    pub(crate) readable: i32,
+    /// Bytes that the peer has not got yet.
+    pub(crate) queued: i32,
+    /// Bytes that were not sent yet.
+    pub(crate) unsent: i32,
+    /// The next byte to be read is the urgent one.
+    pub(crate) at_mark: bool,
+}
+
+impl Conn {
+    /// Makes a connection in `group` with rings of (about) the given sizes in bytes.
+    pub(crate) fn new(
+        group: &Arc<LinkGroup>,
+        settings: &Settings,
+        send_len: usize,
+        rmb_len: usize,
+    ) -> Result<Arc<Self>, DeclineReason> {
+        let token = group.reserve_token().ok_or(DeclineReason::INTERR)?;
+        let make = || {
+            let rings = group
+                .link()
+                .pool()
+                .take(send_len, rmb_len, settings.buffer_kind())?;
+            let place = Arc::new(
+                Place {
+                    group: group.clone(),
+                    rings,
+                },
+                GFP_KERNEL,
+            )
+            .map_err(|_| DeclineReason::MEM)?;
+            let data = Data {
+                place: Some(place),
+                flow: None,
+                peer_rkey: 0,
+                peer_address: 0,
+                early: None,
+                life: Life::new(),
+                sk: None,
+                eof: false,
+                error: None,
+                in_flight: 0,
+                hungry: false,
+                deadline: None,
+                peer_left: false,
+                over: false,
+            };
+            let conn = Arc::pin_init(
+                pin_init!(Self {
+                    token,
+                    autocorking_size: settings.autocorking_size(),
+                    corked: Atomic::new(false),
+                    nodelay: Atomic::new(false),
+                    data <- new_spinlock_bh!(data, "Conn::data"),
+                    tx <- new_mutex!((), "Conn::tx"),
+                    rx <- new_mutex!((), "Conn::rx"),
+                    clc <- new_spinlock!(None, "Conn::clc"),
+                }),
+                GFP_KERNEL,
+            )
+            .map_err(|_| DeclineReason::MEM)?;
+            group
+                .install(token, conn.clone())
+                .map_err(|_| DeclineReason::NOACTLINK)?;
+            Ok(conn)
+        };
+        make().inspect_err(|_| group.release_token(token))
+    }
+
+    /// Our alert token: the peer names the connection by it.
+    pub(crate) fn token(&self) -> u32 {
+        self.token
+    }
+
+    fn place(&self) -> Option<Arc<Place>> {
+        self.data.lock().place.clone()
+    }
+
+    /// Our part of the connection, for the peer.
+    pub(crate) fn endpoint(&self, registry: &registry::Registry) -> Option<RdmaEndpoint> {
+        let place = self.place()?;
+        let link = place.group.link();
+        let key = place.rings.rmb.mapping().planned_key()?;
+        Some(RdmaEndpoint {
+            peer_id: registry.peer_id(),
+            gid: link.gid(),
+            mac: link.mac(),
+            qpn: link.qpn(),
+            rkey: super::types::RKey(key.rkey),
+            rmbe_index: RmbeIndex::FIRST,
+            alert_token: AlertToken(self.token),
+            rmbe_size: place.rings.rmb.code(),
+            qp_mtu: Some(link.mtu()),
+            rmb_address: key.addr,
+            psn: link.psn(),
+        })
+    }
+
+    /// Registers the memory that needs it. The link can send. Process context.
+    pub(crate) fn register(&self) -> Result {
+        let place = self.place().ok_or(ENOTCONN)?;
+        let link = place.group.link();
+        link.register(place.rings.rmb.mapping())?;
+        let send = place.rings.send.mapping();
+        if send.planned_key().is_some() {
+            link.register(send)?;
+        }
+        Ok(())
+    }
+
+    /// Enters the peer's part: from now on messages are understood.
+    pub(crate) fn meet(&self, peer: &RdmaEndpoint) -> Result {
+        let mut data = self.data.lock();
+        let place = data.place.clone().ok_or(ENOTCONN)?;
+        let element = u64::from(peer.rmbe_index.elements_before());
+        let offset = element
+            .checked_mul(u64::from(peer.rmbe_size.bytes()))
+            .ok_or(EINVAL)?;
+        data.peer_rkey = peer.rkey.0;
+        data.peer_address = peer.rmb_address.checked_add(offset).ok_or(EINVAL)?;
+        data.flow = Some(
+            Connection::new(&ConnParams {
+                sndbuf_len: place.rings.send.len(),
+                rmb_len: place.rings.rmb.len(),
+                peer_rmb_len: peer.rmbe_size.bytes(),
+                peer_token: peer.alert_token,
+            })
+            .ok_or(EINVAL)?,
+        );
+        if let Some(message) = data.early.take() {
+            self.take_cdc(&mut data, place.group.link(), &message);
+        }
+        drop(data);
+        drop(place);
+        Ok(())
+    }
+
+    /// The handshake is complete; `sk` is the socket from now on. Process context.
+    pub(crate) fn established(&self, sk: SockRef) {
+        let mut data = self.data.lock();
+        let actions = data.life.handle(Event::Established);
+        if let Some(place) = data.place.as_ref() {
+            sk.set_buffer_sizes(
+                i32::try_from(place.rings.send.len().saturating_mul(2)).unwrap_or(i32::MAX),
+                i32::try_from(place.rings.rmb.len().saturating_mul(2)).unwrap_or(i32::MAX),
+            );
+        }
+        if data.eof {
+            sk.add_shutdown(RCV_SHUTDOWN);
+        }
+        if let Some(err) = data.error {
+            sk.report_error(err);
+        }
+        if let Some(flow) = data.flow.as_mut() {
+            flow.rx.set_oob_inline(sk.urgent_inline());
+        }
+        data.sk = Some(sk);
+        self.apply(&mut data, None, actions, ECONNRESET);
+    }
+
+    // From the link, in bottom-half context.
+
+    /// A CDC message for this connection has come.
+    pub(super) fn handle_cdc(&self, link: &Link, message: &CdcMessage) {
+        let mut data = self.data.lock();
+        if data.flow.is_some() {
+            self.take_cdc(&mut data, link, message);
+        } else {
+            data.early = Some(*message);
+        }
+    }
+
+    fn take_cdc(&self, data: &mut Data, link: &Link, message: &CdcMessage) {
+        let Some(flow) = data.flow.as_mut() else {
+            return;
+        };
+        let effects = match flow.handle_cdc(message) {
+            Ok(effects) => effects,
+            Err(violation) => {
+                pr_warn!("connection {:#x} aborted: {violation:?}\n", self.token);
+                self.event(data, Some(link), Event::LocalAbort, ECONNRESET);
+                return;
+            }
+        };
+        if let (Some(offset), Some(place)) = (effects.urgent_offset, data.place.as_ref()) {
+            if let Some(byte) = place.rings.rmb.buffer().read_byte(offset as usize) {
+                flow.rx.set_urgent_byte(byte);
+            }
+        }
+        let unsent = flow.tx.unsent() > 0;
+        if effects.push_tx || effects.send_update {
+            self.push(data, link);
+        }
+        if effects.peer_abort {
+            data.peer_left = true;
+            self.event(data, Some(link), Event::PeerAbort, ECONNRESET);
+        } else if effects.peer_closed {
+            data.peer_left = true;
+            self.event(data, Some(link), Event::PeerClosed { unsent }, ECONNRESET);
+        } else if effects.peer_done {
+            self.event(data, Some(link), Event::PeerDoneWriting, ECONNRESET);
+        }
+        let Some(sk) = data.sk.as_ref() else {
+            return;
+        };
+        if effects.readable {
+            sk.wake_readable();
+        }
+        if effects.sigurg {
+            sk.signal_urgent();
+        }
+        if effects.urgent_confirmed {
+            sk.wake_writable();
+        }
+    }
+
+    /// A CDC message of ours, and the data with it, is with the peer.
+    pub(super) fn handle_sent(&self, link: &Link, sent: Cursor, success: bool) {
+        let mut data = self.data.lock();
+        data.in_flight = data.in_flight.saturating_sub(1);
+        if !success {
+            return;
+        }
+        let Some(flow) = data.flow.as_mut() else {
+            return;
+        };
+        let completed = flow.on_send_complete(sent);
+        if data.life.is_orphan() && data.deadline.is_some() {
+            data.deadline = Some(registry::now().after(ORPHAN_MS));
+        }
+        self.push(&mut data, link);
+        self.check_drained(&mut data, Some(link));
+        if data.over && data.in_flight == 0 {
+            self.kick(&data);
+        }
+        if completed.writable || completed.freed > 0 {
+            if let Some(sk) = data.sk.as_ref() {
+                sk.wake_writable();
+            }
+        }
+    }
+
+    /// There is a free slot.
+    pub(super) fn feed(&self, link: &Link) {
+        let mut data = self.data.lock();
+        if core::mem::take(&mut data.hungry) {
+            self.push(&mut data, link);
+        }
+    }
+
+    /// Time has passed.
+    pub(super) fn tick(&self, link: &Link, now: Millis) {
+        let mut data = self.data.lock();
+        if data.deadline.is_some_and(|at| at.reached(now)) {
+            data.deadline = None;
+            self.event(&mut data, Some(link), Event::Timeout, ETIMEDOUT);
+        }
+    }
+
+    // Sending.
+
+    /// Posts whatever can be posted.
+    fn push(&self, data: &mut Data, link: &Link) {
+        while self.push_one(data, link) {}
+    }
+
+    /// Posts one message with its data; false if there is nothing to post, or no slot.
+    fn push_one(&self, data: &mut Data, link: &Link) -> bool {
+        let (Some(flow), Some(place)) = (data.flow.as_mut(), data.place.as_ref()) else {
+            return false;
+        };
+        let plan = flow.plan(u32::MAX);
+        if plan.is_none() && !flow.cdc_due() {
+            return false;
+        }
+        let slot = link.slots().reserve().or_else(|| {
+            // Again after saying so: the last slot may have become free in between.
+            data.hungry = true;
+            link.set_starved();
+            link.slots().reserve()
+        });
+        let Some(slot) = slot else {
+            return false;
+        };
+        let mut writes = [None, None];
+        let message = match &plan {
+            Some(plan) => {
+                if !describe(plan, place, data.peer_rkey, data.peer_address, &mut writes) {
+                    return false;
+                }
+                flow.commit_tx(plan)
+            }
+            None => flow.make_cdc(),
+        };
+        let sent = plan.as_ref().map_or_else(|| flow.tx.sent(), |plan| plan.sent);
+        let pending = Pending::Cdc {
+            token: self.token,
+            sent,
+        };
+        let bytes = message.emit();
+        let posted = match writes {
+            [Some(first), Some(second)] => slot.post(&bytes, &[first, second], pending),
+            [Some(first), None] => slot.post(&bytes, &[first], pending),
+            _ => slot.post(&bytes, &[], pending),
+        };
+        match posted {
+            Ok(()) => {
+                data.in_flight = data.in_flight.saturating_add(1);
+                true
+            }
+            Err(_) => {
+                place.group.link_failed();
+                false
+            }
+        }
+    }
+
+    /// Data was added to the send buffer: send it, unless more is to come soon.
+    fn push_corked(&self, data: &mut Data, link: &Link, more: bool) {
+        let Some(flow) = data.flow.as_mut() else {
+            return;
+        };
+        let view = cork::CorkView {
+            in_flight: data.in_flight,
+            unsent: flow.tx.unsent(),
+            free: flow.tx.free(),
+            sndbuf_len: flow.tx.sndbuf_len(),
+            autocorking_size: self.autocorking_size,
+            corked: more || self.corked.load(Relaxed),
+            nodelay: self.nodelay.load(Relaxed),
+            urgent: flow.tx.urgent_busy(),
+        };
+        if !cork::hold(&view) {
+            self.push(data, link);
+        }
+    }
+
+    /// Calls `f` with the link, unless it is gone.
+    fn with_link<R>(&self, f: impl FnOnce(&mut Data, &Link) -> R) -> Option<R> {
+        // Kept, so that the last reference is not dropped under the lock.
+        let place = self.place()?;
+        let mut data = self.data.lock();
+        Some(f(&mut data, place.group.link()))
+    }
+
+    // Its life.
+
+    fn event(&self, data: &mut Data, link: Option<&Link>, event: Event, err: Error) {
+        let actions = data.life.handle(event);
+        self.apply(data, link, actions, err);
+    }
+
+    fn apply(&self, data: &mut Data, link: Option<&Link>, actions: Actions, err: Error) {
+        if let Some(flow) = data.flow.as_mut() {
+            if actions.discard_unsent {
+                flow.tx.discard_unsent();
+            }
+            match actions.send {
+                Some(Farewell::DoneWriting) => flow.announce(ConnState::DONE_WRITING),
+                Some(Farewell::Closed) => flow.announce(ConnState::CLOSED),
+                Some(Farewell::Abort) => flow.announce(ConnState::ABORT),
+                None => {}
+            }
+        }
+        if actions.send.is_some() {
+            if let Some(link) = link {
+                self.push(data, link);
+            }
+        }
+        if actions.eof {
+            data.eof = true;
+            if let Some(sk) = data.sk.as_ref() {
+                sk.add_shutdown(RCV_SHUTDOWN);
+            }
+        }
+        if actions.reset {
+            data.eof = true;
+            data.error = Some(err);
+            if let Some(sk) = data.sk.as_ref() {
+                sk.add_shutdown(RCV_SHUTDOWN | SEND_SHUTDOWN);
+                sk.report_error(err);
+            }
+        }
+        if actions.arm_timer {
+            data.deadline = Some(registry::now().after(ORPHAN_MS));
+        }
+        if actions.free {
+            data.over = true;
+            self.kick(data);
+        }
+        if let Some(sk) = data.sk.as_ref() {
+            sk.set_state(data.life.state().abi());
+            if actions != Actions::default() {
+                sk.wake_all();
+            }
+        }
+        if actions.wait_drained {
+            self.check_drained(data, link);
+        }
+    }
+
+    fn check_drained(&self, data: &mut Data, link: Option<&Link>) {
+        let drained = data.flow.as_ref().is_none_or(|flow| flow.tx.is_drained());
+        if data.life.is_draining() && drained {
+            self.event(data, link, Event::Drained, ECONNRESET);
+        }
+    }
+
+    fn kick(&self, data: &Data) {
+        if let Some(place) = data.place.as_ref() {
+            place.group.kick();
+        }
+    }
+
+    /// Nobody uses the connection, and nothing of it is under way: it can be taken out of its
+    /// group.
+    pub(super) fn is_over(&self) -> bool {
+        let data = self.data.lock();
+        data.over && data.in_flight == 0
+    }
+
+    /// Gives the memory back, after [`Self::is_over`]. Process context.
+    pub(super) fn give_back(&self, link: &Link) {
+        let (place, reusable) = {
+            let mut data = self.data.lock();
+            (data.place.take(), data.peer_left)
+        };
+        // A peer that has not said goodbye may still write: its target is not used again as long
+        // as the link exists.
+        if let (Some(place), true) = (place, reusable) {
+            link.pool().put(place.rings.clone());
+        }
+        let clc = self.clc.lock().take();
+        drop(clc);
+    }
+
+    /// The link group has ended. Any context.
+    pub(super) fn group_down(&self) {
+        let mut data = self.data.lock();
+        self.event(&mut data, None, Event::LinkGroupDown, ECONNABORTED);
+    }
+
+    /// The link is gone: let go of everything on its device. Process context.
+    pub(super) fn forget_rings(&self) {
+        let place = self.data.lock().place.take();
+        drop(place);
+        let clc = self.clc.lock().take();
+        drop(clc);
+    }
+
+    /// The user is gone. Data goes on being sent, as TCP would; `SO_LINGER` makes the caller wait
+    /// for it, or throws it away. `clc` stays until the end.
+    pub(crate) fn close(&self, sk: &Sock<SmcSocket>, clc: Option<Arc<ClcSock>>) {
+        *self.clc.lock() = clc;
+        let linger = sk.linger();
+        let down = self
+            .with_link(|data, link| {
+                let unread = data.flow.as_ref().is_some_and(|flow| flow.rx.readable() > 0);
+                // What is held back for more is sent now: there will be no more.
+                self.push(data, link);
+                if linger == Some(0) {
+                    self.event(data, Some(link), Event::LocalAbort, ECONNRESET);
+                }
+                self.event(data, Some(link), Event::AppClose { unread }, ECONNRESET);
+            })
+            .is_none();
+        if down {
+            let mut data = self.data.lock();
+            self.event(&mut data, None, Event::AppClose { unread: false }, ECONNRESET);
+        }
+        if let Some(mut timeo) = linger.filter(|time| *time > 0) {
+            let _ = sk.wait(&mut timeo, || !self.data.lock().life.is_draining());
+        }
+        let own = self.data.lock().sk.take();
+        drop(own);
+        if down {
+            let clc = self.clc.lock().take();
+            drop(clc);
+        }
+    }
+
+    /// Gives up a connection that no application has, or will have. Process context.
+    pub(crate) fn abort(&self, err: Error) {
+        let aborted = self.with_link(|data, link| {
+            self.event(data, Some(link), Event::LocalAbort, err);
+            self.event(data, Some(link), Event::AppClose { unread: false }, err);
+        });
+        if aborted.is_none() {
+            let mut data = self.data.lock();
+            self.event(&mut data, None, Event::AppClose { unread: false }, err);
+        }
+        let own = self.data.lock().sk.take();
+        drop(own);
+    }
+
+    /// `shutdown(2)` of the given directions.
+    pub(crate) fn shutdown(&self, sk: &Sock<SmcSocket>, read: bool, write: bool) -> Result {
+        self.with_link(|data, link| {
+            if write {
+                sk.add_shutdown(SEND_SHUTDOWN);
+                self.push(data, link);
+                self.event(data, Some(link), Event::AppShutdownWrite, ECONNRESET);
+            }
+            if read {
+                sk.add_shutdown(RCV_SHUTDOWN);
+            }
+        })
+        .ok_or(ENOTCONN)?;
+        sk.wake_all();
+        Ok(())
+    }
+
+    /// `TCP_NODELAY`.
+    pub(crate) fn set_nodelay(&self, on: bool) {
+        self.nodelay.store(on, Relaxed);
+        if on {
+            self.with_link(|data, link| self.push(data, link));
+        }
+    }
+
+    /// `TCP_CORK`.
+    pub(crate) fn set_corked(&self, on: bool) {
+        self.corked.store(on, Relaxed);
+        if !on {
+            self.with_link(|data, link| self.push(data, link));
+        }
+    }
+}
+
+/// Describes the RDMA WRITEs of a plan; false if the plan does not fit the memory, which cannot be.
+fn describe<'a>(
+    plan: &TxPlan,
+    place: &'a Place,
+    rkey: u32,
+    address: u64,
+    writes: &mut [Option<RdmaWrite<'a>>; 2],
+) -> bool {
+    let mapping = place.rings.send.mapping();
+    for (write, place) in plan.writes.iter().zip(writes) {
+        if write.is_empty() {
+            continue;
+        }
+        let mut pieces = [None, None];
+        for (span, piece) in write.source.iter().zip(&mut pieces) {
+            let (offset, len) = (span.offset as usize, span.len as usize);
+            let Ok(sge) = mapping.sge(offset, len) else {
+                return false;
+            };
+            mapping.sync_for_device(offset..offset.saturating_add(len));
+            *piece = Some(sge);
+        }
+        let [Some(first), second] = pieces else {
+            return false;
+        };
+        let Some(remote) = address.checked_add(u64::from(write.remote_offset)) else {
+            return false;
+        };
+        *place = Some(RdmaWrite::new(first, second, rkey, remote));
+    }
+    true
+}

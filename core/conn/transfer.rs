@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `send`, `recv` and `poll` on an SMC-R connection.
+
+use super::{
+    Conn,
+    Data,
+    Status,
+    RCV_SHUTDOWN,
+    SEND_SHUTDOWN, //
+};
+use crate::{
+    kapi::{
+        proto_ops::Message,
+        sock::Sock, //
+    },
+    rx_tx::receiver::UrgentByte,
+    smc_core::sock::SmcSocket, //
+};
+use kernel::{
+    error::Result,
+    prelude::*, //
+};
+
+const MSG_OOB: u32 = 0x1;
+const MSG_PEEK: u32 = 0x2;
+const MSG_TRUNC: u32 = 0x20;
+const MSG_WAITALL: u32 = 0x100;
+const MSG_ERRQUEUE: u32 = 0x2000;
+const MSG_MORE: u32 = 0x8000;
+
+const EPOLLIN: u32 = 0x1;
+const EPOLLPRI: u32 = 0x2;
+const EPOLLOUT: u32 = 0x4;
+const EPOLLERR: u32 = 0x8;
+const EPOLLHUP: u32 = 0x10;
+const EPOLLRDNORM: u32 = 0x40;
+const EPOLLWRNORM: u32 = 0x100;
+const EPOLLRDHUP: u32 = 0x2000;
+
+fn readable(data: &Data) -> u32 {
+    data.flow.as_ref().map_or(0, |flow| flow.rx.readable())
+}
+
+impl Conn {
+    /// `sendmsg(2)`.
+    pub(crate) fn send(&self, sk: &Sock<SmcSocket>, msg: &mut Message) -> Result<usize> {
+        let flags = msg.flags;
+        match self.send_some(sk, msg) {
+            Err(err) => Err(sk.stream_error(flags, err)),
+            sent => sent,
+        }
+    }
+
+    fn send_some(&self, sk: &Sock<SmcSocket>, msg: &mut Message) -> Result<usize> {
+        let mut timeo = sk.send_timeout(msg.nonblock());
+        let urgent = msg.flags & MSG_OOB != 0;
+        let more = msg.flags & MSG_MORE != 0;
+        let total = msg.len;
+        let mut sent = 0;
+        let mut turn = self.tx.lock();
+        while sent < total {
+            if let Err(err) = self.check_send(sk) {
+                return if sent > 0 { Ok(sent) } else { Err(err) };
+            }
+            let place = self.place().ok_or(EPIPE)?;
+            let spans = {
+                let data = self.data.lock();
+                match data.flow.as_ref() {
+                    // One urgent byte at a time is all that the protocol can say.
+                    Some(flow) if !(urgent && flow.tx.urgent_busy()) => {
+                        let rest = u32::try_from(total - sent).unwrap_or(u32::MAX);
+                        Some(flow.tx.chunks_for_write(rest))
+                    }
+                    _ => None,
+                }
+            };
+            let Some(spans) = spans.filter(|spans| !spans.is_empty()) else {
+                self.with_link(|data, link| self.push(data, link));
+                drop(turn);
+                drop(place);
+                let waited = sk.wait(&mut timeo, || self.can_go_on_sending(sk, urgent));
+                turn = self.tx.lock();
+                match waited {
+                    Ok(()) => continue,
+                    Err(_) if sent > 0 => break,
+                    Err(err) => return Err(err),
+                }
+            };
+            let mut copied = 0;
+            let mut fault = false;
+            for span in spans.iter() {
+                let len = span.len as usize;
+                let n = place
+                    .rings
+                    .send
+                    .buffer()
+                    .copy_from_iter(span.offset as usize, len, msg.source())?;
+                copied += n;
+                if n < len {
+                    fault = true;
+                    break;
+                }
+            }
+            sent += copied;
+            let last = sent == total;
+            self.with_link(|data, link| {
+                if let Some(flow) = data.flow.as_mut() {
+                    let n = u32::try_from(copied).unwrap_or(0);
+                    if urgent && last {
+                        flow.tx.commit_urgent(n);
+                    } else {
+                        flow.tx.commit(n);
+                    }
+                }
+                self.push_corked(data, link, more || !last);
+            });
+            if fault {
+                return if sent > 0 { Ok(sent) } else { Err(EFAULT) };
+            }
+        }
+        drop(turn);
+        Ok(sent)
+    }
+
+    fn check_send(&self, sk: &Sock<SmcSocket>) -> Result {
+        sk.take_error()?;
+        if sk.shutdown_mask() & SEND_SHUTDOWN != 0 || !self.data.lock().life.may_write() {
+            return Err(EPIPE);
+        }
+        Ok(())
+    }
+
+    fn can_go_on_sending(&self, sk: &Sock<SmcSocket>, urgent: bool) -> bool {
+        if sk.has_error() || sk.shutdown_mask() & SEND_SHUTDOWN != 0 {
+            return true;
+        }
+        let data = self.data.lock();
+        match data.flow.as_ref() {
+            Some(flow) if data.life.may_write() => {
+                flow.tx.free() > 0 && !(urgent && flow.tx.urgent_busy())
+            }
+            _ => true,
+        }
+    }
+
+    /// `recvmsg(2)`.
+    pub(crate) fn receive(&self, sk: &Sock<SmcSocket>, msg: &mut Message) -> Result<usize> {
+        msg.clear_name();
+        if msg.flags & MSG_ERRQUEUE != 0 {
+            return Err(EAGAIN);
+        }
+        if msg.flags & MSG_OOB != 0 {
+            return self.receive_urgent(msg);
+        }
+        let peek = msg.flags & MSG_PEEK != 0;
+        let discard = msg.flags & MSG_TRUNC != 0;
+        let total = msg.len;
+        let target = if msg.flags & MSG_WAITALL != 0 {
+            total
+        } else {
+            sk.receive_low_water().min(total)
+        };
+        let mut timeo = sk.receive_timeout(msg.nonblock());
+        let mut got = 0;
+        let mut turn = self.rx.lock();
+        self.follow_inline(sk);
+        while got < total {
+            let n = self.copy_out(msg, got, peek, discard)?;
+            if n > 0 {
+                got += n;
+                continue;
+            }
+            if got >= target.max(1) || (got > 0 && self.is_at_end(sk)) {
+                break;
+            }
+            if got == 0 {
+                // As in TCP, an error is told before the end of the stream.
+                sk.take_error()?;
+            }
+            if self.is_at_end(sk) || (got > 0 && sk.has_error()) {
+                break;
+            }
+            if timeo == 0 {
+                if got > 0 {
+                    break;
+                }
+                return Err(EAGAIN);
+            }
+            self.set_starved(true);
+            drop(turn);
+            let skip = if peek { got } else { 0 };
+            let waited = sk.wait(&mut timeo, || {
+                sk.has_error()
+                    || self.is_at_end(sk)
+                    || readable(&self.data.lock()) as usize > skip
+            });
+            turn = self.rx.lock();
+            self.set_starved(false);
+            match waited {
+                Ok(()) => {}
+                Err(_) if got > 0 => break,
+                Err(err) => return Err(err),
+            }
+        }
+        drop(turn);
+        Ok(got)
+    }
+
+    /// Copies what is there; the number of bytes.
+    fn copy_out(&self, msg: &mut Message, got: usize, peek: bool, discard: bool) -> Result<usize> {
+        let Some(place) = self.place() else {
+            return Ok(0);
+        };
+        let rest = u32::try_from(msg.len - got).unwrap_or(u32::MAX);
+        let spans = {
+            let data = self.data.lock();
+            let Some(flow) = data.flow.as_ref() else {
+                return Ok(0);
+            };
+            if peek {
+                let skip = u32::try_from(got).unwrap_or(u32::MAX);
+                flow.rx.chunks_for_peek(skip, rest)
+            } else {
+                flow.rx.chunks_for_read(rest)
+            }
+        };
+        let rmb = &place.rings.rmb;
+        let mut copied = 0;
+        for span in spans.iter() {
+            let (offset, len) = (span.offset as usize, span.len as usize);
+            if discard {
+                copied += len;
+                continue;
+            }
+            rmb.mapping().sync_for_cpu(offset..offset.saturating_add(len));
+            let n = rmb.buffer().copy_to_iter(offset, len, msg.dest())?;
+            copied += n;
+            if n < len {
+                break;
+            }
+        }
+        if copied == 0 && !spans.is_empty() {
+            return if got > 0 { Ok(0) } else { Err(EFAULT) };
+        }
+        if !peek && copied > 0 {
+            self.with_link(|data, link| {
+                if let Some(flow) = data.flow.as_mut() {
+                    flow.rx.consume(u32::try_from(copied).unwrap_or(0));
+                    if flow.cdc_due() {
+                        self.push(data, link);
+                    }
+                }
+            });
+        }
+        Ok(copied)
+    }
+
+    /// Tells the peer, if it waits for it, how much room there is; while a reader waits, always.
+    fn set_starved(&self, starved: bool) {
+        self.with_link(|data, link| {
+            if let Some(flow) = data.flow.as_mut() {
+                flow.rx.set_starved(starved);
+                if flow.cdc_due() {
+                    self.push(data, link);
+                }
+            }
+        });
+    }
+
+    /// `SO_OOBINLINE` can be set at any time.
+    fn follow_inline(&self, sk: &Sock<SmcSocket>) {
+        let inline = sk.urgent_inline();
+        if let Some(flow) = self.data.lock().flow.as_mut() {
+            flow.rx.set_oob_inline(inline);
+        }
+    }
+
+    /// Will no more data come, after what is there?
+    fn is_at_end(&self, sk: &Sock<SmcSocket>) -> bool {
+        sk.shutdown_mask() & RCV_SHUTDOWN != 0 || {
+            let data = self.data.lock();
+            data.eof || data.place.is_none()
+        }
+    }
+
+    fn receive_urgent(&self, msg: &mut Message) -> Result<usize> {
+        let byte = {
+            let data = self.data.lock();
+            let flow = data.flow.as_ref().ok_or(ENOTCONN)?;
+            match flow.rx.urgent() {
+                UrgentByte::Valid(byte) => byte,
+                UrgentByte::Announced => return Err(EAGAIN),
+                UrgentByte::None => return Err(EINVAL),
+            }
+        };
+        msg.report(MSG_OOB);
+        if msg.len == 0 {
+            msg.report(MSG_TRUNC);
+            return Ok(0);
+        }
+        if msg.flags & MSG_TRUNC == 0 && msg.dest().copy_to_iter(&[byte]) != 1 {
+            return Err(EFAULT);
+        }
+        if msg.flags & MSG_PEEK == 0 {
+            self.with_link(|data, link| {
+                if let Some(flow) = data.flow.as_mut() {
+                    flow.rx.take_urgent();
+                    if flow.cdc_due() {
+                        self.push(data, link);
+                    }
+                }
+            });
+        }
+        Ok(1)
+    }
+
+    /// The `EPOLL*` bits that are true now.
+    pub(crate) fn poll(&self, sk: &Sock<SmcSocket>) -> u32 {
+        let low_water = sk.receive_low_water();
+        let shutdown = sk.shutdown_mask();
+        let mut mask = 0;
+        if sk.has_error() {
+            mask |= EPOLLERR;
+        }
+        let data = self.data.lock();
+        let ended = data.eof || shutdown & RCV_SHUTDOWN != 0;
+        if ended {
+            mask |= EPOLLIN | EPOLLRDNORM | EPOLLRDHUP;
+        }
+        let write_ended = shutdown & SEND_SHUTDOWN != 0;
+        if ended && write_ended || data.place.is_none() {
+            mask |= EPOLLHUP;
+        }
+        match data.flow.as_ref() {
+            Some(flow) => {
+                let there = flow.rx.readable();
+                if there > 0 && (there as usize >= low_water || there >= flow.rx.rmb_len() / 2) {
+                    mask |= EPOLLIN | EPOLLRDNORM;
+                }
+                if matches!(flow.rx.urgent(), UrgentByte::Valid(_)) {
+                    mask |= EPOLLPRI;
+                }
+                if write_ended || flow.tx.is_writable() {
+                    mask |= EPOLLOUT | EPOLLWRNORM;
+                }
+            }
+            None => mask |= EPOLLERR,
+        }
+        mask
+    }
+
+    /// What `ioctl` shows.
+    pub(crate) fn status(&self) -> Status {
+        let data = self.data.lock();
+        let int = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
+        match data.flow.as_ref() {
+            Some(flow) => Status {
+                readable: int(flow.rx.readable()),
+                queued: int(flow.tx.used()),
+                unsent: int(flow.tx.unsent()),
+                at_mark: flow.rx.at_mark(),
+            },
+            None => Status {
+                readable: 0,
+                queued: 0,
+                unsent: 0,
+                at_mark: false,
+            },
+        }
+    }
+}

@@ -1,0 +1,653 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Link groups: all connections between two hosts that share their links (RFC 7609, section 2.2).
+
+use super::{
+    conn::Conn,
+    link::Link,
+    llc::{
+        flow::{
+            Actions,
+            ConfirmFailure,
+            LinkFlow,
+            LinkParams,
+            LlcEvent,
+            PeerLink,
+            Role, //
+        },
+        wire::{
+            DeleteReason,
+            LlcVersion,
+            LLC_LEN, //
+        }, //
+    },
+    registry,
+    time::Millis,
+    types::{
+        Gid,
+        LinkNumber,
+        LinkUserId,
+        Mac,
+        PeerId,
+        Qpn24, //
+    }, //
+};
+use crate::{
+    clc::negotiate::Limits,
+    ib::verbs::{
+        client::PortEvent,
+        device::Device,
+        wait::{
+            new_wait_queue,
+            WaitQueue, //
+        }, //
+    },
+    kapi::lock::{
+        new_spinlock_bh,
+        SpinLockBh, //
+    },
+    queues, //
+};
+use kernel::{
+    error::Result,
+    new_mutex,
+    new_work,
+    prelude::*,
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Full,
+            Relaxed,
+            Release, //
+        },
+        Arc,
+        Mutex, //
+    },
+    workqueue::{
+        Work,
+        WorkItem, //
+    }, //
+};
+
+/// Number that the server gives to the first link of a group (RFC 7609, section 3.5.1).
+const FIRST_LINK: LinkNumber = LinkNumber(1);
+
+/// Most connections in a group, and entries of the table.
+const MAX_CONNS: usize = 255;
+
+/// LLC messages that can wait to be looked at. The peer has at most one request and one answer of
+/// each kind under way; what goes beyond is dropped.
+const INBOX: usize = 16;
+
+/// What tells link groups apart (RFC 7609, section 3.5.1: same peer, same role, same path).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct GroupKey {
+    /// Which side we are.
+    pub(crate) role: Role,
+    /// Version of SMC-R.
+    pub(crate) version: LlcVersion,
+    /// The peer's instance.
+    pub(crate) peer_id: PeerId,
+    /// The peer's port.
+    pub(crate) peer_gid: Gid,
+    /// The peer's port.
+    pub(crate) peer_mac: Mac,
+    /// Our port.
+    pub(crate) local_gid: Gid,
+    /// Cookie of our network namespace.
+    pub(crate) net: u64,
+}
+
+/// How far a group is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+enum Phase {
+    /// Its first connection is being made.
+    Forming = 0,
+    /// In use.
+    Active = 1,
+    /// Ended, or about to.
+    Dead = 2,
+}
+
+/// What became of CONFIRM LINK.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Confirmation {
+    /// The peer has confirmed.
+    Done(PeerLink),
+    /// It has not.
+    Failed(ConfirmFailure),
+    /// The group has ended meanwhile.
+    Ended,
+}
+
+/// A link group.
+#[pin_data]
+pub(crate) struct LinkGroup {
+    id: u32,
+    key: GroupKey,
+    limits: Limits,
+    /// Peer's queue pair of the first link: how a client finds the group the server has chosen.
+    peer_qpn: Atomic<u32>,
+    link: Arc<Link>,
+    /// How long the group lives without connections, in milliseconds.
+    free_delay: u32,
+    /// Idle time before TEST LINK, in milliseconds; 0 = never.
+    test_link_time: u32,
+    phase: Atomic<u32>,
+    failed: Atomic<bool>,
+    #[pin]
+    confirmation: SpinLockBh<Option<Confirmation>>,
+    #[pin]
+    changed: WaitQueue,
+    #[pin]
+    conns: SpinLockBh<Table>,
+    #[pin]
+    inbox: SpinLockBh<Inbox>,
+    #[pin]
+    flow: Mutex<Option<LinkFlow>>,
+    #[pin]
+    work: Work<LinkGroup>,
+}
+
+struct Table {
+    entries: KVec<Entry>,
+    used: usize,
+    /// Since when there is no connection.
+    idle_since: Millis,
+}
+
+struct Entry {
+    /// Counts the uses of the entry, so that no token comes twice soon.
+    generation: u32,
+    state: Place,
+}
+
+enum Place {
+    Free,
+    Reserved,
+    Taken(Arc<Conn>),
+}
+
+struct Inbox {
+    messages: [[u8; LLC_LEN]; INBOX],
+    first: usize,
+    len: usize,
+}
+
+kernel::impl_has_work! {
+    impl HasWork<Self> for LinkGroup { self.work }
+}
+
+impl WorkItem for LinkGroup {
+    type Pointer = Arc<LinkGroup>;
+
+    fn run(this: Arc<LinkGroup>) {
+        this.serve();
+    }
+}
+
+/// A token is the entry's number in the low byte and its generation above, and never zero.
+fn token_of(index: usize, generation: u32) -> u32 {
+    (generation << 8) | (index as u32 & 0xff)
+}
+
+impl LinkGroup {
+    /// Makes a group around its first link. Process context.
+    pub(crate) fn new(
+        id: u32,
+        key: GroupKey,
+        limits: Limits,
+        link: Arc<Link>,
+        settings: &crate::sysctl::Settings,
+    ) -> Result<Arc<Self>> {
+        let mut entries = KVec::with_capacity(MAX_CONNS, GFP_KERNEL)?;
+        for _ in 0..MAX_CONNS {
+            entries.push(
+                Entry {
+                    generation: 0,
+                    state: Place::Free,
+                },
+                GFP_KERNEL,
+            )?;
+        }
+        // The client gives the server the chance to end the group first.
+        let grace = match key.role {
+            Role::Server => 0,
+            Role::Client => 10,
+        };
+        let seconds = settings.lgr_free_delay_seconds().saturating_add(grace);
+        Arc::pin_init(
+            pin_init!(Self {
+                id,
+                key,
+                limits,
+                peer_qpn: Atomic::new(0),
+                link,
+                free_delay: seconds.saturating_mul(1000),
+                test_link_time: settings.testlink_seconds().saturating_mul(1000),
+                phase: Atomic::new(Phase::Forming as u32),
+                failed: Atomic::new(false),
+                confirmation <- new_spinlock_bh!(None, "LinkGroup::confirmation"),
+                changed <- new_wait_queue!("LinkGroup::changed"),
+                conns <- new_spinlock_bh!(
+                    Table { entries, used: 0, idle_since: registry::now() },
+                    "LinkGroup::conns"
+                ),
+                inbox <- new_spinlock_bh!(
+                    Inbox { messages: [[0; LLC_LEN]; INBOX], first: 0, len: 0 },
+                    "LinkGroup::inbox"
+                ),
+                flow <- new_mutex!(None, "LinkGroup::flow"),
+                work <- new_work!("LinkGroup::work"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// What it is for.
+    pub(crate) fn key(&self) -> &GroupKey {
+        &self.key
+    }
+
+    /// Number of the group on this host.
+    pub(crate) fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// What was agreed on.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The link.
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    /// Is the group neither ended nor about to?
+    pub(crate) fn is_usable(&self) -> bool {
+        self.phase.load(Acquire) != Phase::Dead as u32 && !self.failed.load(Relaxed)
+    }
+
+    /// Is a link of the group on `device`?
+    pub(crate) fn uses(&self, device: &Arc<Device>) -> bool {
+        Arc::ptr_eq(&self.link.port().device, device)
+    }
+
+    /// Does the first link lead to this queue pair of the peer's?
+    pub(crate) fn leads_to(&self, qpn: Qpn24) -> bool {
+        self.peer_qpn.load(Relaxed) == qpn.value()
+    }
+
+    /// Is there room for another connection?
+    pub(crate) fn has_room(&self) -> bool {
+        self.conns.lock().used < usize::from(self.limits.max_conns)
+    }
+
+    // First contact.
+
+    /// Begins the exchange of CONFIRM LINK; see [`LinkFlow::start`]. Process context.
+    pub(crate) fn begin_confirm(&self, peer_gid: Gid, peer_qpn: Qpn24) -> Result {
+        self.peer_qpn.store(peer_qpn.value(), Relaxed);
+        let link = &self.link;
+        let params = LinkParams {
+            role: self.key.role,
+            version: self.key.version,
+            mac: link.mac(),
+            gid: link.gid(),
+            qpn: link.qpn(),
+            user_id: LinkUserId(self.id),
+            peer_gid,
+            peer_qpn,
+            link: FIRST_LINK,
+            max_links: self.limits.max_links,
+            max_conns: self.limits.max_conns,
+            test_link_time: self.test_link_time,
+        };
+        let mut place = self.flow.lock();
+        let flow = place.insert(LinkFlow::new(params));
+        let actions = flow.start(registry::now());
+        self.send(&actions)
+    }
+
+    /// Waits until the peer's CONFIRM LINK, or its answer to ours, has come. Process context.
+    pub(crate) fn wait_confirmed(&self, timeout_ms: u32) -> Confirmation {
+        self.changed
+            .wait(timeout_ms, || {
+                if !self.is_usable() {
+                    return Some(Confirmation::Ended);
+                }
+                *self.confirmation.lock()
+            })
+            .unwrap_or(Confirmation::Failed(ConfirmFailure::Timeout))
+    }
+
+    /// Client: answers the server's CONFIRM LINK.
+    pub(crate) fn answer_confirm(&self) -> Result {
+        let mut place = self.flow.lock();
+        let flow = (*place).as_mut().ok_or(ENOTCONN)?;
+        let actions = flow.confirm_link_ready(registry::now());
+        self.send(&actions)
+    }
+
+    /// The first connection is made: others may use the group.
+    pub(crate) fn activate(&self) {
+        let _ = self
+            .phase
+            .cmpxchg(Phase::Forming as u32, Phase::Active as u32, Full);
+        self.changed.wake_all();
+    }
+
+    /// Waits until the first connection is made; false if it failed. Process context.
+    pub(crate) fn wait_formed(&self, timeout_ms: u32) -> bool {
+        self.changed
+            .wait(timeout_ms, || match self.phase.load(Acquire) {
+                phase if phase == Phase::Active as u32 => Some(true),
+                phase if phase == Phase::Forming as u32 => None,
+                _ => Some(false),
+            })
+            .unwrap_or(false)
+    }
+
+    // Connections.
+
+    /// Reserves an alert token for a new connection.
+    pub(crate) fn reserve_token(&self) -> Option<u32> {
+        let mut table = self.conns.lock();
+        if !self.is_usable() || table.used >= usize::from(self.limits.max_conns) {
+            return None;
+        }
+        let (index, entry) = table
+            .entries
+            .iter_mut()
+            .enumerate()
+            .find(|(_, entry)| matches!(entry.state, Place::Free))?;
+        // 24 bits, and never zero.
+        entry.generation = entry.generation.wrapping_add(1) & 0x00ff_ffff;
+        if entry.generation == 0 {
+            entry.generation = 1;
+        }
+        entry.state = Place::Reserved;
+        let token = token_of(index, entry.generation);
+        table.used = table.used.saturating_add(1);
+        Some(token)
+    }
+
+    /// Enters a connection under the token reserved for it; fails when the group has ended.
+    pub(crate) fn install(&self, token: u32, conn: Arc<Conn>) -> Result {
+        let mut table = self.conns.lock();
+        if !self.is_usable() {
+            return Err(ENOTCONN);
+        }
+        let entry = table
+            .entries
+            .get_mut((token & 0xff) as usize)
+            .ok_or(EINVAL)?;
+        entry.state = Place::Taken(conn);
+        Ok(())
+    }
+
+    /// Gives back a token, with or without a connection. Process context.
+    pub(crate) fn release_token(&self, token: u32) {
+        let conn = {
+            let mut table = self.conns.lock();
+            let table = &mut *table;
+            let Some(entry) = table.entries.get_mut((token & 0xff) as usize) else {
+                return;
+            };
+            if entry.generation != token >> 8 || matches!(entry.state, Place::Free) {
+                return;
+            }
+            table.used = table.used.saturating_sub(1);
+            if table.used == 0 {
+                table.idle_since = registry::now();
+            }
+            core::mem::replace(&mut entry.state, Place::Free)
+        };
+        drop(conn);
+    }
+
+    /// Calls `f` with the connection that a token names, if there is one. Any context.
+    pub(crate) fn with_conn<R>(&self, token: u32, f: impl FnOnce(&Arc<Conn>) -> R) -> Option<R> {
+        let table = self.conns.lock();
+        match table.entries.get((token & 0xff) as usize)? {
+            Entry {
+                generation,
+                state: Place::Taken(conn),
+            } if *generation == token >> 8 => Some(f(conn)),
+            _ => None,
+        }
+    }
+
+    /// Calls `f` for every connection. Any context.
+    pub(crate) fn for_each_conn(&self, mut f: impl FnMut(&Arc<Conn>)) {
+        let table = self.conns.lock();
+        for entry in table.entries.iter() {
+            if let Place::Taken(conn) = &entry.state {
+                f(conn);
+            }
+        }
+    }
+
+    // Messages.
+
+    /// Takes an LLC message from the link. Bottom-half context.
+    pub(super) fn queue_llc(self: &Arc<Self>, head: &[u8], len: usize) {
+        // RFC 7609, section A.3: LLC messages have 44 bytes. Longer ones of SMC-Rv2 concern links
+        // that this host does not offer.
+        let Some(message) = head.first_chunk::<LLC_LEN>().filter(|_| len >= LLC_LEN) else {
+            return;
+        };
+        {
+            let mut inbox = self.inbox.lock();
+            let place = (inbox.first + inbox.len) % INBOX;
+            if inbox.len >= INBOX {
+                return;
+            }
+            if let Some(slot) = inbox.messages.get_mut(place) {
+                *slot = *message;
+            }
+            inbox.len += 1;
+        }
+        self.kick();
+    }
+
+    fn next_llc(&self) -> Option<[u8; LLC_LEN]> {
+        let mut inbox = self.inbox.lock();
+        if inbox.len == 0 {
+            return None;
+        }
+        let message = *inbox.messages.get(inbox.first)?;
+        inbox.first = (inbox.first + 1) % INBOX;
+        inbox.len -= 1;
+        Some(message)
+    }
+
+    /// Has [`Self::serve`] run soon. Any context.
+    pub(crate) fn kick(self: &Arc<Self>) {
+        if let Some(queue) = queues::control().queue() {
+            // If it is queued already, it will see everything.
+            let _ = queue.enqueue::<Arc<Self>, 0>(self.clone());
+        }
+    }
+
+    /// The link has failed. Any context.
+    pub(super) fn link_failed(self: &Arc<Self>) {
+        if !self.failed.xchg(true, Full) {
+            self.changed.wake_all();
+            self.kick();
+        }
+    }
+
+    /// The work item: LLC messages, connections that have ended, and the end of the group.
+    fn serve(self: &Arc<Self>) {
+        while let Some(message) = self.next_llc() {
+            self.take(|flow| flow.handle_bytes(&message, registry::now()));
+        }
+        self.reap();
+        if self.failed.load(Acquire) {
+            self.end(DeleteReason::LOST_PATH, false, false);
+        }
+    }
+
+    /// Looks at everything that depends on the time. Process context.
+    pub(crate) fn tick(self: &Arc<Self>, now: Millis) {
+        let due = |flow: &LinkFlow| flow.poll_timeout().is_some_and(|at| at.reached(now));
+        if self.flow.lock().as_ref().is_some_and(due) {
+            self.take(|flow| flow.on_timeout(now));
+        }
+        self.for_each_conn(|conn| conn.tick(&self.link, now));
+        self.reap();
+        let idle = {
+            let table = self.conns.lock();
+            table.used == 0 && table.idle_since.after(self.free_delay).reached(now)
+        };
+        if idle && self.phase.load(Acquire) == Phase::Active as u32 {
+            self.end(DeleteReason::PROGRAM, true, true);
+        }
+    }
+
+    /// Lets the state machine of the link act, and does what it says.
+    fn take(self: &Arc<Self>, step: impl FnOnce(&mut LinkFlow) -> Actions) {
+        let mut place = self.flow.lock();
+        let Some(flow) = (*place).as_mut() else {
+            return;
+        };
+        let actions = step(flow);
+        let sent = self.send(&actions);
+        let answer = match actions.event {
+            // The keys of RMBs come with the CLC messages of their connections, so that there is
+            // nothing to enter for a single link.
+            Some(LlcEvent::PeerRkey(request)) => Some(flow.answer_confirm_rkey(&request, true)),
+            Some(LlcEvent::PeerRkeysDeleted(request)) => {
+                Some(flow.answer_delete_rkey(&request, 0))
+            }
+            _ => None,
+        };
+        drop(place);
+        let answered = answer.map_or(Ok(()), |message| self.link.send_llc(&message));
+        if sent.is_err() || answered.is_err() {
+            self.link_failed();
+        }
+        match actions.event {
+            Some(LlcEvent::ConfirmLinkReceived(peer) | LlcEvent::LinkConfirmed(peer)) => {
+                self.set_confirmation(Confirmation::Done(peer));
+            }
+            Some(LlcEvent::ConfirmFailed(failure)) => {
+                self.set_confirmation(Confirmation::Failed(failure));
+            }
+            Some(LlcEvent::LinkDown) => self.link_failed(),
+            Some(LlcEvent::Terminate { reason, orderly }) => self.end(reason, orderly, false),
+            _ => {}
+        }
+    }
+
+    fn set_confirmation(&self, confirmation: Confirmation) {
+        *self.confirmation.lock() = Some(confirmation);
+        self.changed.wake_all();
+    }
+
+    fn send(&self, actions: &Actions) -> Result {
+        match &actions.send {
+            Some(message) => self.link.send_llc(message),
+            None => Ok(()),
+        }
+    }
+
+    /// Frees connections that are over. Process context.
+    fn reap(&self) {
+        loop {
+            let mut found = None;
+            self.for_each_conn(|conn| {
+                if found.is_none() && conn.is_over() {
+                    found = Some(conn.clone());
+                }
+            });
+            let Some(conn) = found else {
+                return;
+            };
+            self.release_token(conn.token());
+            conn.give_back(&self.link);
+        }
+    }
+
+    // The end.
+
+    /// Ends the group because its device or the module goes. Process context.
+    pub(crate) fn end_orderly(self: &Arc<Self>) {
+        self.end(DeleteReason::OPERATOR, true, true);
+    }
+
+    /// A port has changed. Process context.
+    pub(crate) fn check_port(self: &Arc<Self>, port: u32, event: PortEvent) {
+        let own = self.link.port();
+        if port != 0 && port != own.number {
+            return;
+        }
+        let lost = match event {
+            PortEvent::DeviceFatal => true,
+            PortEvent::Error => !own.is_active(),
+            // Our address went away.
+            _ => own
+                .lookup_gid(crate::ib::verbs::gid::GidKind::RoceV2, &self.link.gid().0)
+                .is_none(),
+        };
+        if lost {
+            self.link_failed();
+        }
+    }
+
+    /// Ends the group and all its connections. Does nothing the second time. Process context, also
+    /// from the group's own work item.
+    pub(crate) fn end(self: &Arc<Self>, reason: DeleteReason, orderly: bool, tell_peer: bool) {
+        {
+            // Under the lock, so that nobody installs a connection afterwards.
+            let _table = self.conns.lock();
+            if self.phase.xchg(Phase::Dead as u32, Full) == Phase::Dead as u32 {
+                return;
+            }
+        }
+        self.failed.store(true, Release);
+        self.changed.wake_all();
+        if let Some(registry) = registry::get() {
+            registry.forget(self);
+        }
+        if tell_peer && self.link.can_send() {
+            // RFC 7609, section 4.6: tell the peer that all links go.
+            let message = {
+                let mut place = self.flow.lock();
+                (*place).as_mut().map(|flow| flow.terminate(reason, orderly))
+            };
+            if let Some(message) = message {
+                let _ = self.link.send_llc(&message);
+                self.link.drain();
+            }
+        }
+        if !orderly {
+            pr_warn!(
+                "link group {} to {:?} ended: reason {:#010x}\n",
+                self.id,
+                self.key.peer_gid,
+                reason.0
+            );
+        }
+        self.for_each_conn(|conn| conn.group_down());
+        self.link.shut();
+        // Nothing completes any more, so nothing waits for it.
+        loop {
+            let mut found = None;
+            self.for_each_conn(|conn| {
+                if found.is_none() {
+                    found = Some(conn.clone());
+                }
+            });
+            let Some(conn) = found else {
+                return;
+            };
+            self.release_token(conn.token());
+            conn.forget_rings();
+        }
+    }
+}

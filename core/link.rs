@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A link: a queue pair between two RDMA ports, with all that belongs to it (RFC 7609, section
+//! 2.2).
+
+use super::{
+    buffers::Pool,
+    cdc_demux,
+    group::LinkGroup,
+    path::Path,
+    types::{
+        Gid,
+        Mac,
+        Mtu,
+        Psn24,
+        Qpn24, //
+    }, //
+};
+use crate::{
+    clc::wire::RdmaEndpoint,
+    ib::{
+        port::Port,
+        verbs::{
+            cq::{
+                Cq,
+                CqHandler, //
+            },
+            mapping::Mapping,
+            pd::Pd,
+            qp::{
+                AnyQp,
+                LocalAddress,
+                PeerAddress,
+                Qp, //
+            },
+            queues::Queues,
+            wr::{
+                Completion,
+                WrId, //
+            }, //
+        },
+        wr::{
+            self,
+            RecvRing,
+            Registrar,
+            SendSlots, //
+        }, //
+    },
+    kapi::host,
+    rx_tx::cursor::Cursor,
+    sysctl::Settings, //
+};
+use kernel::{
+    error::Result,
+    new_mutex,
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Full, //
+        },
+        Arc,
+        Mutex, //
+    }, //
+};
+
+/// How long the end of a link may take, in milliseconds.
+const DRAIN_MS: u32 = 2_000;
+
+/// What is to be done when a message has been sent.
+pub(crate) enum Pending {
+    /// A CDC message with its RDMA WRITEs.
+    Cdc {
+        /// Our alert token of the connection.
+        token: u32,
+        /// Send cursor after the data that went with it.
+        sent: Cursor,
+    },
+    /// An LLC message.
+    Llc,
+}
+
+/// One link.
+///
+/// Freed in process context only: nothing in bottom-half context owns a reference.
+#[pin_data]
+pub(crate) struct Link {
+    port: Port,
+    gid_index: u8,
+    gid: Gid,
+    mac: Mac,
+    mtu: Mtu,
+    psn: Psn24,
+    qpn: Qpn24,
+    queues: Arc<Queues>,
+    #[pin]
+    qp: Mutex<Option<AnyQp>>,
+    #[pin]
+    slots: SendSlots<Pending>,
+    ring: RecvRing,
+    #[pin]
+    registrar: Registrar,
+    #[pin]
+    pool: Pool,
+    cq: Arc<Cq<Handler>>,
+    pd: Arc<Pd>,
+    /// Connections of the group wait for a slot.
+    starved: Atomic<u32>,
+}
+
+impl Link {
+    /// Makes a link on the port of `path`, ready to be connected. May sleep.
+    pub(crate) fn new(path: &Path, settings: &Settings) -> Result<Arc<Self>> {
+        let device = &path.port.device;
+        let (sends, recvs) = (settings.max_send_wr(), settings.max_recv_wr());
+        let pd = Pd::new(device)?;
+        let cq = Cq::<Handler>::new(device, wr::cq_entries(sends, recvs))?;
+        let qp = Qp::new(
+            &pd,
+            cq.clone(),
+            cq.clone(),
+            &wr::wanted(
+                (sends, sends.min(16)),
+                (recvs, recvs.min(48)),
+                device.attributes().max_recv_sge,
+            ),
+        )?;
+        let queues = qp.queues().clone();
+        let qpn = Qpn24::from_low_bits(qp.number());
+        let ring = RecvRing::new(&pd, &queues, recvs)?;
+        let qp = qp.to_init(path.port.number).map_err(|(_, err)| err)?;
+        let slots = SendSlots::new(&pd, &queues, sends, false)?;
+        let registrar = Registrar::new(&queues);
+        let pool = Pool::new(&pd);
+        let random = u32::from_ne_bytes(host::random());
+        Arc::pin_init(
+            pin_init!(Self {
+                port: path.port.clone(),
+                gid_index: path.gid.index,
+                gid: Gid(path.gid.gid),
+                mac: Mac(path.gid.mac),
+                mtu: path.mtu,
+                psn: Psn24::from_low_bits(random),
+                qpn,
+                queues,
+                qp <- new_mutex!(Some(AnyQp::Init(qp)), "Link::qp"),
+                slots <- slots,
+                ring,
+                registrar <- registrar,
+                pool <- pool,
+                cq,
+                pd,
+                starved: Atomic::new(0),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Starts to report completions to `group`, and posts the receive requests.
+    pub(crate) fn attach(self: &Arc<Self>, group: &Arc<LinkGroup>) -> Result {
+        self.cq.attach(Handler {
+            link: self.clone(),
+            group: group.clone(),
+        })?;
+        self.ring.post_all()
+    }
+
+    /// Lets the queue pair receive from the peer's: INIT to RTR.
+    pub(crate) fn connect(&self, peer: &RdmaEndpoint, peer_mtu: Mtu) -> Result {
+        let local = LocalAddress {
+            port: self.port.number,
+            gid_index: self.gid_index,
+            // RFC 7609, section A.2.3: the lower one of both sides is used.
+            mtu: self.mtu.code().min(peer_mtu.code()),
+            hop_limit: 1,
+        };
+        let peer = PeerAddress {
+            gid: peer.gid.0,
+            mac: peer.mac.0,
+            qpn: peer.qpn.value(),
+            psn: peer.psn.value(),
+        };
+        self.change(|qp| qp.connect(&local, &peer))
+    }
+
+    /// Lets the queue pair send: RTR to RTS.
+    pub(crate) fn start(&self) -> Result {
+        self.change(|qp| qp.start(self.psn.value()))
+    }
+
+    fn change(&self, step: impl FnOnce(AnyQp) -> Result<AnyQp, (AnyQp, Error)>) -> Result {
+        let mut place = self.qp.lock();
+        let qp = place.take().ok_or(ENOTCONN)?;
+        match step(qp) {
+            Ok(qp) => {
+                *place = Some(qp);
+                Ok(())
+            }
+            Err((qp, err)) => {
+                *place = Some(qp);
+                Err(err)
+            }
+        }
+    }
+
+    /// Registers the memory of a ring with the device. Process context; the link can send.
+    pub(crate) fn register(&self, mapping: &Mapping) -> Result {
+        self.registrar.register(mapping)
+    }
+
+    /// Ends the link: nothing is sent or received afterwards, and no handler runs. Process context.
+    pub(crate) fn shut(&self) {
+        self.slots.close();
+        self.registrar.close();
+        let qp = self.qp.lock().take();
+        if let Some(qp) = qp {
+            let _ = qp.to_error();
+            self.slots.wait_idle(DRAIN_MS);
+            drop(qp);
+        }
+        drop(self.cq.detach());
+        while self.slots.abandon().is_some() {}
+        self.pool.clear();
+    }
+
+    /// Waits until all that was posted is sent. Process context.
+    pub(crate) fn drain(&self) {
+        self.slots.wait_idle(DRAIN_MS);
+    }
+
+    /// Sends an LLC message, waiting for a slot if need be. Process context.
+    pub(crate) fn send_llc(&self, message: &[u8; wr::MESSAGE_LEN]) -> Result {
+        self.slots
+            .reserve_wait(DRAIN_MS)?
+            .post(message, &[], Pending::Llc)
+            .map_err(|failed| failed.error)
+    }
+
+    /// Notes that a connection found no free slot: it will be called when there is one.
+    pub(crate) fn set_starved(&self) {
+        self.starved.store(1, kernel::sync::atomic::Release);
+    }
+
+    /// Free slots for messages.
+    pub(crate) fn slots(&self) -> &SendSlots<Pending> {
+        &self.slots
+    }
+
+    /// Rings for the connections on this link.
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// The port it is on.
+    pub(crate) fn port(&self) -> &Port {
+        &self.port
+    }
+
+    /// Our GID.
+    pub(crate) fn gid(&self) -> Gid {
+        self.gid
+    }
+
+    /// Our Ethernet address.
+    pub(crate) fn mac(&self) -> Mac {
+        self.mac
+    }
+
+    /// Our MTU.
+    pub(crate) fn mtu(&self) -> Mtu {
+        self.mtu
+    }
+
+    /// Our queue pair.
+    pub(crate) fn qpn(&self) -> Qpn24 {
+        self.qpn
+    }
+
+    /// First packet sequence number that we send.
+    pub(crate) fn psn(&self) -> Psn24 {
+        self.psn
+    }
+
+    /// Can data be sent?
+    pub(crate) fn can_send(&self) -> bool {
+        self.queues.can_send()
+    }
+}
+
+/// Takes the completions of a link. Owned by the completion queue until [`Link::shut`].
+pub(crate) struct Handler {
+    link: Arc<Link>,
+    group: Arc<LinkGroup>,
+}
+
+impl CqHandler for Handler {
+    fn completion(&self, completion: &Completion) {
+        let link = &self.link;
+        match completion.id {
+            WrId::Send(slot) => {
+                let pending = link.slots.complete(slot);
+                if !completion.is_success() {
+                    self.group.link_failed();
+                }
+                if let Some(Pending::Cdc { token, sent }) = pending {
+                    cdc_demux::sent(&self.group, link, token, sent, completion.is_success());
+                }
+            }
+            WrId::Recv(slot) if completion.is_success() => {
+                let received = link.ring.receive(slot, completion.byte_len, |message| {
+                    cdc_demux::received(&self.group, link, message)
+                });
+                if received.is_err() {
+                    self.group.link_failed();
+                }
+            }
+            WrId::Register(sequence) => link.registrar.complete(sequence, completion.status),
+            // RDMA WRITEs complete only when they fail; so do receive requests that fail.
+            WrId::Write(_) | WrId::Recv(_) => self.group.link_failed(),
+            WrId::Unknown(_) => {}
+        }
+    }
+
+    fn batch_done(&self) {
+        if self.link.starved.xchg(0, Full) != 0 {
+            cdc_demux::feed(&self.group, &self.link);
+        }
+    }
+}

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the whole module shares: its devices and link groups, and who it is for its peers.
+
+use super::{
+    group::{
+        GroupKey,
+        LinkGroup, //
+    },
+    time::Millis,
+    types::{
+        Mac,
+        PeerId, //
+    }, //
+};
+use crate::{
+    ib::{
+        client::{
+            Client,
+            Events, //
+        },
+        port::Port,
+        verbs::{
+            client::PortEvent,
+            device::Device, //
+        }, //
+    },
+    kapi::{
+        global::{
+            Global,
+            GlobalGuard, //
+        },
+        host,
+        ticker::Ticker, //
+    }, //
+};
+use kernel::{
+    error::Result,
+    new_mutex,
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc,
+        Mutex,
+        SetOnce, //
+    }, //
+};
+
+/// How often timers are looked at, in milliseconds.
+const TICK_MS: u32 = 250;
+
+static REGISTRY: Global<Registry> = Global::new();
+
+/// The devices and link groups of this host.
+#[pin_data]
+pub(crate) struct Registry {
+    instance: u16,
+    /// Fixed once there is a port to name: peers know us by it.
+    peer_id: SetOnce<PeerId>,
+    #[pin]
+    devices: Mutex<KVec<Arc<Device>>>,
+    /// Outside of it: nothing. Inside of it: the locks of a group.
+    #[pin]
+    groups: Mutex<KVec<Arc<LinkGroup>>>,
+    next_group: Atomic<u32>,
+}
+
+/// Keeps the module at work; dropping it ends all link groups and lets all devices go.
+pub(crate) struct Running {
+    // In the order of the teardown. Removing the devices ends their link groups.
+    _client: Client<DeviceEvents>,
+    _ticker: Ticker,
+    _registry: GlobalGuard<Registry>,
+}
+
+/// Starts: when this returns, all devices are known.
+pub(crate) fn start() -> Result<Running> {
+    let registry = Arc::pin_init(
+        pin_init!(Registry {
+            instance: u16::from_ne_bytes(host::random()),
+            peer_id: SetOnce::new(),
+            devices <- new_mutex!(KVec::new(), "Registry::devices"),
+            groups <- new_mutex!(KVec::new(), "Registry::groups"),
+            next_group: Atomic::new(1),
+        }),
+        GFP_KERNEL,
+    )?;
+    let guard = REGISTRY.publish(registry);
+    let ticker = Ticker::start(TICK_MS, tick)?;
+    Ok(Running {
+        _client: Client::new()?,
+        _ticker: ticker,
+        _registry: guard,
+    })
+}
+
+/// The registry, unless the module is being loaded or unloaded.
+pub(crate) fn get() -> Option<Arc<Registry>> {
+    REGISTRY.get()
+}
+
+/// The time, for the pure state machines.
+pub(crate) fn now() -> Millis {
+    Millis(host::now_ms())
+}
+
+fn tick() {
+    let Some(registry) = get() else {
+        return;
+    };
+    let now = now();
+    for group in registry.snapshot(|_| true) {
+        group.tick(now);
+    }
+}
+
+impl Registry {
+    /// Who we are for our peers (RFC 7609, section A.2.1): a random number and the Ethernet address
+    /// of one of our ports.
+    pub(crate) fn peer_id(&self) -> PeerId {
+        if let Some(id) = self.peer_id.as_ref() {
+            return *id;
+        }
+        let mac = self
+            .devices
+            .lock()
+            .iter()
+            .flat_map(|device| Port::all(device))
+            .find_map(|port| port.mac());
+        let id = PeerId::new(self.instance, Mac(mac.unwrap_or([0; 6])));
+        if mac.is_some() {
+            self.peer_id.populate(id);
+        }
+        self.peer_id.as_ref().copied().unwrap_or(id)
+    }
+
+    /// Calls `f` for every device.
+    pub(crate) fn for_each_device(&self, f: impl FnMut(&Arc<Device>)) {
+        self.devices.lock().iter().for_each(f);
+    }
+
+    /// The groups for which `filter` holds.
+    pub(crate) fn snapshot(
+        &self,
+        filter: impl Fn(&LinkGroup) -> bool,
+    ) -> impl Iterator<Item = Arc<LinkGroup>> {
+        let groups = self.groups.lock();
+        let mut found = KVec::new();
+        for group in groups.iter().filter(|group| filter(group)) {
+            // Without memory the rest waits for the next time.
+            if found.push(group.clone(), GFP_KERNEL).is_err() {
+                break;
+            }
+        }
+        found.into_iter()
+    }
+
+    /// Finds a group for `key` that `accept` accepts, or adds what `make` makes (given a number).
+    /// The flag is true for a new one.
+    pub(crate) fn find_or_add(
+        &self,
+        key: &GroupKey,
+        accept: impl Fn(&LinkGroup) -> bool,
+        make: impl FnOnce(u32) -> Result<Arc<LinkGroup>>,
+    ) -> Result<(Arc<LinkGroup>, bool)> {
+        let mut groups = self.groups.lock();
+        let found = groups
+            .iter()
+            .find(|group| group.key() == key && group.is_usable() && accept(group));
+        if let Some(group) = found {
+            return Ok((group.clone(), false));
+        }
+        groups.reserve(1, GFP_KERNEL)?;
+        let group = make(self.next_group.fetch_add(1u32, Relaxed))?;
+        groups.push(group.clone(), GFP_KERNEL)?;
+        Ok((group, true))
+    }
+
+    /// Finds a group for `key`.
+    pub(crate) fn find(
+        &self,
+        key: &GroupKey,
+        accept: impl Fn(&LinkGroup) -> bool,
+    ) -> Option<Arc<LinkGroup>> {
+        self.groups
+            .lock()
+            .iter()
+            .find(|group| group.key() == key && group.is_usable() && accept(group))
+            .cloned()
+    }
+
+    /// Forgets a group that has ended.
+    pub(crate) fn forget(&self, group: &LinkGroup) {
+        let mut groups = self.groups.lock();
+        if let Some(index) = groups.iter().position(|other| core::ptr::eq(&**other, group)) {
+            let _ = groups.remove(index);
+        }
+    }
+}
+
+/// What happens to devices.
+struct DeviceEvents;
+
+impl Events for DeviceEvents {
+    fn device_added(device: &Arc<Device>) -> Result {
+        let registry = get().ok_or(ENODEV)?;
+        registry.devices.lock().push(device.clone(), GFP_KERNEL)?;
+        Ok(())
+    }
+
+    fn device_removing(device: &Arc<Device>) {
+        let Some(registry) = get() else {
+            return;
+        };
+        {
+            let mut devices = registry.devices.lock();
+            if let Some(index) = devices.iter().position(|other| Arc::ptr_eq(other, device)) {
+                let _ = devices.remove(index);
+            }
+        }
+        for group in registry.snapshot(|group| group.uses(device)) {
+            group.end_orderly();
+        }
+    }
+
+    fn port_event(device: &Arc<Device>, port: u32, event: PortEvent) {
+        if !matches!(event, PortEvent::Error | PortEvent::DeviceFatal | PortEvent::GidChange) {
+            return;
+        }
+        let Some(registry) = get() else {
+            return;
+        };
+        for group in registry.snapshot(|group| group.uses(device)) {
+            group.check_port(port, event);
+        }
+    }
+}
