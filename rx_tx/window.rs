@@ -20,9 +20,10 @@
 //! - the reader wants more than there is and goes to sleep (`MSG_WAITALL`, `SO_RCVLOWAT`).
 //!
 //! So small pieces are gathered as long as the reader has something to read, and a peer is never
-//! left blocked by a reader that has run out of data: whoever reads what is readable, makes the
-//! writer go on. A peer is blocked only with a window of 0 (it says B whenever its window is used
-//! up), hence with "unread + untold = len"; an empty ring then frees all of it.
+//! left blocked by a reader that has run out of data: whoever reads what is readable makes the
+//! writer go on. This holds for a peer that says B only when its window is used up, as
+//! [`super::sender`] and Linux do, and for one that says it when the window is too small for
+//! what it wants to write.
 
 #![forbid(unsafe_code)]
 

@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Two connections and a network between them, in memory. The code here does what the glue of
+//! the kernel module does, and checks every byte that arrives.
+
+// Each test program uses its own part of this.
+#![allow(dead_code, unreachable_pub, missing_docs)]
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used
+)]
+
+use std::collections::VecDeque;
+
+use smc_proto::{
+    rx_tx::{
+        cdc::CdcMessage,
+        conn::*,
+        cursor::{
+            Cursor,
+            Spans, //
+        },
+        receiver::UrgentByte,
+    },
+    smc_core::{
+        state::{
+            Event,
+            Farewell,
+            Life, //
+        },
+        types::AlertToken,
+    },
+};
+
+/// The byte at a position of every stream.
+pub fn stream(position: u64) -> u8 {
+    let mixed = position.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 32) as u8 ^ position as u8
+}
+
+/// What is posted as one chain: RDMA writes, and the CDC message behind them.
+#[derive(Debug)]
+pub struct Chain {
+    writes: Vec<(u32, Vec<u8>)>,
+    cdc: [u8; 44],
+    sent: Cursor,
+}
+
+/// One side.
+#[derive(Debug)]
+pub struct Peer {
+    pub conn: Connection,
+    pub life: Life,
+    sndbuf: Vec<u8>,
+    rmb: Vec<u8>,
+    /// On the way to the other side, in order.
+    pub wire: VecDeque<Chain>,
+    /// Delivered, and the completion not seen yet.
+    pub completions: VecDeque<Cursor>,
+    /// Work requests that may be posted at a time.
+    slots: usize,
+    pub written: u64,
+    pub read: u64,
+    /// Positions of urgent bytes that this side has written, out of line for the reader.
+    pub urgent: VecDeque<u64>,
+    pub eof: bool,
+    pub reset: bool,
+    draining: bool,
+    pub freed: u32,
+    pub released: u32,
+    /// CDC messages without data.
+    pub updates: u64,
+    pub chains: u64,
+}
+
+impl Peer {
+    pub fn new(sndbuf_len: u32, rmb_len: u32, peer_rmb_len: u32, slots: usize) -> Self {
+        let params = ConnParams {
+            sndbuf_len,
+            rmb_len,
+            peer_rmb_len,
+            peer_token: AlertToken(1),
+        };
+        let mut life = Life::new();
+        life.handle(Event::Established);
+        Self {
+            conn: Connection::new(&params).unwrap(),
+            life,
+            sndbuf: vec![0; sndbuf_len as usize],
+            rmb: vec![0; rmb_len as usize],
+            wire: VecDeque::new(),
+            completions: VecDeque::new(),
+            slots,
+            written: 0,
+            read: 0,
+            urgent: VecDeque::new(),
+            eof: false,
+            reset: false,
+            draining: false,
+            freed: 0,
+            released: 0,
+            updates: 0,
+            chains: 0,
+        }
+    }
+
+    /// `send()`: as much as there is space for.
+    pub fn write(&mut self, n: u32, urgent: bool) -> u32 {
+        if !self.life.may_write() || (urgent && self.conn.tx.urgent_busy()) {
+            return 0;
+        }
+        let spans = self.conn.tx.chunks_for_write(n);
+        for span in spans.iter() {
+            for at in span.offset..span.offset + span.len {
+                self.sndbuf[at as usize] = stream(self.written);
+                self.written += 1;
+            }
+        }
+        let n = spans.len();
+        if urgent && n > 0 {
+            assert_eq!(self.conn.tx.commit_urgent(n), n);
+            self.urgent.push_back(self.written - 1);
+        } else {
+            assert_eq!(self.conn.tx.commit(n), n);
+        }
+        self.push();
+        n
+    }
+
+    /// What the reader should have: everything, except urgent bytes at the very end, which are
+    /// stepped over without being read.
+    pub fn readable_end(&self) -> u64 {
+        let mut end = self.written;
+        for &position in self.urgent.iter().rev() {
+            end -= u64::from(position + 1 == end);
+        }
+        end
+    }
+
+    /// Posts what can be posted.
+    pub fn push(&mut self) {
+        while self.wire.len() + self.completions.len() < self.slots {
+            let (writes, cdc) = match self.conn.plan(u32::MAX) {
+                Some(plan) => {
+                    let len: u32 = plan.writes.iter().map(|w| w.len()).sum();
+                    assert_eq!(len, plan.len);
+                    let writes = plan
+                        .writes
+                        .iter()
+                        .filter(|w| !w.is_empty())
+                        .map(|w| (w.remote_offset, gather(&self.sndbuf, w.source)))
+                        .collect();
+                    (writes, self.conn.commit_tx(&plan))
+                }
+                None if self.conn.cdc_due() => {
+                    self.updates += 1;
+                    (Vec::new(), self.conn.make_cdc())
+                }
+                None => break,
+            };
+            self.chains += 1;
+            self.wire.push_back(Chain {
+                writes,
+                cdc: cdc.emit(),
+                sent: self.conn.tx.sent(),
+            });
+        }
+        self.report_drained();
+    }
+
+    /// The oldest completion is seen.
+    pub fn complete(&mut self) -> bool {
+        let Some(sent) = self.completions.pop_front() else {
+            return false;
+        };
+        self.conn.on_send_complete(sent);
+        self.push();
+        true
+    }
+
+    /// What has arrived is taken.
+    pub fn receive(&mut self, chain: &Chain, from: &mut Peer) {
+        for (offset, bytes) in &chain.writes {
+            let at = *offset as usize;
+            // An adapter refuses what is outside of the memory region.
+            self.rmb[at..at + bytes.len()].copy_from_slice(bytes);
+        }
+        let msg = CdcMessage::parse(&chain.cdc).unwrap();
+        let effects = self.conn.handle_cdc(&msg).expect("a fair peer");
+        if let Some(offset) = effects.urgent_offset {
+            let byte = self.rmb[offset as usize];
+            self.conn.rx.set_urgent_byte(byte);
+            let position = *from.urgent.back().expect("urgent data was sent");
+            assert_eq!(self.conn.rx.urgent(), UrgentByte::Valid(stream(position)));
+            assert!(effects.sigurg);
+        }
+        let unsent = self.conn.tx.unsent() > 0;
+        for (happened, event) in [
+            (effects.peer_done, Event::PeerDoneWriting),
+            (effects.peer_closed, Event::PeerClosed { unsent }),
+            (effects.peer_abort, Event::PeerAbort),
+        ] {
+            if happened {
+                self.event(event);
+            }
+        }
+        if effects.push_tx || effects.send_update {
+            self.push();
+        }
+    }
+
+    /// `recv()` with a buffer of `n` bytes. With `all`, as with MSG_WAITALL: nothing is
+    /// taken before `n` bytes are there, or the end.
+    pub fn read(&mut self, n: u32, all: bool, from: &mut Peer) -> u32 {
+        if all && self.conn.rx.readable_now() < n && !self.eof {
+            self.conn.rx.set_starved(true);
+            if self.conn.cdc_due() {
+                self.push();
+            }
+            return 0;
+        }
+        self.conn.rx.set_starved(false);
+        let spans = self.conn.rx.chunks_for_read(n);
+        for byte in gather(&self.rmb, spans) {
+            while from.urgent.front() == Some(&self.read) {
+                from.urgent.pop_front();
+                self.read += 1;
+            }
+            assert_eq!(byte, stream(self.read), "at {}", self.read);
+            self.read += 1;
+        }
+        assert_eq!(self.conn.rx.consume(spans.len()), spans.len());
+        if self.conn.cdc_due() {
+            self.push();
+        }
+        spans.len()
+    }
+
+    /// Feeds an event to the life, and does what it says.
+    pub fn event(&mut self, event: Event) {
+        let actions = self.life.handle(event);
+        self.draining |= actions.wait_drained;
+        if actions.discard_unsent {
+            self.conn.tx.discard_unsent();
+        }
+        if let Some(farewell) = actions.send {
+            self.conn.announce(match farewell {
+                Farewell::DoneWriting => smc_proto::rx_tx::cdc::ConnState::DONE_WRITING,
+                Farewell::Closed => smc_proto::rx_tx::cdc::ConnState::CLOSED,
+                Farewell::Abort => smc_proto::rx_tx::cdc::ConnState::ABORT,
+            });
+        }
+        self.eof |= actions.eof;
+        self.reset |= actions.reset;
+        self.released += u32::from(actions.release_peer_ref);
+        self.freed += u32::from(actions.free);
+        self.push();
+    }
+
+    fn report_drained(&mut self) {
+        if self.draining && self.conn.tx.is_drained() {
+            self.draining = false;
+            self.event(Event::Drained);
+        }
+    }
+}
+
+fn gather(ring: &[u8], spans: Spans) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for span in spans.iter() {
+        let at = span.offset as usize;
+        bytes.extend_from_slice(&ring[at..at + span.len as usize]);
+    }
+    bytes
+}
+
+/// Both sides.
+#[derive(Debug)]
+pub struct Pair {
+    pub sides: [Peer; 2],
+}
+
+impl Pair {
+    /// Delivers the oldest chain of a side to the other.
+    pub fn deliver(&mut self, from: usize) -> bool {
+        let (from, to) = self.both(from);
+        let Some(chain) = from.wire.pop_front() else {
+            return false;
+        };
+        from.completions.push_back(chain.sent);
+        to.receive(&chain, from);
+        true
+    }
+
+    /// A side reads.
+    pub fn read(&mut self, reader: usize, n: u32, all: bool) -> u32 {
+        let (reader, writer) = self.both(reader);
+        reader.read(n, all, writer)
+    }
+
+    /// Delivers and completes until nothing is under way.
+    pub fn settle(&mut self) {
+        let mut budget = 100_000;
+        loop {
+            let mut moved = false;
+            for side in 0..2 {
+                moved |= self.deliver(side);
+                moved |= self.sides[side].complete();
+            }
+            if !moved {
+                return;
+            }
+            budget -= 1;
+            assert!(budget > 0, "messages without end");
+        }
+    }
+
+    /// Lets both readers read until nothing moves any more.
+    pub fn drain(&mut self, chunk: u32, all: bool) {
+        loop {
+            self.settle();
+            let got: u32 = (0..2).map(|side| self.read(side, chunk, all)).sum();
+            self.settle();
+            if got == 0 && !(0..2).any(|side| self.can_read(side, chunk, all)) {
+                return;
+            }
+        }
+    }
+
+    fn can_read(&self, side: usize, chunk: u32, all: bool) -> bool {
+        let there = self.sides[side].conn.rx.readable_now();
+        there > 0 && (!all || there >= chunk || self.sides[side].eof)
+    }
+
+    fn both(&mut self, first: usize) -> (&mut Peer, &mut Peer) {
+        let [a, b] = &mut self.sides;
+        if first == 0 {
+            (a, b)
+        } else {
+            (b, a)
+        }
+    }
+}
