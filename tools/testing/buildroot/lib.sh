@@ -36,6 +36,19 @@ need_root() {
 	[ "$(id -u)" = 0 ] || die "this needs root rights (a Debian root is entered with chroot): run it as root, for example with 'sudo -E make ...'"
 }
 
+# remove_tree DIR...: deletes what this project made, and never anything that is mounted there.
+remove_tree() {
+	local dir mount
+	for dir in "$@"; do
+		[ -e "$dir" ] || continue
+		# Nothing should be mounted below (see `enter`); if something is, it goes first.
+		while IFS= read -r mount; do
+			umount -l "$mount"
+		done < <(awk -v dir="$dir/" 'index($5, dir) == 1 { print $5 }' /proc/self/mountinfo | sort -r)
+		rm -rf --one-file-system "$dir"
+	done
+}
+
 # stage LOG TEXT COMMAND...: runs a command with its output in a log, and shows that it is alive.
 stage() {
 	local log=$SMC_CACHE/log/$1 text=$2 begin pid rc=0 told=0 took

@@ -62,24 +62,7 @@ pub fn hosts_up() -> Outcome {
         ))?;
     }
     for host in Host::BOTH {
-        run_on(
-            host,
-            &format!(
-                "rdma link add {} type rxe netdev {}",
-                host.rdma_device(),
-                host.netdev()
-            ),
-        )?;
-    }
-    for host in Host::BOTH {
-        // The GID table follows the addresses asynchronously.
-        let mapped = format!("{:x}:{:x}", 0x0a09, host.ipv4().octets()[3]);
-        sys::eventually(&format!("IPv4 GID of {}", host.rdma_device()), || {
-            Ok(gids(host)?.iter().any(|gid| {
-                gid.ends_with(&format!(":ffff:0a09:{:04x}", host.ipv4().octets()[3]))
-                    || gid.ends_with(&mapped)
-            }))
-        })?;
+        rdma_device_add(host)?;
     }
     // The neighbour must be known before a queue pair can be made ready.
     run("ip netns exec A ping -q -c 1 -W 10 10.9.0.2")?;
@@ -138,7 +121,35 @@ pub fn module_users() -> Outcome<usize> {
 
 /// What `rdma resource` counts, per device.
 pub fn rdma_resources() -> Outcome<String> {
-    run("rdma resource show")
+    // Without the running number of a device, which changes when it is made anew.
+    let mut lines: Vec<String> = run("rdma resource show")?
+        .lines()
+        .filter_map(|line| Some(format!("{}\n", line.split_once(": ")?.1.trim())))
+        .collect();
+    lines.sort();
+    Ok(lines.concat())
+}
+
+/// Gives a host its RDMA device and waits until it can be used over IPv4.
+pub fn rdma_device_add(host: Host) -> Outcome {
+    run_on(
+        host,
+        &format!(
+            "rdma link add {} type rxe netdev {}",
+            host.rdma_device(),
+            host.netdev()
+        ),
+    )?;
+    await_gid(host)
+}
+
+/// Waits for the GID of a host's IPv4 address: the table follows the addresses asynchronously.
+pub fn await_gid(host: Host) -> Outcome {
+    let mapped = format!(":ffff:0a09:{:04x}", host.ipv4().octets()[3]);
+    sys::eventually(&format!("IPv4 GID of {}", host.rdma_device()), || {
+        Ok(gids(host)?.iter().any(|gid| gid.ends_with(&mapped)))
+    })?;
+    Ok(())
 }
 
 /// Sockets of the SMC protocols that a namespace still has, as /proc/net/protocols counts them.

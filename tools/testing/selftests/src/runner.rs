@@ -32,6 +32,8 @@ pub enum Needs {
     Smc,
     /// Runs over SMC kinds only, and its connections have to fall back to TCP.
     Fallback,
+    /// Runs with the module, once: it is about the module and makes its sockets itself.
+    Once,
 }
 
 /// What a running test has.
@@ -91,6 +93,26 @@ impl Ctx {
         self.prove(Host::A, &pair.client)?;
         self.prove(Host::B, &pair.server)?;
         Ok(pair)
+    }
+
+    /// The same test over another kind of socket.
+    pub fn with_kind(&self, kind: Kind) -> Ctx {
+        Ctx {
+            kind,
+            seed: self.seed,
+            divisor: self.divisor,
+            any_mode: self.any_mode,
+            claimed: Cell::new(0),
+            proved: Cell::new(0),
+        }
+    }
+
+    /// The same test, where connections may fall back.
+    pub fn unasked(&self) -> Ctx {
+        Ctx {
+            any_mode: true,
+            ..self.with_kind(self.kind)
+        }
     }
 
     /// Whether a connection of this run may be plain TCP in the end.
@@ -188,7 +210,11 @@ pub fn run(options: &Options, tests: &[Test]) -> bool {
     let chosen: Vec<(&Test, Kind)> = kinds
         .iter()
         .flat_map(|&kind| tests.iter().map(move |test| (test, kind)))
-        .filter(|(test, kind)| test.needs == Needs::Any || kind.expect() != Expect::Plain)
+        .filter(|(test, kind)| match test.needs {
+            Needs::Any => true,
+            Needs::Smc | Needs::Fallback => kind.expect() != Expect::Plain,
+            Needs::Once => *kind == Kind::Smc4,
+        })
         .filter(|(test, kind)| {
             options.filter.as_ref().is_none_or(|text| {
                 format!("{}[{}]", test.name, kind.name()).contains(text.as_str())

@@ -3,10 +3,14 @@
 mod api;
 mod basic;
 mod close;
+mod events;
 mod fallback;
+mod hostile;
 mod many;
 mod nonblock;
 mod process;
+mod raw;
+mod settings;
 mod stream;
 
 use crate::runner::{Ctx, Needs, Test};
@@ -34,6 +38,16 @@ const fn fallback(name: &'static str, limit: u64, body: fn(&Ctx) -> Outcome) -> 
     }
 }
 
+/// A test of the module itself, which makes its sockets on its own.
+const fn once(name: &'static str, limit: u64, body: fn(&Ctx) -> Outcome) -> Test {
+    Test {
+        name,
+        body,
+        limit,
+        needs: Needs::Once,
+    }
+}
+
 /// All tests, in the order in which they run: the simple ones first.
 pub fn all() -> Vec<Test> {
     let mut tests = Vec::new();
@@ -42,9 +56,12 @@ pub fn all() -> Vec<Test> {
     tests.extend(nonblock::TESTS);
     tests.extend(close::TESTS);
     tests.extend(fallback::TESTS);
+    tests.extend(settings::TESTS);
     tests.extend(process::TESTS);
     tests.extend(stream::TESTS);
     tests.extend(many::TESTS);
+    tests.extend(hostile::TESTS);
+    tests.extend(events::TESTS);
     tests
 }
 

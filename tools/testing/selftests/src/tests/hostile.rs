@@ -1,0 +1,281 @@
+//! A peer that says wrong things in the handshake. Whatever it says: an error or a fallback for
+//! this one connection, nothing else.
+
+use super::once;
+use super::raw::{self, RawPeer};
+use crate::kind::{Host, Kind};
+use crate::runner::{Ctx, Test};
+use crate::sys::Sock;
+use crate::{check, check_eq, Context, Outcome};
+use rand::{Rng, RngCore};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+pub const TESTS: [Test; 7] = [
+    once("hostile.option_is_negotiated", 60, option_is_negotiated),
+    once("hostile.garbage_to_server", 300, garbage_to_server),
+    once("hostile.truncated_to_server", 300, truncated_to_server),
+    once("hostile.mutated_proposal", 600, mutated_proposal),
+    once("hostile.garbage_to_client", 300, garbage_to_client),
+    once("hostile.silent_server", 200, silent_server),
+    once("hostile.server_goes_away", 120, server_goes_away),
+];
+
+const EYE: [u8; 4] = [0xe2, 0xd4, 0xc3, 0xd9];
+const PROPOSAL: u8 = 1;
+const ACCEPT: u8 = 2;
+const DECLINE: u8 = 4;
+
+static NEXT_PORT: AtomicU16 = AtomicU16::new(20_000);
+
+fn next_port() -> u16 {
+    NEXT_PORT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Everybody else is served as before.
+fn others_are_served(ctx: &Ctx, listener: &Sock, address: SocketAddr) -> Outcome {
+    // Connections of the raw peer that became plain TCP may be in the queue: drain them.
+    listener.set_nonblocking(true)?;
+    while let Ok(fallen) = listener.accept() {
+        drop(fallen);
+    }
+    listener.set_nonblocking(false)?;
+    let client = ctx.connect(address).during("a good client")?;
+    let local = client.local()?;
+    let server = loop {
+        let (server, from) = listener.accept_from(0)?;
+        if from == local {
+            break server;
+        }
+    };
+    ctx.prove(Host::A, &client)?;
+    client.send_all(b"well?")?;
+    let mut got = [0; 5];
+    server.recv_all(&mut got)?;
+    check_eq!(&got, b"well?", "what a good client sent");
+    Ok(())
+}
+
+/// A CLC message with a header that is right and a body that is not.
+fn message(kind: u8, version: u8, body: &[u8]) -> Vec<u8> {
+    let length = (8 + body.len() + 4) as u16;
+    let mut all = EYE.to_vec();
+    all.push(kind);
+    all.extend_from_slice(&length.to_be_bytes());
+    all.push(version << 4);
+    all.extend_from_slice(body);
+    all.extend_from_slice(&EYE);
+    all
+}
+
+/// The first message of a genuine client of host B.
+fn genuine_proposal(ctx: &Ctx) -> Outcome<Vec<u8>> {
+    let listening = RawPeer::listen(next_port())?;
+    let address = listening.address();
+    let client = Sock::new(Host::B, ctx.kind, libc::SOCK_NONBLOCK)?;
+    // Its outcome does not matter here.
+    client.connect(address).err();
+    let mut peer = listening.accept()?;
+    check!(
+        peer.peer_offers_smc,
+        "the client's SYN carries no SMC option"
+    );
+    let proposal = peer.receive(Duration::from_secs(20))?;
+    check!(
+        proposal.len() >= 12 && proposal[..4] == EYE && proposal[4] == PROPOSAL,
+        "the client's first bytes are no CLC proposal: {proposal:02x?}"
+    );
+    Ok(proposal)
+}
+
+fn option_is_negotiated(ctx: &Ctx) -> Outcome {
+    raw::prepare()?;
+    let (listener, address) = ctx.listener(8)?;
+    let peer = RawPeer::connect(next_port(), address)?;
+    check!(
+        peer.peer_offers_smc,
+        "the SYN-ACK of an SMC listener carries no SMC option"
+    );
+    drop(peer);
+    genuine_proposal(ctx)?;
+    // A plain listener must not offer what it cannot do.
+    let (plain, plain_address) = ctx.with_kind(Kind::Tcp4).listener(8)?;
+    let peer = RawPeer::connect(next_port(), plain_address)?;
+    check!(
+        !peer.peer_offers_smc,
+        "the SYN-ACK of a plain TCP listener carries the SMC option"
+    );
+    drop(plain);
+    others_are_served(ctx, &listener, address)
+}
+
+fn garbage_to_server(ctx: &Ctx) -> Outcome {
+    raw::prepare()?;
+    let (listener, address) = ctx.listener(64)?;
+    let mut random = ctx.random(91);
+    for round in 0..30 {
+        let mut bytes = vec![0; random.gen_range(1..300)];
+        random.fill_bytes(&mut bytes);
+        let said = match round % 5 {
+            0 => bytes,
+            // The eyecatcher is right, nothing else.
+            1 => [EYE.as_slice(), &bytes].concat(),
+            2 => message(PROPOSAL, random.gen_range(0..4), &bytes),
+            // A message that is not the client's to send first.
+            3 => message(random.gen_range(2..=255), random.gen_range(1..3), &bytes),
+            // A length that is far from the truth.
+            _ => {
+                let mut message = message(PROPOSAL, 1, &bytes);
+                message[5..7]
+                    .copy_from_slice(&[0u16, 7, 8, 12, 4095, u16::MAX][round / 5].to_be_bytes());
+                message
+            }
+        };
+        let mut peer = RawPeer::connect(next_port(), address)?;
+        peer.send(&said)?;
+        peer.receive(Duration::from_millis(300))?;
+    }
+    others_are_served(ctx, &listener, address)
+}
+
+fn truncated_to_server(ctx: &Ctx) -> Outcome {
+    raw::prepare()?;
+    let proposal = genuine_proposal(ctx)?;
+    let (listener, address) = ctx.listener(64)?;
+    let mut cuts: Vec<usize> = vec![
+        0,
+        1,
+        4,
+        7,
+        8,
+        9,
+        12,
+        proposal.len() / 2,
+        proposal.len() - 4,
+        proposal.len() - 1,
+    ];
+    cuts.dedup();
+    for cut in cuts {
+        let mut peer = RawPeer::connect(next_port(), address)?;
+        peer.send(&proposal[..cut])?;
+        peer.finish()?;
+        peer.receive(Duration::from_millis(300))?;
+    }
+    others_are_served(ctx, &listener, address)
+}
+
+/// A genuine proposal with a few bytes changed, many times.
+fn mutated_proposal(ctx: &Ctx) -> Outcome {
+    raw::prepare()?;
+    let proposal = genuine_proposal(ctx)?;
+    let (listener, address) = ctx.listener(64)?;
+    let mut random = ctx.random(92);
+    for _ in 0..(200 / ctx.divisor).max(20) {
+        let mut said = proposal.clone();
+        for _ in 0..random.gen_range(1..5) {
+            let at = random.gen_range(5..said.len());
+            said[at] = *[0, 1, 0x7f, 0x80, 0xff, random.gen()]
+                .get(random.gen_range(0..6))
+                .unwrap_or(&0);
+        }
+        let mut peer = RawPeer::connect(next_port(), address)?;
+        peer.send(&said)?;
+        // The answer, an accept or a decline, goes to somebody who does not go on.
+        peer.receive(Duration::from_millis(200))?;
+    }
+    others_are_served(ctx, &listener, address)
+}
+
+/// What a client makes of a server that answers its proposal with `answer`.
+fn client_against(ctx: &Ctx, answer: &[u8], then_finish: bool) -> Outcome<std::io::Result<()>> {
+    let listening = RawPeer::listen(next_port())?;
+    let address = listening.address();
+    let kind = ctx.kind;
+    let thread = std::thread::spawn(move || -> Outcome<std::io::Result<()>> {
+        let client = Sock::new(Host::B, kind, 0)?;
+        Ok(client.connect(address))
+    });
+    let mut peer = listening.accept()?;
+    peer.receive(Duration::from_secs(20))?;
+    peer.send(answer)?;
+    if then_finish {
+        peer.finish()?;
+    }
+    // It goes on until the client has made up its mind.
+    let end = std::time::Instant::now() + Duration::from_secs(60);
+    while !thread.is_finished() && std::time::Instant::now() < end {
+        peer.receive(Duration::from_millis(200))?;
+        if peer.finished || peer.reset {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    check!(
+        thread.is_finished(),
+        "connect() hangs after the answer {answer:02x?}"
+    );
+    thread
+        .join()
+        .map_err(|_| crate::Fail("the client's thread panicked".into()))?
+}
+
+fn garbage_to_client(ctx: &Ctx) -> Outcome {
+    raw::prepare()?;
+    let mut random = ctx.random(93);
+    for round in 0..24 {
+        let mut bytes = vec![0; random.gen_range(1..300)];
+        random.fill_bytes(&mut bytes);
+        let answer = match round % 6 {
+            0 => bytes,
+            1 => [EYE.as_slice(), &bytes].concat(),
+            2 => message(ACCEPT, 1, &bytes),
+            3 => message(ACCEPT, 2, &bytes),
+            4 => message(random.gen_range(0..=255), random.gen_range(0..4), &bytes),
+            _ => {
+                // An accept of the right size, cut short.
+                let mut message = message(ACCEPT, 1, &[0; 56]);
+                message.truncate(random.gen_range(8..68));
+                message
+            }
+        };
+        // Any outcome is right that comes to an end.
+        client_against(ctx, &answer, true)?.err();
+    }
+    // A server that declines properly is a fallback: the connection works as TCP.
+    let decline = message(DECLINE, 1, &[0; 16]);
+    client_against(ctx, &decline, false)?.during("connect() to a server that declines")?;
+    let (listener, address) = ctx.listener(8)?;
+    others_are_served(ctx, &listener, address)
+}
+
+/// A server that never answers: the handshake's own time limit ends it.
+fn silent_server(ctx: &Ctx) -> Outcome {
+    raw::prepare()?;
+    client_against(ctx, &[], false)?.err();
+    let (listener, address) = ctx.listener(8)?;
+    others_are_served(ctx, &listener, address)
+}
+
+/// A server that resets the connection instead of an answer.
+fn server_goes_away(ctx: &Ctx) -> Outcome {
+    raw::prepare()?;
+    let listening = RawPeer::listen(next_port())?;
+    let address = listening.address();
+    let kind = ctx.kind;
+    let thread = std::thread::spawn(move || -> Outcome<std::io::Result<()>> {
+        let client = Sock::new(Host::B, kind, 0)?;
+        Ok(client.connect(address))
+    });
+    let mut peer = listening.accept()?;
+    peer.receive(Duration::from_secs(20))?;
+    drop(peer);
+    let outcome = thread
+        .join()
+        .map_err(|_| crate::Fail("the client's thread panicked".into()))??;
+    check!(
+        outcome.is_err(),
+        "connect() succeeded although the server reset the connection"
+    );
+    let (listener, address) = ctx.listener(8)?;
+    others_are_served(ctx, &listener, address)
+}

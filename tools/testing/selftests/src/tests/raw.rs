@@ -1,0 +1,328 @@
+//! A peer that is no kernel: a small TCP over a packet socket, to say what no SMC stack says.
+//!
+//! It lives on host A with an address (10.9.0.50) that A does not own, so that A's own TCP stays
+//! out of it; host B is told A's MAC for that address.
+
+use crate::kind::Host;
+use crate::rig;
+use crate::sys::{self, cvt, cvt_size};
+use crate::{check, Fail, Outcome};
+use std::io;
+use std::mem::{size_of, zeroed};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 50);
+const MAC_A: [u8; 6] = [2, 0, 0, 9, 0, 1];
+const MAC_B: [u8; 6] = [2, 0, 0, 9, 0, 2];
+/// RFC 7609, section A.1: kind 254, length 6, "SMCR" in EBCDIC; two NOPs make it even.
+const SMC_OPTION: [u8; 8] = [1, 1, 254, 6, 0xe2, 0xd4, 0xc3, 0xd9];
+const FIN: u8 = 1;
+const SYN: u8 = 2;
+const RST: u8 = 4;
+const PSH: u8 = 8;
+const ACK: u8 = 16;
+
+pub struct RawPeer {
+    fd: OwnedFd,
+    port: u16,
+    peer: SocketAddr,
+    sequence: u32,
+    acknowledged: u32,
+    /// Whether the other side's SYN or SYN-ACK carried the SMC option.
+    pub peer_offers_smc: bool,
+    pub finished: bool,
+    pub reset: bool,
+}
+
+struct Segment {
+    from: SocketAddr,
+    to_port: u16,
+    sequence: u32,
+    flags: u8,
+    smc: bool,
+    data: Vec<u8>,
+}
+
+/// Tells host B where the address lives. To be called once per test.
+pub fn prepare() -> Outcome {
+    rig::run("ip -n B neigh replace 10.9.0.50 lladdr 02:00:00:09:00:01 dev vB nud permanent")?;
+    Ok(())
+}
+
+fn packet_socket() -> io::Result<OwnedFd> {
+    sys::enter(Host::A)?;
+    let protocol = (libc::ETH_P_IP as u16).to_be();
+    // SAFETY: no pointers.
+    let fd = cvt(unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW, protocol.into()) })?;
+    // SAFETY: a fresh descriptor that nobody else owns.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: a constant C string.
+    let index = unsafe { libc::if_nametoindex(c"vA".as_ptr()) };
+    // SAFETY: all zeroes is a valid sockaddr_ll.
+    let mut address: libc::sockaddr_ll = unsafe { zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = protocol;
+    address.sll_ifindex = index as i32;
+    // SAFETY: `address` is valid for its size.
+    cvt(unsafe {
+        libc::bind(
+            fd.as_raw_fd(),
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    })?;
+    Ok(fd)
+}
+
+fn checksum(parts: &[&[u8]]) -> u16 {
+    let mut sum = 0u32;
+    for part in parts {
+        for pair in part.chunks(2) {
+            sum += u32::from(u16::from_be_bytes([
+                pair[0],
+                pair.get(1).copied().unwrap_or(0),
+            ]));
+        }
+    }
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+impl RawPeer {
+    fn new(port: u16, peer: SocketAddr) -> Outcome<RawPeer> {
+        Ok(RawPeer {
+            fd: packet_socket()?,
+            port,
+            peer,
+            sequence: 0x1000_0000 ^ (u32::from(port) << 8),
+            acknowledged: 0,
+            peer_offers_smc: false,
+            finished: false,
+            reset: false,
+        })
+    }
+
+    /// Connects to a server on host B, offering SMC.
+    pub fn connect(port: u16, server: SocketAddr) -> Outcome<RawPeer> {
+        let mut peer = RawPeer::new(port, server)?;
+        for _ in 0..10 {
+            peer.transmit(SYN, &SMC_OPTION, &[])?;
+            if let Some(segment) = peer.next(Duration::from_secs(2))? {
+                if segment.flags & (SYN | ACK) == SYN | ACK {
+                    peer.sequence = peer.sequence.wrapping_add(1);
+                    peer.acknowledged = segment.sequence.wrapping_add(1);
+                    peer.peer_offers_smc = segment.smc;
+                    peer.transmit(ACK, &[], &[])?;
+                    return Ok(peer);
+                }
+                check!(
+                    segment.flags & RST == 0,
+                    "the server refused the raw client"
+                );
+            }
+        }
+        Err(Fail("the server does not answer the raw client".into()))
+    }
+
+    /// Waits on a port for a client on host B, offering SMC.
+    pub fn listen(port: u16) -> Outcome<Listening> {
+        Ok(Listening(RawPeer::new(
+            port,
+            SocketAddr::new(ADDRESS.into(), 0),
+        )?))
+    }
+
+    fn transmit(&self, flags: u8, options: &[u8], data: &[u8]) -> io::Result<()> {
+        let SocketAddr::V4(to) = self.peer else {
+            return Err(io::Error::other("the raw peer speaks IPv4 only"));
+        };
+        let mut tcp = Vec::with_capacity(28 + data.len());
+        tcp.extend_from_slice(&self.port.to_be_bytes());
+        tcp.extend_from_slice(&to.port().to_be_bytes());
+        tcp.extend_from_slice(&self.sequence.to_be_bytes());
+        tcp.extend_from_slice(&self.acknowledged.to_be_bytes());
+        tcp.push(((20 + options.len()) as u8 / 4) << 4);
+        tcp.push(flags);
+        tcp.extend_from_slice(&60000u16.to_be_bytes());
+        tcp.extend_from_slice(&[0; 4]);
+        tcp.extend_from_slice(options);
+        tcp.extend_from_slice(data);
+        let mut pseudo = Vec::new();
+        pseudo.extend_from_slice(&ADDRESS.octets());
+        pseudo.extend_from_slice(&to.ip().octets());
+        pseudo.extend_from_slice(&[0, 6]);
+        pseudo.extend_from_slice(&(tcp.len() as u16).to_be_bytes());
+        let sum = checksum(&[&pseudo, &tcp]);
+        tcp[16..18].copy_from_slice(&sum.to_be_bytes());
+
+        let mut ip = vec![0x45, 0];
+        ip.extend_from_slice(&((20 + tcp.len()) as u16).to_be_bytes());
+        ip.extend_from_slice(&[0, 0, 0x40, 0, 64, 6, 0, 0]);
+        ip.extend_from_slice(&ADDRESS.octets());
+        ip.extend_from_slice(&to.ip().octets());
+        let sum = checksum(&[&ip]);
+        ip[10..12].copy_from_slice(&sum.to_be_bytes());
+
+        let mut frame = Vec::new();
+        frame.extend_from_slice(&MAC_B);
+        frame.extend_from_slice(&MAC_A);
+        frame.extend_from_slice(&(libc::ETH_P_IP as u16).to_be_bytes());
+        frame.extend_from_slice(&ip);
+        frame.extend_from_slice(&tcp);
+        // SAFETY: `frame` is valid for its length.
+        cvt_size(unsafe {
+            libc::send(self.fd.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0)
+        })?;
+        Ok(())
+    }
+
+    /// The next segment of this conversation; None after the time.
+    fn next(&self, limit: Duration) -> io::Result<Option<Segment>> {
+        let end = Instant::now() + limit;
+        let mut frame = vec![0u8; 1 << 17];
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let mut entry = libc::pollfd {
+                fd: self.fd.as_raw_fd(),
+                events: libc::POLLIN,
+                revents: 0,
+            };
+            // SAFETY: one live pollfd.
+            if cvt(unsafe { libc::poll(&raw mut entry, 1, left.as_millis() as i32) })? == 0 {
+                return Ok(None);
+            }
+            // SAFETY: `frame` is valid for its length.
+            let got = cvt_size(unsafe {
+                libc::recv(
+                    self.fd.as_raw_fd(),
+                    frame.as_mut_ptr().cast(),
+                    frame.len(),
+                    0,
+                )
+            })?;
+            if let Some(segment) = parse(&frame[..got]) {
+                let ours = segment.to_port == self.port
+                    && (self.peer.port() == 0 || segment.from == self.peer);
+                if ours {
+                    return Ok(Some(segment));
+                }
+            }
+        }
+    }
+
+    pub fn send(&mut self, data: &[u8]) -> Outcome {
+        for part in data.chunks(1400) {
+            self.transmit(PSH | ACK, &[], part)?;
+            self.sequence = self.sequence.wrapping_add(part.len() as u32);
+        }
+        Ok(())
+    }
+
+    /// What comes within the time, at least one segment if any; ends early at the stream's end.
+    pub fn receive(&mut self, limit: Duration) -> Outcome<Vec<u8>> {
+        let mut all = Vec::new();
+        let end = Instant::now() + limit;
+        while !self.finished && !self.reset && Instant::now() < end {
+            // After the first data only what is already under way is waited for.
+            let patience = if all.is_empty() {
+                end.saturating_duration_since(Instant::now())
+            } else {
+                Duration::from_millis(100)
+            };
+            let Some(segment) = self.next(patience)? else {
+                break;
+            };
+            if segment.flags & RST != 0 {
+                self.reset = true;
+                break;
+            }
+            if segment.sequence == self.acknowledged {
+                self.acknowledged = self.acknowledged.wrapping_add(segment.data.len() as u32);
+                all.extend_from_slice(&segment.data);
+                if segment.flags & FIN != 0 {
+                    self.acknowledged = self.acknowledged.wrapping_add(1);
+                    self.finished = true;
+                }
+            }
+            if !segment.data.is_empty() || segment.flags & FIN != 0 {
+                self.transmit(ACK, &[], &[])?;
+            }
+        }
+        Ok(all)
+    }
+
+    pub fn finish(&mut self) -> Outcome {
+        self.transmit(FIN | ACK, &[], &[])?;
+        self.sequence = self.sequence.wrapping_add(1);
+        Ok(())
+    }
+}
+
+impl Drop for RawPeer {
+    fn drop(&mut self) {
+        // The other side shall not wait for a peer that is no more; errors change nothing.
+        let _ = self.transmit(RST | ACK, &[], &[]);
+    }
+}
+
+pub struct Listening(RawPeer);
+
+impl Listening {
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(ADDRESS.into(), self.0.port)
+    }
+
+    pub fn accept(mut self) -> Outcome<RawPeer> {
+        let end = Instant::now() + sys::PATIENCE;
+        let mut answered = false;
+        while Instant::now() < end {
+            let Some(segment) = self.0.next(Duration::from_secs(2))? else {
+                continue;
+            };
+            if segment.flags & SYN != 0 {
+                self.0.peer = segment.from;
+                self.0.acknowledged = segment.sequence.wrapping_add(1);
+                self.0.peer_offers_smc = segment.smc;
+                self.0.transmit(SYN | ACK, &SMC_OPTION, &[])?;
+                answered = true;
+            } else if answered && segment.flags & ACK != 0 {
+                self.0.sequence = self.0.sequence.wrapping_add(1);
+                if !segment.data.is_empty() {
+                    return Err(Fail("data came with the last step of the handshake".into()));
+                }
+                return Ok(self.0);
+            }
+        }
+        Err(Fail("no client came to the raw server".into()))
+    }
+}
+
+fn parse(frame: &[u8]) -> Option<Segment> {
+    let ip = frame.get(14..)?;
+    if frame.get(12..14)? != [8, 0] || ip.first()? >> 4 != 4 || *ip.get(9)? != 6 {
+        return None;
+    }
+    let header = usize::from(ip[0] & 15) * 4;
+    let total = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
+    // Zero: a segment larger than the field, which never left the machine.
+    let ip = if total == 0 { ip } else { ip.get(..total)? };
+    if ip.get(16..20)? != ADDRESS.octets() {
+        return None;
+    }
+    let tcp = ip.get(header..)?;
+    let offset = usize::from(tcp.get(12)? >> 4) * 4;
+    let options = tcp.get(20..offset)?;
+    let source = Ipv4Addr::new(ip[12], ip[13], ip[14], ip[15]);
+    Some(Segment {
+        from: SocketAddr::new(source.into(), u16::from_be_bytes([tcp[0], tcp[1]])),
+        to_port: u16::from_be_bytes([tcp[2], tcp[3]]),
+        sequence: u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]),
+        flags: tcp[13],
+        smc: options.windows(6).any(|window| window == &SMC_OPTION[2..]),
+        data: tcp[offset..].to_vec(),
+    })
+}
