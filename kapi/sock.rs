@@ -197,6 +197,20 @@ impl<T: Protocol> Sock<T> {
         }
     }
 
+    /// Takes work item `job` out of its queue, and waits for it if it runs. Process context; not
+    /// from the work item itself.
+    pub(crate) fn cancel_job(&self, job: usize) {
+        let Some(work) = self.jobs.get(job) else {
+            return;
+        };
+        // SAFETY: The work item was initialised by `set_up`.
+        if unsafe { bindings::cancel_work_sync(work.get()) } {
+            // SAFETY: The item was queued, and its reference is now nobody else's. The caller has
+            // another one.
+            unsafe { Self::dec_ref(NonNull::from(self)) };
+        }
+    }
+
     unsafe extern "C" fn destruct(sk: *mut bindings::sock) {
         let this = sk.cast::<Self>();
         // SAFETY: The reference count has reached zero, so this is the only user. The C destructor

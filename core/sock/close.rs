@@ -5,7 +5,8 @@
 use super::{
     set_phase,
     Phase,
-    SmcSocket, //
+    SmcSocket,
+    JOB_SET_UP, //
 };
 use crate::{
     clc::rendezvous,
@@ -29,6 +30,11 @@ pub(super) fn release(sk: &Sock<SmcSocket>) {
     drop(life);
     drop(watch);
     let mut clc = sk.clc.lock().take();
+    // The work item keeps the TCP socket while it runs, but a port is to be free when `close`
+    // returns. Only a handshake takes long; it ends by itself.
+    if phase != Phase::Connecting {
+        sk.cancel_job(JOB_SET_UP);
+    }
     match phase {
         Phase::Listen => stop_listening(sk),
         Phase::Connecting => {
