@@ -20,6 +20,8 @@
 
 #![forbid(unsafe_code)]
 
+use core::fmt;
+
 use crate::clc::{
     decline::DeclineReason,
     negotiate::{
@@ -89,6 +91,15 @@ pub enum HandshakeError {
     Wire(WireError),
     /// A valid message that is not allowed here.
     Violation(Violation),
+}
+
+impl fmt::Display for HandshakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wire(error) => error.fmt(f),
+            Self::Violation(violation) => violation.fmt(f),
+        }
+    }
 }
 
 impl From<WireError> for HandshakeError {

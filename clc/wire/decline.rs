@@ -28,7 +28,7 @@ use crate::smc_core::{
 };
 
 use super::{
-    accept_confirm::OsType,
+    first_contact::OsType,
     Emitter,
     Version,
     FLAG_F_OR_S,

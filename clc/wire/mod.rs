@@ -15,6 +15,7 @@
 
 mod accept_confirm;
 mod decline;
+mod first_contact;
 mod proposal;
 
 pub use self::{
@@ -24,12 +25,14 @@ pub use self::{
         Confirm,
         ConfirmBody,
         ConfirmFirstContact,
-        FirstContact,
-        OsType,
         RdmaEndpoint,
         MAX_GIDS, //
     },
     decline::Decline,
+    first_contact::{
+        FirstContact,
+        OsType, //
+    },
     proposal::{
         Ipv4Subnet,
         Ipv6Prefix,

@@ -227,7 +227,8 @@ fn read_messages_of_link(bytes: &[u8]) {
     }
 }
 
-fn read_options(bytes: &[u8]) {
+/// The part of [`read_everything`] that reads TCP options.
+pub fn read_options(bytes: &[u8]) {
     let has_smc = tcp_option::contains_smc(bytes);
     let _ = tcp_option::carries_signature(bytes);
     let _ = tcp_option::is_echo(bytes, bytes);
