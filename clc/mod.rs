@@ -8,6 +8,7 @@ pub mod decline;
 pub mod handshake;
 pub mod negotiate;
 pub mod subnet;
+pub mod tcp_header;
 pub mod tcp_option;
 pub mod wire;
 

@@ -34,11 +34,6 @@ use kernel::{
 };
 
 use super::{
-    header::{
-        Checksum,
-        Headers,
-        GROWTH, //
-    },
     shim::SavedSyn,
     state::{
         self,
@@ -47,7 +42,14 @@ use super::{
 };
 use crate::{
     bindings,
-    clc::tcp_option as option,
+    clc::{
+        tcp_header::{
+            Checksum,
+            Headers,
+            GROWTH, //
+        },
+        tcp_option as option, //
+    },
     kapi::netns::{
         self,
         Net,
@@ -392,7 +394,7 @@ unsafe fn insert(skb: *mut bindings::sk_buff) -> Result<Outcome, NoMemory> {
     } else {
         Checksum::Complete
     };
-    let Some(len) = headers.len().checked_add(GROWTH) else {
+    let Some(len) = headers.length().checked_add(GROWTH) else {
         return Ok(Outcome::LeftAlone);
     };
     // SAFETY: `skb_cow_head` has made this much room before the packet, and its header is not

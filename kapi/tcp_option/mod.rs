@@ -3,15 +3,14 @@
 //! The TCP option of the rendezvous, on a kernel whose TCP does not know it.
 //!
 //! - A socket's `ops` say what it is to SMC ([`state`]).
-//! - A netfilter hook puts the option into the SYNs and SYN-ACKs of such sockets ([`hook`],
-//!   [`header`]), and marks the saved SYN of a request whose SYN-ACK carries it.
+//! - A netfilter hook puts the option into the SYNs and SYN-ACKs of such sockets ([`hook`]), and marks
+//!   the saved SYN of a request whose SYN-ACK carries it. `clc/tcp_header.rs` does it to the bytes.
 //! - A copy of the socket's connection operations sees the SYN-ACK on the client's side, and the
 //!   child on the server's ([`shim`]).
 //!
 //! Nothing points into this module from a socket that went through [`forget`], or that a listener
 //! of ours has made and that was not accepted.
 
-mod header;
 mod hook;
 mod shim;
 mod state;
@@ -183,6 +182,10 @@ pub(crate) fn connect(clc: &ClcSock, addr: SockAddr) -> Result {
     // From an earlier attempt.
     // SAFETY: The socket is locked.
     unsafe { shim::remove(lock.0) };
+    // `TCP_FASTOPEN_CONNECT` would put the SYN off until the user sends something, which an SMC socket
+    // does after the rendezvous.
+    // SAFETY: The socket is locked.
+    unsafe { (*lock.0.cast::<bindings::tcp_sock>()).set_fastopen_connect(0) };
     // SAFETY: As above; the address is a copy of this length.
     let result = to_result(unsafe {
         bindings::__inet_stream_connect(

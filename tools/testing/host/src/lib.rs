@@ -41,6 +41,7 @@ pub mod clc {
     pub mod handshake;
     pub mod negotiate;
     pub mod subnet;
+    pub mod tcp_header;
     pub mod tcp_option;
     pub mod wire;
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Putting the option into the headers of an outgoing packet. Pure: bytes in, bytes out.
+//! Putting the SMC option (RFC 7609, section A.1) into the headers of an outgoing packet.
 
 #![forbid(unsafe_code)]
 
-use crate::clc::tcp_option::InsertionPlan;
+use super::tcp_option::InsertionPlan;
 
 /// Fixed part of a TCP header (RFC 9293, section 3.1).
 const TCP_FIXED: usize = 20;
@@ -21,11 +21,11 @@ const V6_LENGTH: usize = 4;
 const PROTO_TCP: u8 = 6;
 
 /// The bytes that a packet's headers grow by.
-pub(super) const GROWTH: usize = InsertionPlan::GROWTH;
+pub const GROWTH: usize = InsertionPlan::GROWTH;
 
 /// How a packet's TCP checksum stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Checksum {
+pub enum Checksum {
     /// The device (or the stack, later) computes it: the field holds the pseudo-header's sum.
     Partial,
     /// The field is complete.
@@ -34,7 +34,7 @@ pub(super) enum Checksum {
 
 /// The headers of a TCP segment, and how the option can be put into them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Headers {
+pub struct Headers {
     v4: bool,
     /// Offset of the TCP header.
     transport: usize,
@@ -47,7 +47,7 @@ impl Headers {
     /// Looks at a packet from its IP header on; `packet` must hold all of the headers.
     ///
     /// `None` if it is not a TCP segment, or must be left alone: no room, signed, malformed.
-    pub(super) fn parse(packet: &[u8]) -> Option<Self> {
+    pub fn parse(packet: &[u8]) -> Option<Self> {
         let version = packet.first()? >> 4;
         let transport = match version {
             4 => v4_transport(packet)?,
@@ -72,21 +72,21 @@ impl Headers {
     }
 
     /// Offset of the TCP header.
-    pub(super) fn transport(&self) -> usize {
+    pub fn transport(&self) -> usize {
         self.transport
     }
 
     /// Length of the headers, in bytes.
-    pub(super) fn len(&self) -> usize {
+    pub fn length(&self) -> usize {
         self.len
     }
 
     /// Moves the headers to the front and puts the option behind them. `room` is [`GROWTH`] free
-    /// bytes and then the headers, [`Self::len`] bytes.
+    /// bytes and then the headers, [`Self::length`] bytes.
     ///
     /// Returns whether it was done; if not, the headers are unchanged and in their old place.
     #[must_use]
-    pub(super) fn insert(&self, room: &mut [u8], checksum: Checksum) -> bool {
+    pub fn insert(&self, room: &mut [u8], checksum: Checksum) -> bool {
         self.try_insert(room, checksum).is_some()
     }
 
@@ -201,10 +201,7 @@ fn sum(first: &[u8], second: &[u8]) -> u16 {
     add(words(first), words(second))
 }
 
-#[cfg_attr(
-    CONFIG_KUNIT = "y",
-    kernel::macros::kunit_tests(smc_rs_tcp_option_header)
-)]
+#[cfg_attr(CONFIG_KUNIT = "y", kernel::macros::kunit_tests(smc_rs_tcp_header))]
 #[cfg(any(test, CONFIG_KUNIT = "y"))]
 mod tests {
     use super::*;
@@ -272,16 +269,16 @@ mod tests {
             let (mut bytes, len) = packet(v4, extension);
             let before = bytes;
             let headers = Headers::parse(&bytes[GROWTH..GROWTH + len]).unwrap();
-            assert_eq!(headers.len() + PAYLOAD.len(), len);
-            assert!(headers.insert(&mut bytes[..GROWTH + headers.len()], Checksum::Complete));
+            assert_eq!(headers.length() + PAYLOAD.len(), len);
+            assert!(headers.insert(&mut bytes[..GROWTH + headers.length()], Checksum::Complete));
 
             let after = &bytes[..GROWTH + len];
             let transport = headers.transport();
             assert_eq!(tcp_sum(after, transport), 0xffff);
             assert!(contains_smc(
-                &after[transport + TCP_FIXED..headers.len() + GROWTH]
+                &after[transport + TCP_FIXED..headers.length() + GROWTH]
             ));
-            assert_eq!(after[headers.len() + GROWTH..], PAYLOAD);
+            assert_eq!(after[headers.length() + GROWTH..], PAYLOAD);
             assert_eq!(after[transport + TCP_DOFF] >> 4, 12);
             assert_eq!(after[transport + TCP_DOFF + 1], 2);
             if v4 {
@@ -303,7 +300,7 @@ mod tests {
         let at = GROWTH + 20 + TCP_CHECK;
         write(&mut bytes, at, pseudo(len - 20)).unwrap();
         let headers = Headers::parse(&bytes[GROWTH..GROWTH + len]).unwrap();
-        assert!(headers.insert(&mut bytes[..GROWTH + headers.len()], Checksum::Partial));
+        assert!(headers.insert(&mut bytes[..GROWTH + headers.length()], Checksum::Partial));
         assert_eq!(
             read(&bytes, 20 + TCP_CHECK),
             Some(pseudo(len - 20 + GROWTH))
@@ -355,9 +352,9 @@ mod tests {
             7,
             8,
             60,
-            headers.len(),
-            headers.len() + 7,
-            headers.len() + 9,
+            headers.length(),
+            headers.length() + 7,
+            headers.length() + 9,
         ] {
             assert!(!headers.insert(&mut bytes[..end], Checksum::Complete));
             assert_eq!(bytes, before);
