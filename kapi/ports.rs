@@ -88,7 +88,7 @@ impl BoundSocket {
         // INVARIANT: `sock_create_kern` gave us the socket.
         let socket = Self(NonNull::new(socket).ok_or(ENOMEM)?);
         let mut address = bindings::sockaddr_in {
-            sin_family: bindings::AF_INET as _,
+            sin_family: bindings::AF_INET as u16,
             sin_port: port.to_be(),
             ..pin_init::zeroed()
         };

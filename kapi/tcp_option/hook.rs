@@ -357,7 +357,8 @@ unsafe fn server_syn_ack(
     let marked = super::mark().is_marked(options);
     // SAFETY: The request is valid.
     let first = unsafe { (*req).num_retrans == 0 && (*req).num_timeout() == 0 };
-    if !marked && !(first && option::contains_smc(options)) {
+    let carries = marked || (first && option::contains_smc(options));
+    if !carries {
         return Ok(());
     }
     // SAFETY: The packet is ours meanwhile.

@@ -57,10 +57,12 @@ struct Entry<T, const N: usize> {
 unsafe impl<T, const N: usize> Sync for Entry<T, N> {}
 
 impl<T: Copy, const N: usize> Entry<T, N> {
-    const EMPTY: Self = Self {
-        original: Atomic::new(ptr::null_mut()),
-        copies: UnsafeCell::new([const { MaybeUninit::uninit() }; N]),
-    };
+    const fn new() -> Self {
+        Self {
+            original: Atomic::new(ptr::null_mut()),
+            copies: UnsafeCell::new([const { MaybeUninit::uninit() }; N]),
+        }
+    }
 
     fn copy(&self, variant: usize) -> Option<*const T> {
         (variant < N).then(|| {
@@ -80,7 +82,7 @@ impl<T: Copy, const N: usize> Entry<T, N> {
 impl<T: Copy, const N: usize> Copies<T, N> {
     /// No copies.
     pub(super) const fn new() -> Self {
-        Self([Entry::EMPTY; CAPACITY])
+        Self([const { Entry::new() }; CAPACITY])
     }
 
     /// Which variant `table` is, and of which original. Any context.
