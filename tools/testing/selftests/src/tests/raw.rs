@@ -30,6 +30,8 @@ pub struct RawPeer {
     peer: SocketAddr,
     sequence: u32,
     acknowledged: u32,
+    /// Data that came with the handshake.
+    early: Vec<u8>,
     /// Whether the other side's SYN or SYN-ACK carried the SMC option.
     pub peer_offers_smc: bool,
     pub finished: bool,
@@ -100,6 +102,7 @@ impl RawPeer {
             peer,
             sequence: 0x1000_0000 ^ (u32::from(port) << 8),
             acknowledged: 0,
+            early: Vec::new(),
             peer_offers_smc: false,
             finished: false,
             reset: false,
@@ -224,7 +227,7 @@ impl RawPeer {
 
     /// What comes within the time, at least one segment if any; ends early at the stream's end.
     pub fn receive(&mut self, limit: Duration) -> Outcome<Vec<u8>> {
-        let mut all = Vec::new();
+        let mut all = std::mem::take(&mut self.early);
         let end = Instant::now() + limit;
         while !self.finished && !self.reset && Instant::now() < end {
             // After the first data only what is already under way is waited for.
@@ -291,9 +294,9 @@ impl Listening {
                 answered = true;
             } else if answered && segment.flags & ACK != 0 {
                 self.0.sequence = self.0.sequence.wrapping_add(1);
-                if !segment.data.is_empty() {
-                    return Err(Fail("data came with the last step of the handshake".into()));
-                }
+                // The pure ACK may be lost, and its news come with the first data.
+                self.0.early.clone_from(&segment.data);
+                self.0.acknowledged = self.0.acknowledged.wrapping_add(segment.data.len() as u32);
                 return Ok(self.0);
             }
         }
