@@ -169,6 +169,10 @@ impl Conn {
             let n = self.copy_out(msg, got, peek, discard)?;
             if n > 0 {
                 got += n;
+                // As in TCP, one read does not go past the urgent mark.
+                if self.is_at_mark() {
+                    break;
+                }
                 continue;
             }
             if got >= target.max(1) || (got > 0 && self.is_at_end(sk)) {
@@ -274,6 +278,12 @@ impl Conn {
         if let Some(flow) = self.data.lock().flow.as_mut() {
             flow.rx.set_oob_inline(inline);
         }
+    }
+
+    /// Has a read come to the urgent mark?
+    fn is_at_mark(&self) -> bool {
+        let data = self.data.lock();
+        data.flow.as_ref().is_some_and(|flow| flow.rx.at_mark())
     }
 
     /// Will no more data come, after what is there?
