@@ -7,14 +7,14 @@ use kernel::prelude::*;
 
 #[allow(unsafe_code, reason = "raw C bindings")]
 mod bindings;
-mod clc;
+pub mod clc;
 mod ib;
 #[allow(unsafe_code, reason = "safe abstractions of C interfaces")]
 mod kapi;
 mod queues;
-mod rx_tx;
+pub mod rx_tx;
 #[path = "core/mod.rs"]
-mod smc_core;
+pub mod smc_core;
 mod sysctl;
 
 module! {

@@ -166,6 +166,8 @@ impl Conn {
         let mut turn = self.rx.lock();
         self.follow_inline(sk);
         while got < total {
+            // Before the data is looked at: what came before the end is read before the end.
+            let ended = self.is_at_end(sk);
             let n = self.copy_out(msg, got, peek, discard)?;
             if n > 0 {
                 got += n;
@@ -175,14 +177,14 @@ impl Conn {
                 }
                 continue;
             }
-            if got >= target.max(1) || (got > 0 && self.is_at_end(sk)) {
+            if got >= target.max(1) || (got > 0 && (ended || sk.has_error())) {
                 break;
             }
             if got == 0 {
                 // As in TCP, an error is told before the end of the stream.
                 sk.take_error()?;
             }
-            if self.is_at_end(sk) || (got > 0 && sk.has_error()) {
+            if ended {
                 break;
             }
             if timeo == 0 {

@@ -7,6 +7,7 @@ use crate::kind::Host;
 use crate::sys::{self, cvt, cvt_size, Sock};
 use std::io;
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -33,12 +34,26 @@ const INODE_OFFSET: usize = 4 + 48 + 4;
 /// `None`: this kernel has no sock_diag for AF_SMC, or no such socket (a fallback whose file went
 /// over to TCP is not listed by it).
 pub fn of(host: Host, sock: &Sock) -> io::Result<Option<Mode>> {
+    // Asking for a family that nobody knows makes the kernel run modprobe, which takes longer than
+    // a connection: ask once.
+    if UNKNOWN.load(Ordering::Relaxed) {
+        return Ok(None);
+    }
     let inode = sock.inode()?;
     sys::enter(host)?;
-    Ok(connections()?
+    let connections = connections().inspect_err(|_| UNKNOWN.store(true, Ordering::Relaxed))?;
+    Ok(connections
         .into_iter()
         .find(|&(other, _)| other == inode)
         .map(|(_, mode)| mode))
+}
+
+/// sock_diag does not know AF_SMC here.
+static UNKNOWN: AtomicBool = AtomicBool::new(false);
+
+/// Whether the socket's file was handed over to TCP: then the socket calls itself one of TCP.
+pub fn handed_over(sock: &Sock) -> io::Result<bool> {
+    Ok(sock.get(libc::SOL_SOCKET, libc::SO_PROTOCOL)? == libc::IPPROTO_TCP)
 }
 
 /// (inode, mode) of every SMC connection of the calling thread's namespace.

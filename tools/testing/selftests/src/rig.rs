@@ -245,6 +245,9 @@ pub const ORACLES: [Oracle; 6] = [
             for host in Host::BOTH {
                 for port in PORTS {
                     let sock = Sock::new(host, crate::kind::Kind::Tcp4, 0)?;
+                    // A finished connection of a test may still be in TIME-WAIT on this port, which
+                    // is none of the module's doing. A reservation does not share its port.
+                    sock.set(libc::SOL_SOCKET, libc::SO_REUSEADDR, 1i32)?;
                     sock.bind(([0, 0, 0, 0], port).into())
                         .during(&format!("port {port} in namespace {}", host.name()))?;
                 }

@@ -135,7 +135,12 @@ impl Ctx {
                 "the connection fell back to TCP unasked (on host {})",
                 host.name()
             ))),
-            // Without sock_diag the counters decide, when the test is over.
+            // Without sock_diag: what a fallback hands over says so itself; that packets went by RDMA
+            // the counters tell, when the test is over.
+            Ok(None) | Err(_) if mode::handed_over(sock).unwrap_or(false) => Err(Fail(format!(
+                "the connection fell back to TCP unasked (on host {})",
+                host.name()
+            ))),
             Ok(None) | Err(_) => Ok(()),
         }
     }
