@@ -35,6 +35,8 @@ fn start(ctx: &Ctx, address: SocketAddr) -> Outcome<Sock> {
     let client = Sock::new(Host::A, ctx.kind, libc::SOCK_NONBLOCK)?;
     match client.connect(address) {
         Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(client),
+        // A fallback can be decided, and TCP be connected, before connect() returns.
+        Ok(()) if ctx.may_fall_back() => Ok(client),
         Ok(()) => Err(Fail(
             "a non-blocking connect() to another host was done at once".into(),
         )),
