@@ -30,6 +30,12 @@ module! {
         "net-pf-2-proto-256-type-1",
         "net-pf-10-proto-256-type-1",
     ],
+    params: {
+        rsvd_ports_base: u16 {
+            default: 33800,
+            description: "First of the 16 TCP ports reserved where an iWARP device is reachable",
+        },
+    },
 }
 
 /// Everything that exists while the module is loaded. The order of the fields is the order of
@@ -47,8 +53,10 @@ impl kernel::Module for SmcModule {
         let tcp_option = kapi::tcp_option::Registration::new()?;
         let queues = queues::start()?;
         let sysctl = sysctl::Sysctl::register()?;
-        let running = smc_core::registry::start()?;
+        let running = smc_core::registry::start(*module_parameters::rsvd_ports_base.value_ref())?;
+        // Last: a module that was not loaded in the end must not have had a socket.
         let sockets = smc_core::sock::register()?;
+        running.announce();
         Ok(Self {
             _sysctl: sysctl,
             _sockets: sockets,

@@ -20,6 +20,7 @@ pub(crate) mod conn;
 pub(crate) mod group;
 pub(crate) mod link;
 pub(crate) mod path;
+mod ports;
 pub(crate) mod registry;
 pub(crate) mod sock;
 pub(crate) mod ueid;

@@ -4,6 +4,7 @@
 //! device that its route leaves by.
 
 use super::{
+    ports,
     registry::Registry,
     types::Mtu, //
 };
@@ -41,11 +42,7 @@ pub(crate) struct Path {
 /// # Errors
 ///
 /// Why there is none.
-pub(crate) fn find(
-    registry: &Registry,
-    net: &Net,
-    clc: &ClcSock,
-) -> Result<Path, DeclineReason> {
+pub(crate) fn find(registry: &Registry, net: &Net, clc: &ClcSock) -> Result<Path, DeclineReason> {
     let ifindex = clc.egress_ifindex().ok_or(DeclineReason::NOSMCRDEV)?;
     let own = clc
         .name(false)
@@ -55,6 +52,7 @@ pub(crate) fn find(
         .ok_or(DeclineReason::NOSMCRDEV)?;
     let gid = gid_of_ipv4(own);
     let mut found = None;
+    let mut iwarp = None;
     registry.for_each_device(|device| {
         if found.is_some() || !device.accessible_from(net) {
             return;
@@ -62,7 +60,14 @@ pub(crate) fn find(
         found = Port::all(device).find_map(|port| {
             let netdev = device.netdev(port.number)?;
             // Indices are only unique in a namespace.
-            if netdev.ifindex() != ifindex || !netdev.is_in(net) || !port.is_active() {
+            if netdev.ifindex() != ifindex || !netdev.is_in(net) {
+                return None;
+            }
+            if device.is_iwarp() {
+                iwarp = Some(device.clone());
+                return None;
+            }
+            if !port.is_active() {
                 return None;
             }
             let entry = port.lookup_gid(GidKind::RoceV2, &gid)?;
@@ -74,5 +79,8 @@ pub(crate) fn find(
             })
         });
     });
+    if let (None, Some(iwarp)) = (&found, &iwarp) {
+        ports::explain_fallback(iwarp);
+    }
     found.ok_or(DeclineReason::NOSMCRDEV)
 }

@@ -7,6 +7,10 @@ use super::{
         GroupKey,
         LinkGroup, //
     },
+    ports::{
+        self,
+        Ports, //
+    },
     time::Millis,
     types::{
         Mac,
@@ -16,6 +20,7 @@ use super::{
 use crate::{
     ib::{
         client::{
+            self,
             Client,
             Events, //
         },
@@ -61,40 +66,73 @@ pub(crate) struct Registry {
     /// Fixed once there is a port to name: peers know us by it.
     peer_id: SetOnce<PeerId>,
     #[pin]
-    devices: Mutex<KVec<Arc<Device>>>,
+    devices: Mutex<Devices>,
     /// Outside of it: nothing. Inside of it: the locks of a group.
     #[pin]
     groups: Mutex<KVec<Arc<LinkGroup>>>,
     next_group: Atomic<u32>,
 }
 
+/// The devices that RDMA knows, iWARP devices among them.
+struct Devices {
+    known: KVec<Arc<Device>>,
+    /// Whether their coming and going is reported in the log.
+    announced: bool,
+}
+
 /// Keeps the module at work; dropping it ends all link groups and lets all devices go.
 pub(crate) struct Running {
     // In the order of the teardown. Removing the devices ends their link groups.
     _client: Client<DeviceEvents>,
+    ports: Ports,
     _ticker: Ticker,
-    _registry: GlobalGuard<Registry>,
+    registry: Arc<Registry>,
+    _guard: GlobalGuard<Registry>,
 }
 
-/// Starts: when this returns, all devices are known.
-pub(crate) fn start() -> Result<Running> {
+/// Starts: when this returns, all devices are known, and iWARP devices have their TCP ports from
+/// `rsvd_ports_base` on.
+///
+/// Nothing is reported in the log until [`Running::announce`], unless it fails.
+pub(crate) fn start(rsvd_ports_base: u16) -> Result<Running> {
     let registry = Arc::pin_init(
         pin_init!(Registry {
             instance: u16::from_ne_bytes(host::random()),
             peer_id: SetOnce::new(),
-            devices <- new_mutex!(KVec::new(), "Registry::devices"),
+            devices <- new_mutex!(
+                Devices { known: KVec::new(), announced: false },
+                "Registry::devices"
+            ),
             groups <- new_mutex!(KVec::new(), "Registry::groups"),
             next_group: Atomic::new(1),
         }),
         GFP_KERNEL,
     )?;
-    let guard = REGISTRY.publish(registry);
+    let guard = REGISTRY.publish(registry.clone());
     let ticker = Ticker::start(TICK_MS, tick)?;
-    Ok(Running {
-        _client: Client::new()?,
+    let ports = Ports::start(rsvd_ports_base)?;
+    let client = Client::new()?;
+    let running = Running {
+        _client: client,
+        ports,
         _ticker: ticker,
-        _registry: guard,
-    })
+        registry,
+        _guard: guard,
+    };
+    running.ports.load_error()?;
+    Ok(running)
+}
+
+impl Running {
+    /// Reports the devices in the log, and from now on all that come and go: loading has succeeded.
+    pub(crate) fn announce(&self) {
+        self.ports.announce();
+        let mut devices = self.registry.devices.lock();
+        devices.announced = true;
+        for device in &devices.known {
+            client::log_added::<DeviceEvents>(device);
+        }
+    }
 }
 
 /// The registry, unless the module is being loaded or unloaded.
@@ -127,7 +165,9 @@ impl Registry {
         let mac = self
             .devices
             .lock()
+            .known
             .iter()
+            .filter(|device| !device.is_iwarp())
             .flat_map(|device| Port::all(device))
             .find_map(|port| port.mac());
         let id = PeerId::new(self.instance, Mac(mac.unwrap_or([0; 6])));
@@ -139,7 +179,7 @@ impl Registry {
 
     /// Calls `f` for every device.
     pub(crate) fn for_each_device(&self, f: impl FnMut(&Arc<Device>)) {
-        self.devices.lock().iter().for_each(f);
+        self.devices.lock().known.iter().for_each(f);
     }
 
     /// The groups for which `filter` holds.
@@ -195,7 +235,10 @@ impl Registry {
     /// Forgets a group that has ended.
     pub(crate) fn forget(&self, group: &LinkGroup) {
         let mut groups = self.groups.lock();
-        if let Some(index) = groups.iter().position(|other| core::ptr::eq(&**other, group)) {
+        if let Some(index) = groups
+            .iter()
+            .position(|other| core::ptr::eq(&**other, group))
+        {
             let _ = groups.remove(index);
         }
     }
@@ -207,7 +250,21 @@ struct DeviceEvents;
 impl Events for DeviceEvents {
     fn device_added(device: &Arc<Device>) -> Result {
         let registry = get().ok_or(ENODEV)?;
-        registry.devices.lock().push(device.clone(), GFP_KERNEL)?;
+        if device.is_iwarp() {
+            ports::device_added(device)?;
+        }
+        let mut devices = registry.devices.lock();
+        let known = devices.known.push(device.clone(), GFP_KERNEL);
+        let announced = devices.announced;
+        drop(devices);
+        known.inspect_err(|_| {
+            if device.is_iwarp() {
+                ports::device_removing(device);
+            }
+        })?;
+        if announced {
+            client::log_added::<Self>(device);
+        }
         Ok(())
     }
 
@@ -215,11 +272,15 @@ impl Events for DeviceEvents {
         let Some(registry) = get() else {
             return;
         };
-        {
-            let mut devices = registry.devices.lock();
-            if let Some(index) = devices.iter().position(|other| Arc::ptr_eq(other, device)) {
-                let _ = devices.remove(index);
-            }
+        let mut devices = registry.devices.lock();
+        devices.known.retain(|other| !Arc::ptr_eq(other, device));
+        let announced = devices.announced;
+        drop(devices);
+        if announced {
+            pr_info!("removing ib device {}\n", device.name());
+        }
+        if device.is_iwarp() {
+            ports::device_removing(device);
         }
         for group in registry.snapshot(|group| group.uses(device)) {
             group.end_orderly();
@@ -227,7 +288,10 @@ impl Events for DeviceEvents {
     }
 
     fn port_event(device: &Arc<Device>, port: u32, event: PortEvent) {
-        if !matches!(event, PortEvent::Error | PortEvent::DeviceFatal | PortEvent::GidChange) {
+        if !matches!(
+            event,
+            PortEvent::Error | PortEvent::DeviceFatal | PortEvent::GidChange
+        ) {
             return;
         }
         let Some(registry) = get() else {

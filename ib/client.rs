@@ -61,21 +61,10 @@ struct Adapter<E>(PhantomData<E>);
 
 impl<E: Events> RawEvents for Adapter<E> {
     fn added(device: &Arc<Device>) -> Result {
-        E::device_added(device)?;
-
-        pr_info!(
-            "adding ib device {} with port count {}\n",
-            device.name(),
-            device.port_count()
-        );
-        for port in 1..=device.port_count() {
-            log_port(device, port, E::network_id(device, port));
-        }
-        Ok(())
+        E::device_added(device)
     }
 
     fn removing(device: &Arc<Device>) {
-        pr_info!("removing ib device {}\n", device.name());
         E::device_removing(device);
     }
 
@@ -83,6 +72,18 @@ impl<E: Events> RawEvents for Adapter<E> {
 
     fn event(device: &Arc<Device>, port: u32, event: PortEvent) {
         E::port_event(device, port, event);
+    }
+}
+
+/// Reports a new device in the log. Process context.
+pub(crate) fn log_added<E: Events>(device: &Arc<Device>) {
+    pr_info!(
+        "adding ib device {} with port count {}\n",
+        device.name(),
+        device.port_count()
+    );
+    for port in 1..=device.port_count() {
+        log_port(device, port, E::network_id(device, port));
     }
 }
 
