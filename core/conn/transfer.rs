@@ -151,7 +151,7 @@ impl Conn {
             return Err(EAGAIN);
         }
         if msg.flags & MSG_OOB != 0 {
-            return self.receive_urgent(msg);
+            return self.receive_urgent(sk, msg);
         }
         let peek = msg.flags & MSG_PEEK != 0;
         let discard = msg.flags & MSG_TRUNC != 0;
@@ -296,7 +296,10 @@ impl Conn {
         }
     }
 
-    fn receive_urgent(&self, msg: &mut Message) -> Result<usize> {
+    fn receive_urgent(&self, sk: &Sock<SmcSocket>, msg: &mut Message) -> Result<usize> {
+        if sk.urgent_inline() {
+            return Err(EINVAL);
+        }
         let byte = {
             let data = self.data.lock();
             let flow = data.flow.as_ref().ok_or(ENOTCONN)?;
