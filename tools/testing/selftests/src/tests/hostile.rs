@@ -22,19 +22,19 @@ pub const TESTS: [Test; 7] = [
     once("hostile.server_goes_away", 120, server_goes_away),
 ];
 
-const EYE: [u8; 4] = [0xe2, 0xd4, 0xc3, 0xd9];
-const PROPOSAL: u8 = 1;
+pub(super) const EYE: [u8; 4] = [0xe2, 0xd4, 0xc3, 0xd9];
+pub(super) const PROPOSAL: u8 = 1;
 const ACCEPT: u8 = 2;
-const DECLINE: u8 = 4;
+pub(super) const DECLINE: u8 = 4;
 
 static NEXT_PORT: AtomicU16 = AtomicU16::new(20_000);
 
-fn next_port() -> u16 {
+pub(super) fn next_port() -> u16 {
     NEXT_PORT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// Everybody else is served as before.
-fn others_are_served(ctx: &Ctx, listener: &Sock, address: SocketAddr) -> Outcome {
+pub(super) fn others_are_served(ctx: &Ctx, listener: &Sock, address: SocketAddr) -> Outcome {
     // Connections of the raw peer that became plain TCP may be in the queue: drain them.
     let client = ctx.connect(address).during("a good client")?;
     let local = client.local()?;
@@ -56,7 +56,7 @@ fn others_are_served(ctx: &Ctx, listener: &Sock, address: SocketAddr) -> Outcome
 }
 
 /// A CLC message with a header that is right and a body that is not.
-fn message(kind: u8, version: u8, body: &[u8]) -> Vec<u8> {
+pub(super) fn message(kind: u8, version: u8, body: &[u8]) -> Vec<u8> {
     let length = (8 + body.len() + 4) as u16;
     let mut all = EYE.to_vec();
     all.push(kind);
@@ -68,7 +68,7 @@ fn message(kind: u8, version: u8, body: &[u8]) -> Vec<u8> {
 }
 
 /// The first message of a genuine client of host B.
-fn genuine_proposal(ctx: &Ctx) -> Outcome<Vec<u8>> {
+pub(super) fn genuine_proposal(ctx: &Ctx) -> Outcome<Vec<u8>> {
     let listening = RawPeer::listen(next_port())?;
     let address = listening.address();
     let client = Sock::new(Host::B, ctx.kind, libc::SOCK_NONBLOCK)?;

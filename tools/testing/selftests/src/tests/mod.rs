@@ -2,16 +2,19 @@
 
 mod api;
 mod basic;
+mod clc;
 mod close;
 mod events;
 mod fallback;
 mod hostile;
+mod link;
 mod many;
 mod nonblock;
 mod process;
 mod raw;
 mod settings;
 mod stream;
+mod urgent;
 
 use crate::runner::{Ctx, Needs, Test};
 use crate::{Fail, Outcome};
@@ -58,10 +61,13 @@ pub fn all() -> Vec<Test> {
     tests.extend(fallback::TESTS);
     tests.extend(settings::TESTS);
     tests.extend(process::TESTS);
+    tests.extend(urgent::TESTS);
     tests.extend(stream::TESTS);
     tests.extend(many::TESTS);
     tests.extend(hostile::TESTS);
+    tests.extend(clc::TESTS);
     tests.extend(events::TESTS);
+    tests.extend(link::TESTS);
     tests
 }
 

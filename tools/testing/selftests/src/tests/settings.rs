@@ -29,19 +29,19 @@ fn get(host: Host, name: &str) -> Outcome<i64> {
         .during(&path(name))
 }
 
-fn set(host: Host, name: &str, value: i64) -> std::io::Result<()> {
+pub(super) fn set(host: Host, name: &str, value: i64) -> std::io::Result<()> {
     sys::enter(host)?;
     sys::write_file(&path(name), &value.to_string())
 }
 
 /// Sets a value on both hosts and puts the old ones back when dropped.
-struct Changed {
+pub(super) struct Changed {
     name: &'static str,
     old: Vec<(Host, i64)>,
 }
 
 impl Changed {
-    fn new(hosts: &[Host], name: &'static str, value: i64) -> Outcome<Changed> {
+    pub(super) fn new(hosts: &[Host], name: &'static str, value: i64) -> Outcome<Changed> {
         let mut changed = Changed {
             name,
             old: Vec::new(),

@@ -1,0 +1,436 @@
+//! The handshake of SMC (CLC messages) as a broken or hostile peer, or somebody in between, does it.
+//! Continues `hostile`: here the messages are genuine ones, relayed between a genuine client and a
+//! genuine server, and wrong in one place.
+
+use super::hostile::{self, next_port, others_are_served, DECLINE, EYE};
+use super::link::{echo, fresh};
+use super::once;
+use super::raw::{self, RawPeer};
+use crate::kind::{Host, Kind};
+use crate::runner::{Ctx, Pair, Test};
+use crate::sys::{self, Sock};
+use crate::{check, check_eq, Context, Fail, Outcome};
+use rand::Rng;
+use std::net::SocketAddr;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+pub const TESTS: [Test; 9] = [
+    once("clc.relayed", 120, relayed),
+    once("clc.in_small_pieces", 120, in_small_pieces),
+    once("clc.every_truncation", 200, every_truncation),
+    once("clc.silence", 200, silence),
+    once("clc.plain_words", 200, plain_words),
+    once("clc.decline_then_data", 200, decline_then_data),
+    once("clc.wrong_fields", 600, wrong_fields),
+    once("clc.random_changes", 600, random_changes),
+    once("clc.peer_goes_at_any_step", 300, peer_goes_at_any_step),
+];
+
+/// A step of the handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Proposal,
+    Accept,
+    Confirm,
+}
+
+/// How a relayed handshake ended.
+struct Relayed {
+    outcome: std::io::Result<Sock>,
+    to_client: RawPeer,
+    to_server: RawPeer,
+}
+
+fn dial(kind: Kind, address: SocketAddr) -> JoinHandle<Outcome<std::io::Result<Sock>>> {
+    std::thread::spawn(move || -> Outcome<std::io::Result<Sock>> {
+        let client = Sock::new(Host::B, kind, 0)?;
+        client.set(libc::SOL_SOCKET, libc::SO_RCVTIMEO, seconds(0, 500_000))?;
+        client.set(libc::SOL_SOCKET, libc::SO_SNDTIMEO, seconds(20, 0))?;
+        Ok(client.connect(address).map(|()| client))
+    })
+}
+
+fn seconds(seconds: i64, micros: i64) -> libc::timeval {
+    libc::timeval {
+        tv_sec: seconds,
+        tv_usec: micros,
+    }
+}
+
+/// A client of host B and a server of host B shake hands through a raw peer, which may change each
+/// message, or send it in pieces of `piece` bytes. None in `change`: the raw peer goes away.
+fn relay(
+    ctx: &Ctx,
+    server: SocketAddr,
+    piece: usize,
+    mut change: impl FnMut(Step, Vec<u8>) -> Option<Vec<u8>>,
+) -> Outcome<Option<Relayed>> {
+    let listening = RawPeer::listen(next_port())?;
+    let client = dial(ctx.kind, listening.address());
+    let mut to_client = listening.accept()?;
+    let mut to_server = RawPeer::connect(next_port(), server)?;
+    let patience = Duration::from_secs(10);
+    let mut alive = true;
+    for step in [Step::Proposal, Step::Accept, Step::Confirm] {
+        let (from, to) = match step {
+            Step::Accept => (&mut to_server, &mut to_client),
+            _ => (&mut to_client, &mut to_server),
+        };
+        let message = from.receive(patience)?;
+        if message.is_empty() {
+            break;
+        }
+        let Some(message) = change(step, message) else {
+            alive = false;
+            break;
+        };
+        for part in message.chunks(piece) {
+            to.send(part)?;
+        }
+    }
+    if !alive {
+        drop((to_client, to_server));
+        let end = Instant::now() + Duration::from_secs(60);
+        while !client.is_finished() {
+            check!(
+                Instant::now() < end,
+                "connect() hangs after its server went away"
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        return Ok(None);
+    }
+    // What comes now is a Decline, or nothing.
+    let end = Instant::now() + Duration::from_secs(60);
+    while !client.is_finished() {
+        check!(Instant::now() < end, "connect() through the relay hangs");
+        let said = to_client.receive(Duration::from_millis(20))?;
+        to_server.send(&said)?;
+        let said = to_server.receive(Duration::from_millis(20))?;
+        to_client.send(&said)?;
+        if to_server.finished || to_server.reset {
+            to_client.finish()?;
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    let outcome = client
+        .join()
+        .map_err(|_| Fail("the client's thread panicked".into()))??;
+    Ok(Some(Relayed {
+        outcome,
+        to_client,
+        to_server,
+    }))
+}
+
+/// Accepts whatever there is, so that the listener's queue has room.
+fn drain(listener: &Sock) -> Outcome<Vec<Sock>> {
+    let mut all = Vec::new();
+    while listener.poll(libc::POLLIN, Duration::ZERO)? != 0 {
+        if let Ok(sock) = listener.accept() {
+            all.push(sock);
+        }
+    }
+    Ok(all)
+}
+
+fn works_by_rdma(ctx: &Ctx, listener: &Sock, relayed: Relayed) -> Outcome {
+    let client = relayed.outcome.during("connect() through the relay")?;
+    let server = listener.accept()?;
+    ctx.prove(Host::B, &client)?;
+    ctx.prove(Host::B, &server)?;
+    client.set(libc::SOL_SOCKET, libc::SO_RCVTIMEO, seconds(30, 0))?;
+    let pair = Pair { client, server };
+    echo(&pair, b"not seen by the relay")?;
+    for mut peer in [relayed.to_client, relayed.to_server] {
+        let seen = peer.receive(Duration::from_millis(200))?;
+        check!(seen.is_empty(), "data went through the relay: {seen:02x?}");
+    }
+    Ok(())
+}
+
+fn relayed(ctx: &Ctx) -> Outcome {
+    raw::prepare()?;
+    let (listener, address) = ctx.listener(8)?;
+    // First contact, and the link group's second connection.
+    for _ in 0..2 {
+        let relayed = relay(ctx, address, 9000, |_, message| Some(message))?;
+        works_by_rdma(ctx, &listener, relayed.ok_or(Fail("no outcome".into()))?)?;
+    }
+    Ok(())
+}
+
+fn in_small_pieces(ctx: &Ctx) -> Outcome {
+    raw::prepare()?;
+    let (listener, address) = ctx.listener(8)?;
+    for piece in [1, 7, 9] {
+        let relayed = relay(ctx, address, piece, |_, message| Some(message))?;
+        works_by_rdma(ctx, &listener, relayed.ok_or(Fail("no outcome".into()))?)
+            .during(&format!("pieces of {piece} bytes"))?;
+    }
+    Ok(())
+}
+
+/// Every part of a proposal, and then the end of the stream.
+fn every_truncation(ctx: &Ctx) -> Outcome {
+    raw::prepare()?;
+    let healthy = ctx.pair()?;
+    let proposal = hostile::genuine_proposal(ctx)?;
+    let (listener, address) = ctx.listener(512)?;
+    for cut in 0..proposal.len() {
+        let mut peer = RawPeer::connect(next_port(), address)?;
+        peer.send(&proposal[..cut])?;
+        peer.finish()?;
+        if cut % 16 == 0 {
+            echo(&healthy, b"healthy")?;
+        }
+        peer.receive(Duration::from_millis(30))?;
+    }
+    others_are_served(ctx, &listener, address)
+}
+
+/// Peers that stop in the middle of the handshake hold nobody up, and are given up in the end.
+fn silence(ctx: &Ctx) -> Outcome {
+    raw::prepare()?;
+    let proposal = hostile::genuine_proposal(ctx)?;
+    let (listener, address) = ctx.listener(64)?;
+    let mut peers = Vec::new();
+    for cut in [0, 1, 7, 8, 9, proposal.len() - 1] {
+        let mut peer = RawPeer::connect(next_port(), address)?;
+        peer.send(&proposal[..cut])?;
+        peers.push((cut, peer));
+    }
+    // They are served now, not after the others' time.
+    others_are_served(ctx, &listener, address)?;
+    // RFC 7609, section 3.5.1.6: no answer in time.
+    for (cut, peer) in &mut peers {
+        if (1..8).contains(cut) {
+            // Too little to tell: it may be a program's own words. It is TCP now.
+            let end = Instant::now() + sys::PATIENCE;
+            let mut got = vec![0; *cut];
+            let (server, from) = listener.accept_from(0)?;
+            check!(Instant::now() < end, "no fallback in time");
+            server.recv_all(&mut got).during("the fallback's data")?;
+            check_eq!(
+                got,
+                proposal[..got.len()],
+                "what {from} said before it was silent"
+            );
+            continue;
+        }
+        let end = Instant::now() + Duration::from_secs(60);
+        while !peer.finished && !peer.reset {
+            check!(
+                Instant::now() < end,
+                "after {cut} bytes and silence the server waits for ever"
+            );
+            peer.receive(Duration::from_millis(500))?;
+        }
+    }
+    others_are_served(ctx, &listener, address)
+}
+
+/// A client whose SYN got the option from somebody else, and that knows nothing of SMC.
+fn plain_words(ctx: &Ctx) -> Outcome {
+    raw::prepare()?;
+    let (listener, address) = ctx.listener(8)?;
+    let mut long = vec![b'x'; 6_000];
+    long.extend_from_slice(b"END");
+    for words in [
+        b"GET / HTTP/1.0\r\n\r\n".as_slice(),
+        b"12345678",
+        &EYE[..3],
+        &[&EYE[..3], b"\0 almost the eyecatcher"].concat(),
+        &long,
+    ] {
+        let mut peer = RawPeer::connect(next_port(), address)?;
+        peer.send(words)?;
+        let server = listener.accept()?;
+        let mut got = vec![0; words.len()];
+        server.recv_all(&mut got)?;
+        check_eq!(got, words, "what the server received");
+        server.send_all(b"200 OK")?;
+        let mut answer = Vec::new();
+        let end = Instant::now() + sys::PATIENCE;
+        while answer.len() < 6 && Instant::now() < end {
+            answer.extend(peer.receive(Duration::from_millis(500))?);
+        }
+        check_eq!(answer, b"200 OK", "what the raw client received");
+    }
+    others_are_served(ctx, &listener, address)
+}
+
+/// Data right behind a Decline is the program's.
+fn decline_then_data(ctx: &Ctx) -> Outcome {
+    raw::prepare()?;
+    let healthy = ctx.pair()?;
+    for version in [1u8, 2] {
+        for flags in [0u8, 0x08, 0x0f] {
+            let what = format!("Decline of version {version} with flags {flags:#x}");
+            let mut decline = hostile::message(DECLINE, version, &[0; 16]);
+            decline[7] |= flags;
+            // The server declines.
+            let listening = RawPeer::listen(next_port())?;
+            let client = dial(ctx.kind, listening.address());
+            let mut peer = listening.accept()?;
+            peer.receive(Duration::from_secs(20))?;
+            peer.send(&[&decline, b"welcome".as_slice()].concat())?;
+            let end = Instant::now() + Duration::from_secs(60);
+            while !client.is_finished() && Instant::now() < end {
+                peer.receive(Duration::from_millis(50))?;
+            }
+            check!(client.is_finished(), "connect() hangs: {what}");
+            let client = client
+                .join()
+                .map_err(|_| Fail("the client's thread panicked".into()))??
+                .during(&what)?;
+            let mut got = [0; 7];
+            client.recv_all(&mut got).during(&what)?;
+            check_eq!(&got, b"welcome", "what the client received");
+            client.send_all(b"thanks")?;
+            check_eq!(
+                peer.receive(Duration::from_secs(20))?,
+                b"thanks",
+                "what the raw server received"
+            );
+            drop(client);
+            // The client declines the server's Accept.
+            let (listener, address) = ctx.listener(8)?;
+            let mut peer = RawPeer::connect(next_port(), address)?;
+            peer.send(&hostile::genuine_proposal(ctx)?)?;
+            check!(
+                !peer.receive(Duration::from_secs(20))?.is_empty(),
+                "no answer to a proposal"
+            );
+            peer.send(&[&decline, b"hello".as_slice()].concat())?;
+            let server = listener.accept().during(&what)?;
+            let mut got = [0; 5];
+            server.recv_all(&mut got).during(&what)?;
+            check_eq!(&got, b"hello", "what the server received");
+            echo(&healthy, b"healthy")?;
+        }
+    }
+    Ok(())
+}
+
+/// What a connection does whose handshake was tampered with does not matter, as long as it ends.
+fn use_and_forget(listener: &Sock, relayed: Option<Relayed>) -> Outcome {
+    let servers = drain(listener)?;
+    for server in &servers {
+        server.set_nonblocking(true)?;
+        let _ = server.send(b"from the server", libc::MSG_NOSIGNAL);
+    }
+    if let Some(Relayed {
+        outcome: Ok(client),
+        ..
+    }) = relayed
+    {
+        let _ = client.send(&[9; 40_000], libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT);
+        let _ = client.recv(&mut [0; 100], 0);
+    }
+    Ok(())
+}
+
+/// Offsets of fields of Accept and Confirm (RFC 7609, sections A.2.3 and A.2.4; SMC-Rv2).
+const FIELDS: [(&str, usize, u8); 14] = [
+    ("length", 6, 0x04),
+    ("version", 7, 0x30),
+    ("peer id", 8, 0x55),
+    ("GID", 31, 0x40),
+    ("MAC", 37, 0x11),
+    ("queue pair", 40, 0x3c),
+    ("key of the RMB", 43, 0xa5),
+    ("RMB element", 45, 0x05),
+    ("alert token", 49, 0x81),
+    ("size and MTU", 50, 0xff),
+    ("address of the RMB", 52, 0x80),
+    ("packet sequence number", 63, 0x77),
+    ("EID", 65, 0x01),
+    ("eyecatcher at the end", usize::MAX, 0x01),
+];
+
+fn wrong_fields(ctx: &Ctx) -> Outcome {
+    raw::prepare()?;
+    fresh(ctx)?;
+    let healthy = ctx.pair()?;
+    let (listener, address) = ctx.listener(64)?;
+    // Twice: at first contact, as long as every handshake fails, and in an existing link group.
+    for step in [Step::Accept, Step::Confirm] {
+        for (name, at, mask) in FIELDS {
+            let what = format!("a wrong {name} in {step:?}");
+            let relayed = relay(ctx, address, 9000, |now, mut message| {
+                if now == step {
+                    let at = at.min(message.len() - 1);
+                    message[at] ^= mask;
+                }
+                Some(message)
+            })
+            .during(&what)?;
+            use_and_forget(&listener, relayed).during(&what)?;
+            echo(&healthy, b"healthy").during(&what)?;
+        }
+    }
+    drop(healthy);
+    // Connections whose ends do not know each other wait for a minute: end them now.
+    fresh(ctx)?;
+    others_are_served(ctx, &listener, address)
+}
+
+fn random_changes(ctx: &Ctx) -> Outcome {
+    raw::prepare()?;
+    let healthy = ctx.pair()?;
+    let (listener, address) = ctx.listener(64)?;
+    let mut random = ctx.random(96);
+    // As many as fit: a change that breaks the link takes a time limit to be noticed.
+    let end = Instant::now() + Duration::from_secs(45 / ctx.divisor.clamp(1, 4) as u64);
+    let mut round = 0;
+    while Instant::now() < end {
+        let chosen = [Step::Proposal, Step::Accept, Step::Confirm][random.gen_range(0..3)];
+        let what = format!("round {round}, {chosen:?}");
+        let relayed = relay(ctx, address, 9000, |step, mut message| {
+            if step == chosen {
+                for _ in 0..random.gen_range(1..4) {
+                    // Not the eyecatcher and the type: they are `hostile`'s.
+                    let at = random.gen_range(5..message.len());
+                    message[at] = random.gen();
+                }
+                if random.gen_range(0..6) == 0 {
+                    message.truncate(random.gen_range(5..message.len()));
+                }
+            }
+            Some(message)
+        })
+        .during(&what)?;
+        use_and_forget(&listener, relayed).during(&what)?;
+        echo(&healthy, b"healthy").during(&what)?;
+        round += 1;
+    }
+    drop(healthy);
+    fresh(ctx)?;
+    others_are_served(ctx, &listener, address)
+}
+
+/// The peer resets the connection instead of passing on one of the messages.
+fn peer_goes_at_any_step(ctx: &Ctx) -> Outcome {
+    raw::prepare()?;
+    let (listener, address) = ctx.listener(64)?;
+    // At first contact, and with a link group that is there.
+    for there in [false, true] {
+        fresh(ctx)?;
+        if there {
+            let relayed = relay(ctx, address, 9000, |_, message| Some(message))?;
+            works_by_rdma(ctx, &listener, relayed.ok_or(Fail("no outcome".into()))?)?;
+        }
+        let healthy = ctx.pair()?;
+        for gone in [Step::Proposal, Step::Accept, Step::Confirm] {
+            relay(ctx, address, 9000, |step, message| {
+                (step != gone).then_some(message)
+            })
+            .during(&format!("without {gone:?}"))?;
+            drain(&listener)?;
+            echo(&healthy, b"healthy").during(&format!("without {gone:?}"))?;
+        }
+    }
+    others_are_served(ctx, &listener, address)
+}
