@@ -124,7 +124,7 @@ impl<S: Send + Sync + 'static> Table<S> {
             bindings::register_net_sysctl_sz(
                 net.as_ptr(),
                 path.as_char_ptr(),
-                rows.as_ptr(),
+                rows.as_mut_ptr(),
                 rows.len(),
             )
         };
