@@ -21,6 +21,7 @@ use kernel::sync::Arc;
 
 /// A message has come in.
 pub(super) fn received(group: &Arc<LinkGroup>, link: &Link, message: &Received<'_>) {
+    group.note_activity();
     let head = message.head();
     if head.first() != Some(&CDC_TYPE) {
         group.queue_llc(head, message.len());

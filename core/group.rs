@@ -137,6 +137,8 @@ pub(crate) struct LinkGroup {
     test_link_time: u32,
     phase: Atomic<u32>,
     failed: Atomic<bool>,
+    /// Something has come from the peer since the last tick.
+    heard: Atomic<bool>,
     #[pin]
     confirmation: SpinLockBh<Option<Confirmation>>,
     #[pin]
@@ -229,6 +231,7 @@ impl LinkGroup {
                 test_link_time: settings.testlink_seconds().saturating_mul(1000),
                 phase: Atomic::new(Phase::Forming as u32),
                 failed: Atomic::new(false),
+                heard: Atomic::new(false),
                 confirmation <- new_spinlock_bh!(None, "LinkGroup::confirmation"),
                 changed <- new_wait_queue!("LinkGroup::changed"),
                 conns <- new_spinlock_bh!(
@@ -454,6 +457,14 @@ impl LinkGroup {
         self.kick();
     }
 
+    /// Notes that the peer lives: something has come from it. Bottom-half context.
+    pub(super) fn note_activity(&self) {
+        // Most of the time it is set already; leave the cache line alone then.
+        if !self.heard.load(Relaxed) {
+            self.heard.store(true, Relaxed);
+        }
+    }
+
     fn next_llc(&self) -> Option<[u8; LLC_LEN]> {
         let mut inbox = self.inbox.lock();
         if inbox.len == 0 {
@@ -494,8 +505,17 @@ impl LinkGroup {
 
     /// Looks at everything that depends on the time. Process context.
     pub(crate) fn tick(self: &Arc<Self>, now: Millis) {
-        let due = |flow: &LinkFlow| flow.poll_timeout().is_some_and(|at| at.reached(now));
-        if self.flow.lock().as_ref().is_some_and(due) {
+        let heard = self.heard.xchg(false, Relaxed);
+        let due = {
+            let mut place = self.flow.lock();
+            (*place).as_mut().is_some_and(|flow| {
+                if heard {
+                    flow.on_activity(now);
+                }
+                flow.poll_timeout().is_some_and(|at| at.reached(now))
+            })
+        };
+        if due {
             self.take(|flow| flow.on_timeout(now));
         }
         self.for_each_conn(|conn| conn.tick(&self.link, now));
