@@ -383,7 +383,7 @@ fn random_changes(ctx: &Ctx) -> Outcome {
     let (listener, address) = ctx.listener(64)?;
     let mut random = ctx.random(96);
     // As many as fit: a change that breaks the link takes a time limit to be noticed.
-    let end = Instant::now() + Duration::from_secs(45 / ctx.divisor.clamp(1, 4) as u64);
+    let end = Instant::now() + Duration::from_secs(30 / ctx.divisor.clamp(1, 3) as u64);
     let mut round = 0;
     while Instant::now() < end {
         let chosen = [Step::Proposal, Step::Accept, Step::Confirm][random.gen_range(0..3)];

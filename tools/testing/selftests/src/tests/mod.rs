@@ -14,6 +14,7 @@ mod process;
 mod raw;
 mod settings;
 mod stream;
+mod syn;
 mod urgent;
 
 use crate::runner::{Ctx, Needs, Test};
@@ -60,6 +61,7 @@ pub fn all() -> Vec<Test> {
     tests.extend(close::TESTS);
     tests.extend(fallback::TESTS);
     tests.extend(settings::TESTS);
+    tests.extend(syn::TESTS);
     tests.extend(process::TESTS);
     tests.extend(urgent::TESTS);
     tests.extend(stream::TESTS);

@@ -1,0 +1,329 @@
+//! What happens to the TCP option on the way, and what becomes of the connection then.
+
+use super::{once, Pattern};
+use crate::kind::{Host, Kind};
+use crate::mode::{self, Mode};
+use crate::rig;
+use crate::runner::{Ctx, Pair, Test};
+use crate::sys::{self, cvt_size, Sock};
+use crate::{check, check_eq, Context, Outcome};
+use std::mem::size_of;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+
+pub const TESTS: [Test; 6] = [
+    once("syn.cookies", 120, cookies),
+    once("syn.stripped_from_syn", 120, stripped_from_syn),
+    once("syn.stripped_from_syn_ack", 120, stripped_from_syn_ack),
+    once("syn.conntrack", 120, conntrack),
+    once("syn.fast_open", 120, fast_open),
+    once("syn.md5", 120, md5),
+];
+
+/// A value of net.ipv4, put back when dropped.
+struct Sysctl {
+    host: Host,
+    path: String,
+    old: String,
+}
+
+impl Sysctl {
+    fn set(host: Host, name: &str, value: &str) -> Outcome<Sysctl> {
+        sys::enter(host)?;
+        let path = format!("/proc/sys/net/ipv4/{name}");
+        let old = sys::read_file(&path)?.trim().to_owned();
+        sys::write_file(&path, value)?;
+        Ok(Sysctl { host, path, old })
+    }
+}
+
+impl Drop for Sysctl {
+    fn drop(&mut self) {
+        let put_back = sys::enter(self.host).and_then(|()| sys::write_file(&self.path, &self.old));
+        if let Err(error) = put_back {
+            eprintln!("# cannot put {} back: {error}", self.path);
+        }
+    }
+}
+
+/// Rules of a host's packet filter, gone when dropped.
+struct Rules(Host);
+
+impl Rules {
+    fn new(host: Host, hook: &str, rules: &[&str]) -> Outcome<Rules> {
+        rig::run_on(host, "nft add table ip smctest")?;
+        let all = Rules(host);
+        rig::run_on(
+            host,
+            &format!("nft add chain ip smctest c {{ type filter hook {hook} priority 100 ; }}"),
+        )?;
+        for rule in rules {
+            rig::run_on(host, &format!("nft add rule ip smctest c {rule}"))?;
+        }
+        Ok(all)
+    }
+
+    /// Packets that the rules with a counter have seen.
+    fn seen(&self) -> Outcome<u64> {
+        let text = rig::run_on(self.0, "nft list table ip smctest")?;
+        let mut words = text.split_whitespace();
+        let mut sum = 0;
+        while let Some(word) = words.next() {
+            if word == "packets" {
+                sum += words
+                    .next()
+                    .unwrap_or_default()
+                    .parse::<u64>()
+                    .during("counter")?;
+            }
+        }
+        Ok(sum)
+    }
+}
+
+impl Drop for Rules {
+    fn drop(&mut self) {
+        if let Err(fail) = rig::run_on(self.0, "nft delete table ip smctest") {
+            eprintln!("# {fail}");
+        }
+    }
+}
+
+/// Data both ways, more than a window of it.
+fn converse(ctx: &Ctx, pair: &Pair) -> Outcome {
+    const TOTAL: usize = 60_000;
+    for (number, (near, far)) in [(&pair.client, &pair.server), (&pair.server, &pair.client)]
+        .into_iter()
+        .enumerate()
+    {
+        let pattern = Pattern::new(ctx, 85 + number as u64);
+        let mut got = vec![0; TOTAL];
+        for _ in 0..4 {
+            near.send_all(pattern.at(0, TOTAL))?;
+            far.recv_all(&mut got)?;
+            pattern.verify(0, &got)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_plain(pair: &Pair) -> Outcome {
+    for (host, sock) in [(Host::A, &pair.client), (Host::B, &pair.server)] {
+        check!(
+            mode::of(host, sock).ok().flatten() != Some(Mode::Rdma),
+            "the connection goes by RDMA on host {}",
+            host.name()
+        );
+    }
+    // TCP itself has carried what was sent.
+    let carried = mode::tcp_bytes(&pair.client)?;
+    check!(
+        carried > 100_000,
+        "TCP carried {carried} bytes only: who carried the rest?"
+    );
+    Ok(())
+}
+
+fn falls_back(ctx: &Ctx) -> Outcome {
+    let pair = ctx.unasked().pair()?;
+    converse(ctx, &pair)?;
+    is_plain(&pair)
+}
+
+fn goes_by_rdma(ctx: &Ctx) -> Outcome {
+    let pair = ctx.pair()?;
+    converse(ctx, &pair)
+}
+
+/// The listener keeps nothing of the SYN, so that it cannot know of the option.
+fn cookies(ctx: &Ctx) -> Outcome {
+    let sysctl = Sysctl::set(Host::B, "tcp_syncookies", "2")?;
+    for _ in 0..5 {
+        falls_back(ctx)?;
+    }
+    drop(sysctl);
+    goes_by_rdma(ctx)
+}
+
+fn stripped_from_syn(ctx: &Ctx) -> Outcome {
+    let rules = Rules::new(
+        Host::B,
+        "prerouting",
+        &["tcp option 254 exists counter reset tcp option 254"],
+    )?;
+    falls_back(ctx)?;
+    check!(rules.seen()? > 0, "no SYN with the option came by");
+    drop(rules);
+    goes_by_rdma(ctx)
+}
+
+/// The server believes in SMC, the client never heard of it.
+fn stripped_from_syn_ack(ctx: &Ctx) -> Outcome {
+    let rules = Rules::new(
+        Host::A,
+        "prerouting",
+        &["tcp option 254 exists counter reset tcp option 254"],
+    )?;
+    let (listener, address) = ctx.listener(8)?;
+    // The client speaks first: the server finds out by what it says.
+    let client = ctx.connect(address)?;
+    client.send_all(b"first words")?;
+    let server = listener.accept()?;
+    let mut got = [0; 11];
+    server.recv_all(&mut got)?;
+    check_eq!(&got, b"first words", "what the server received");
+    let pair = Pair { client, server };
+    converse(ctx, &pair)?;
+    is_plain(&pair)?;
+    check!(rules.seen()? > 0, "no SYN-ACK with the option came by");
+    drop(rules);
+    goes_by_rdma(ctx)
+}
+
+/// Connection tracking on both hosts, which drops what it does not understand.
+fn conntrack(ctx: &Ctx) -> Outcome {
+    let mut all = Vec::new();
+    for host in Host::BOTH {
+        all.push(Rules::new(
+            host,
+            "input",
+            &[
+                "meta l4proto tcp ct state invalid counter drop",
+                "ct state established,related accept",
+            ],
+        )?);
+    }
+    for _ in 0..3 {
+        goes_by_rdma(ctx)?;
+    }
+    for rules in &all {
+        check_eq!(rules.seen()?, 0, "invalid segments");
+    }
+    Ok(())
+}
+
+fn send_fast_open(sock: &Sock, address: SocketAddr, data: &[u8]) -> Outcome<usize> {
+    let SocketAddr::V4(v4) = address else {
+        return Err("IPv4 only".to_owned().into());
+    };
+    let name = libc::sockaddr_in {
+        sin_family: libc::AF_INET as u16,
+        sin_port: v4.port().to_be(),
+        sin_addr: libc::in_addr {
+            s_addr: u32::from_ne_bytes(v4.ip().octets()),
+        },
+        sin_zero: [0; 8],
+    };
+    // SAFETY: data and address are valid for their lengths.
+    cvt_size(unsafe {
+        libc::sendto(
+            sock.as_raw_fd(),
+            data.as_ptr().cast(),
+            data.len(),
+            libc::MSG_FASTOPEN,
+            (&raw const name).cast(),
+            size_of::<libc::sockaddr_in>() as libc::socklen_t,
+        )
+    })
+    .during("sendto(MSG_FASTOPEN)")
+}
+
+/// Data in the SYN, by both ways to ask for it, without and with a cookie.
+fn fast_open(ctx: &Ctx) -> Outcome {
+    const TCP_FASTOPEN: i32 = 23;
+    const TCP_FASTOPEN_CONNECT: i32 = 30;
+    let sysctls = [
+        Sysctl::set(Host::A, "tcp_fastopen", "3")?,
+        Sysctl::set(Host::B, "tcp_fastopen", "3")?,
+    ];
+    let (listener, address) = ctx.listener(8)?;
+    listener.set(libc::IPPROTO_TCP, TCP_FASTOPEN, 8i32)?;
+    for round in 0..6 {
+        let what = format!("round {round}");
+        // Every second client is a plain one: its data comes in a SYN that has no option.
+        let kind = if round % 2 == 0 { ctx.kind } else { Kind::Tcp4 };
+        let client = Sock::new(Host::A, kind, 0)?;
+        let data = b"data in the SYN";
+        if round < 4 {
+            check_eq!(
+                send_fast_open(&client, address, data).during(&what)?,
+                data.len(),
+                "sendto(MSG_FASTOPEN)"
+            );
+        } else {
+            client.set(libc::IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1i32)?;
+            client.connect(address).during(&what)?;
+            client.send_all(data).during(&what)?;
+        }
+        let server = listener.accept().during(&what)?;
+        let mut got = [0; 15];
+        server.recv_all(&mut got).during(&what)?;
+        check_eq!(&got, data, "what the server received in {what}");
+        converse(ctx, &Pair { client, server }).during(&what)?;
+    }
+    drop(sysctls);
+    drop(listener);
+    goes_by_rdma(ctx)
+}
+
+/// Signed segments: either there is room for the option, or the connection falls back.
+fn md5(ctx: &Ctx) -> Outcome {
+    const TCP_MD5SIG: i32 = 14;
+    /// struct tcp_md5sig: address, flags, prefix, length of the key, ifindex, key.
+    #[derive(Clone, Copy)]
+    #[repr(C)]
+    struct Signature {
+        family: u16,
+        port: u16,
+        address: [u8; 124],
+        flags: u8,
+        prefix: u8,
+        key_len: u16,
+        ifindex: i32,
+        key: [u8; 80],
+    }
+    let signature = |peer: Host| {
+        let mut all = Signature {
+            family: libc::AF_INET as u16,
+            port: 0,
+            address: [0; 124],
+            flags: 0,
+            prefix: 0,
+            key_len: 6,
+            ifindex: 0,
+            key: [0; 80],
+        };
+        all.address[..4].copy_from_slice(&peer.ipv4().octets());
+        all.key[..6].copy_from_slice(b"secret");
+        all
+    };
+    let (listener, address) = ctx.listener(8)?;
+    listener
+        .set(libc::IPPROTO_TCP, TCP_MD5SIG, signature(Host::A))
+        .during("TCP_MD5SIG of the listener")?;
+    for _ in 0..3 {
+        let client = ctx.socket(Host::A)?;
+        client
+            .set(libc::IPPROTO_TCP, TCP_MD5SIG, signature(Host::B))
+            .during("TCP_MD5SIG of the client")?;
+        client.connect(address)?;
+        let server = listener.accept()?;
+        converse(ctx, &Pair { client, server })?;
+    }
+    // A client without the key is not let in.
+    let client = ctx.socket(Host::A)?;
+    client.set_nonblocking(true)?;
+    check!(
+        client.connect(address).is_err(),
+        "a client without the key was let in"
+    );
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    check_eq!(
+        listener.poll(libc::POLLIN, std::time::Duration::ZERO)?,
+        0,
+        "events of the listener after a client without the key"
+    );
+    drop(client);
+    drop(listener);
+    goes_by_rdma(ctx)
+}
