@@ -10,6 +10,7 @@ mod hostile;
 mod link;
 mod many;
 mod nonblock;
+mod ports;
 mod process;
 mod raw;
 mod settings;
@@ -61,6 +62,7 @@ pub fn all() -> Vec<Test> {
     tests.extend(close::TESTS);
     tests.extend(fallback::TESTS);
     tests.extend(settings::TESTS);
+    tests.extend(ports::TESTS);
     tests.extend(syn::TESTS);
     tests.extend(process::TESTS);
     tests.extend(urgent::TESTS);
