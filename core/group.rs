@@ -359,7 +359,13 @@ impl LinkGroup {
     /// Reserves an alert token for a new connection.
     pub(crate) fn reserve_token(&self) -> Option<u32> {
         let mut table = self.conns.lock();
-        if !self.is_usable() || table.used >= usize::from(self.limits.max_conns) {
+        // The server chooses the group and keeps to its limit. Connections that it has seen the end
+        // of may still be ending here, so that the client must be able to take some more.
+        let most = match self.key.role {
+            Role::Server => usize::from(self.limits.max_conns),
+            Role::Client => MAX_CONNS,
+        };
+        if !self.is_usable() || table.used >= most {
             return None;
         }
         let (index, entry) = table
