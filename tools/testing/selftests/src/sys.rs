@@ -23,7 +23,12 @@ pub fn cvt_size(result: isize) -> io::Result<usize> {
 
 /// Moves the calling thread into a host's network namespace. Sockets stay where they were made.
 pub fn enter(host: Host) -> io::Result<()> {
-    enter_path(&format!("/run/netns/{}", host.name()))
+    enter_named(host.name())
+}
+
+/// Moves the calling thread into a namespace that `ip netns` made.
+pub fn enter_named(name: &str) -> io::Result<()> {
+    enter_path(&format!("/run/netns/{name}"))
 }
 
 /// Moves the calling thread back into the machine's first network namespace.

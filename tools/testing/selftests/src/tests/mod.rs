@@ -4,6 +4,7 @@ mod api;
 mod basic;
 mod clc;
 mod close;
+mod erdma;
 mod events;
 mod fallback;
 mod hostile;
@@ -71,6 +72,7 @@ pub fn all() -> Vec<Test> {
     tests.extend(hostile::TESTS);
     tests.extend(clc::TESTS);
     tests.extend(events::TESTS);
+    tests.extend(erdma::TESTS);
     tests.extend(link::TESTS);
     tests
 }
