@@ -106,6 +106,12 @@ void smc_rs_helper_sk_wake_poll(struct sock *sk, unsigned int events)
 	rcu_read_unlock();
 }
 
+/* The kernel crate's barriers differ from version to version. */
+void smc_rs_helper_full_barrier(void)
+{
+	smp_mb();
+}
+
 int smc_rs_helper_sock_intr_errno(long timeo)
 {
 	return sock_intr_errno(timeo);
@@ -135,10 +141,12 @@ int smc_rs_helper_sockptr_get_int(sockptr_t from, int len, int *out)
 
 /*
  * Carries the SOL_SOCKET options that were set on @from over to @to. The fields
- * are bit fields and flags that only C can name.
+ * are bit fields and flags that only C can name. May sleep: incoming packets
+ * change flags of a TCP socket, too.
  */
 void smc_rs_helper_copy_sock_options(struct sock *from, struct sock *to)
 {
+	lock_sock(to);
 	to->sk_reuse = from->sk_reuse;
 	to->sk_reuseport = from->sk_reuseport;
 	WRITE_ONCE(to->sk_sndtimeo, READ_ONCE(from->sk_sndtimeo));
@@ -160,6 +168,7 @@ void smc_rs_helper_copy_sock_options(struct sock *from, struct sock *to)
 	to->sk_flags |= from->sk_flags & SMC_RS_COPIED_FLAGS;
 	if (to->sk_prot->keepalive)
 		to->sk_prot->keepalive(to, sock_flag(to, SOCK_KEEPOPEN));
+	release_sock(to);
 }
 
 /*

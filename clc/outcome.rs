@@ -6,7 +6,6 @@ use super::decline::DeclineReason;
 use crate::smc_core::conn::Conn;
 use kernel::{
     error::Error,
-    prelude::*,
     sync::Arc, //
 };
 
@@ -24,7 +23,7 @@ impl Outcome {
     /// Nobody is interested any more.
     pub(crate) fn dispose(self) {
         if let Self::Smc(conn) = self {
-            conn.abort(ECONNABORTED);
+            conn.refuse();
         }
     }
 }

@@ -73,8 +73,9 @@ const CONFIRM_MS: u32 = 6_000;
 /// How long to wait for a Decline that may be on its way.
 const LATE_DECLINE_MS: u32 = 1_000;
 
-/// How long the first connection of a group may take while others wait for it.
-const FORM_MS: u32 = 15_000;
+/// How long a handshake waits for the first connection of a group. Less than a client waits for our
+/// Accept: it is to hear a Decline, and fall back, before it gives up.
+const FORM_MS: u32 = 5_000;
 
 /// Why a handshake ends without SMC-R.
 enum Stop {
@@ -162,11 +163,11 @@ fn negotiate(context: &Context<'_>) -> Result<Arc<Conn>, Stop> {
         Ok(path) => path,
         Err(reason) => return Err(Stop::Decline(have.decline(reason), reason)),
     };
-    let (group, first) = match join(context, &path, &have) {
+    let (group, first, conn) = match join(context, &path, &have) {
         Ok(joined) => joined,
         Err(reason) => return Err(Stop::Decline(have.decline(reason), reason)),
     };
-    let result = connect(context, have, &group, first);
+    let result = connect(context, have, &group, first, conn);
     if first {
         match &result {
             Ok(_) => group.activate(),
@@ -176,12 +177,16 @@ fn negotiate(context: &Context<'_>) -> Result<Arc<Conn>, Stop> {
     result
 }
 
-/// Finds the link group for the connection, or begins one; the flag says which.
+/// A place for the connection: its link group, whether the group begins with it, and the connection
+/// itself, or why there is none.
+type Joined = (Arc<LinkGroup>, bool, Result<Arc<Conn>, DeclineReason>);
+
+/// Finds a link group for the connection, or begins one.
 fn join(
     context: &Context<'_>,
     path: &Path,
     have: &HaveProposal<'_>,
-) -> Result<(Arc<LinkGroup>, bool), DeclineReason> {
+) -> Result<Joined, DeclineReason> {
     let choice = have.choice();
     let key = GroupKey {
         role: Role::Server,
@@ -195,8 +200,11 @@ fn join(
         local_gid: Gid(path.gid.gid),
         net: context.sk.net().cookie(),
     };
+    let (sndbuf, rcvbuf) = context.sk.buffer_sizes();
+    let half = |size: i32| usize::try_from(size / 2).unwrap_or(0);
+    let deadline = registry::now().after(FORM_MS);
     // Handshakes with one peer wait for its first connection, and for nobody else's.
-    for _ in 0..3 {
+    while !deadline.reached(registry::now()) {
         let (group, first) = context
             .registry
             .find_or_add(
@@ -211,8 +219,15 @@ fn join(
                 },
             )
             .map_err(|_| DeclineReason::MEM)?;
-        if first || group.wait_formed(FORM_MS) {
-            return Ok((group, first));
+        let left = deadline.0.saturating_sub(registry::now().0);
+        if !first && !group.wait_formed(u32::try_from(left).unwrap_or(0)) {
+            // It has failed, so that the next one may be ours; or the time is up.
+            continue;
+        }
+        let conn = Conn::new(&group, &context.settings, half(sndbuf), half(rcvbuf));
+        // Others have waited, too, and have taken the last places.
+        if first || conn.is_ok() || (group.has_room() && group.is_usable()) {
+            return Ok((group, first, conn));
         }
     }
     Err(DeclineReason::NOACTLINK)
@@ -223,10 +238,9 @@ fn connect(
     have: HaveProposal<'_>,
     group: &Arc<LinkGroup>,
     first: bool,
+    conn: Result<Arc<Conn>, DeclineReason>,
 ) -> Result<Arc<Conn>, Stop> {
-    let (sndbuf, rcvbuf) = context.sk.buffer_sizes();
-    let half = |size: i32| usize::try_from(size / 2).unwrap_or(0);
-    let conn = match Conn::new(group, &context.settings, half(sndbuf), half(rcvbuf)) {
+    let conn = match conn {
         Ok(conn) => conn,
         Err(reason) => return Err(Stop::Decline(have.decline(reason), reason)),
     };

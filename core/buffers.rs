@@ -175,15 +175,14 @@ impl Pool {
         free.remove(index).ok()
     }
 
-    /// Gives the rings of a connection back. Nobody, neither peer nor device, may still use them.
-    pub(crate) fn put(&self, rings: Rings) {
-        let Rings { send, rmb } = rings;
-        // What one connection has received is none of the next one's business.
-        send.buffer.clear();
-        rmb.buffer.clear();
-        rmb.mapping.sync_for_device(0..rmb.buffer.len());
-        self.keep(send);
-        self.keep(rmb);
+    /// Gives a ring of a connection back. Nobody, neither peer nor device, may still use it.
+    pub(crate) fn put(&self, ring: Arc<Ring>) {
+        // What went through one connection is none of the next one's business.
+        ring.buffer.clear();
+        if ring.purpose == Use::Rmb {
+            ring.mapping.sync_for_device(0..ring.buffer.len());
+        }
+        self.keep(ring);
     }
 
     fn keep(&self, ring: Arc<Ring>) {

@@ -330,7 +330,9 @@ impl Conn {
             }
         };
         if let (Some(offset), Some(place)) = (effects.urgent_offset, data.place.as_ref()) {
-            if let Some(byte) = place.rings.rmb.buffer().read_byte(offset as usize) {
+            let (rmb, offset) = (&place.rings.rmb, offset as usize);
+            rmb.mapping().sync_for_cpu(offset..offset.saturating_add(1));
+            if let Some(byte) = rmb.buffer().read_byte(offset) {
                 flow.rx.set_urgent_byte(byte);
             }
         }
@@ -398,6 +400,11 @@ impl Conn {
     /// Time has passed.
     pub(super) fn tick(&self, link: &Link, now: Millis) {
         let mut data = self.data.lock();
+        // RFC 7609, section 4.5.2: what is held back for more (`MSG_MORE`, `TCP_CORK`) is sent in the
+        // end, whether or not more comes.
+        if data.sk.is_some() {
+            self.push(&mut data, link);
+        }
         if data.deadline.is_some_and(|at| at.reached(now)) {
             data.deadline = None;
             self.event(&mut data, Some(link), Event::Timeout, ETIMEDOUT);
@@ -574,8 +581,12 @@ impl Conn {
         };
         // A peer that has not said goodbye may still write: its target is not used again as long
         // as the link exists.
-        if let (Some(place), true) = (place, reusable) {
-            link.pool().put(place.rings.clone());
+        if let Some(place) = place {
+            let Rings { send, rmb } = place.rings.clone();
+            link.pool().put(send);
+            if reusable {
+                link.pool().put(rmb);
+            }
         }
         let clc = self.clc.lock().take();
         drop(clc);
@@ -624,6 +635,14 @@ impl Conn {
             let clc = self.clc.lock().take();
             drop(clc);
         }
+    }
+
+    /// Gives up a connection whose handshake has succeeded, but which nobody wants any more: for the
+    /// peer it is established, so that it must be told. Process context.
+    pub(crate) fn refuse(&self) {
+        // No socket is there yet, so that there is nothing to do for it.
+        let _ = self.data.lock().life.handle(Event::Established);
+        self.abort(ECONNABORTED);
     }
 
     /// Gives up a connection that no application has, or will have. Process context.

@@ -234,6 +234,19 @@ impl ClcSock {
         })
     }
 
+    /// Notes that the user was told that the connection is established: `connect` would tell it
+    /// again otherwise.
+    pub(crate) fn set_connected(&self) {
+        // SAFETY: The socket is alive; its lock covers the state.
+        unsafe {
+            bindings::lock_sock_nested(self.sk(), 0);
+            if (*self.as_ptr()).state == bindings::socket_state_SS_CONNECTING {
+                (*self.as_ptr()).state = bindings::socket_state_SS_CONNECTED;
+            }
+            bindings::release_sock(self.sk());
+        }
+    }
+
     /// Starts to listen, or changes the backlog.
     pub(crate) fn listen(&self, backlog: c_int) -> Result {
         // SAFETY: The socket is alive by the type invariants.
@@ -371,9 +384,12 @@ impl Drop for ClcSock {
         tcp_option::forget(self);
         let sock = self.as_ptr();
         // SAFETY: We own the socket by the type invariants. A fallback lent it the user's file;
-        // `sock_release` would then leave freeing to that file, which is not ours to rely on.
+        // `sock_release` would then leave freeing to that file, which is not ours to rely on. Under
+        // the socket's lock, as urgent data that comes in looks at the file.
         unsafe {
+            bindings::lock_sock_nested(self.sk(), 0);
             (*sock).file = ptr::null_mut();
+            bindings::release_sock(self.sk());
             bindings::sock_release(sock);
         }
     }

@@ -520,6 +520,10 @@ impl<T: Protocol> Sock<T> {
         };
         // SAFETY: The entry is removed again below, before it goes out of scope.
         unsafe { bindings::add_wait_queue(queue.as_ptr(), &mut entry) };
+        // Pairs with the barrier of `skwq_has_sleeper()`: either who makes the condition true sees the
+        // entry, or this task sees that the condition is true.
+        // SAFETY: A barrier may be anywhere.
+        unsafe { bindings::full_barrier() };
         let result = loop {
             if ready() {
                 break Ok(());

@@ -48,6 +48,8 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
                 if addr.family() == AF_UNSPEC {
                     return rendezvous::connect(&clc, addr);
                 }
+                // An event before the phase changes is not lost: the job is queued below.
+                let watch = Watch::new(clc.clone(), Woken::Job(sk.into()))?;
                 rendezvous::want(&clc);
                 match rendezvous::connect(&clc, addr) {
                     Ok(()) => {}
@@ -59,7 +61,7 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
                 }
                 set_phase(sk, Phase::Connecting);
                 life.unreported = true;
-                life.watch = Some(Watch::new(clc, Woken::Job(sk.into()))?);
+                life.watch = Some(watch);
                 // TCP may have been quicker than the watch.
                 sk.queue_job(JOB_SET_UP, crate::queues::handshake());
             }
@@ -88,6 +90,10 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
         Phase::Fallback | Phase::Smc => {
             life.unreported = false;
             sk.set_connected(true);
+            // After a fallback it is the TCP socket that is asked from now on.
+            if let (Phase::Fallback, Some(clc)) = (sk.phase(), sk.clc()) {
+                clc.set_connected();
+            }
             Ok(())
         }
         _ => {
@@ -129,9 +135,10 @@ pub(super) fn run(sk: &Sock<SmcSocket>) {
             sk.copy_options_to(&clc);
             life.watch = None;
             sk.conn.populate(conn.clone());
+            // Before anybody sees the phase and sends.
+            conn.established(sk.into());
             set_phase(sk, Phase::Smc);
             drop(life);
-            conn.established(sk.into());
         }
         Outcome::Fallback(reason, diagnosis) => {
             fallback::enter(sk, &mut life, &clc, reason, diagnosis);

@@ -43,10 +43,11 @@ pub(super) fn listen(sk: &Sock<SmcSocket>, backlog: c_int) -> Result {
         Phase::Init => {
             let clc = sk.try_clc()?;
             sk.copy_options_to(&clc);
+            let watch = Watch::new(clc.clone(), Woken::Job(sk.into()))?;
             rendezvous::prepare_listener(&clc)?;
             clc.listen(backlog).inspect_err(|_| rendezvous::forget(&clc))?;
             life.backlog = backlog;
-            life.watch = Some(Watch::new(clc, Woken::Job(sk.into()))?);
+            life.watch = Some(watch);
             sk.queue.set_closed(false);
             set_phase(sk, Phase::Listen);
             sk.queue_job(JOB_SET_UP, crate::queues::handshake());
@@ -135,9 +136,9 @@ pub(super) fn handshake(child: &SockRef) {
     let alive = match outcome {
         Outcome::Smc(conn) => {
             child.conn.populate(conn.clone());
+            conn.established(child.clone());
             set_phase(child, Phase::Smc);
             drop(life);
-            conn.established(child.clone());
             true
         }
         Outcome::Fallback(reason, diagnosis) => {

@@ -238,7 +238,10 @@ impl SmcSocket {
 /// Changes the phase; the caller holds [`SmcSocket::life`].
 fn set_phase(sk: &Sock<SmcSocket>, phase: Phase) {
     sk.phase.store(phase as u32, Release);
-    sk.set_state(phase.diag_state());
+    // A connection tells its state itself.
+    if phase != Phase::Smc {
+        sk.set_state(phase.diag_state());
+    }
 }
 
 impl SocketOps for SmcSocket {
