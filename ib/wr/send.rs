@@ -59,6 +59,8 @@ struct Inner<T> {
     posted: u32,
     long_used: bool,
     waiters: u32,
+    /// Tasks among them that wait for a slot: their turn is before that of [`SendSlots::reserve`].
+    turns: u32,
     closed: bool,
 }
 
@@ -116,6 +118,7 @@ impl<T: Send> SendSlots<T> {
             posted: 0,
             long_used: false,
             waiters: 0,
+            turns: 0,
             closed: false,
         };
 
@@ -139,18 +142,34 @@ impl<T: Send> SendSlots<T> {
         self.count
     }
 
-    /// Reserves a slot, if one is free. For process and BH context.
+    /// Reserves a slot, if one is free that no task waits for in [`Self::reserve_wait`]. For process
+    /// and BH context.
+    ///
+    /// Data that is sent from completions takes each slot again as soon as it is free. Without turns
+    /// a task would never come by one, and control messages have to get through (RFC 7609, section
+    /// 4.5.3: a TEST LINK without answer ends the link).
     ///
     /// Where there is none, the next call of [`Self::complete`] makes one free: a completion handler
     /// that has sent for others what they could not can be sure to be called.
     pub(crate) fn reserve(&self) -> Option<Slot<'_, T>> {
         let mut inner = self.inner.lock();
 
-        if inner.closed {
+        if inner.closed || inner.free.len() <= usize::try_from(inner.turns).unwrap_or(0) {
             return None;
         }
         let index = inner.free.pop()?;
         Some(Slot { slots: self, index })
+    }
+
+    /// Reserves a slot for a task whose turn it is.
+    fn reserve_turn(&self) -> Option<Result<Slot<'_, T>>> {
+        let mut inner = self.inner.lock();
+
+        if inner.closed {
+            return Some(Err(ENOTCONN));
+        }
+        let index = inner.free.pop()?;
+        Some(Ok(Slot { slots: self, index }))
     }
 
     /// Reserves a slot, and waits for at most `timeout_ms` milliseconds until there is one. For
@@ -160,23 +179,30 @@ impl<T: Send> SendSlots<T> {
     ///
     /// `ENOTCONN` after [`Self::close`], `ETIMEDOUT` when the time is up.
     pub(crate) fn reserve_wait(&self, timeout_ms: u32) -> Result<Slot<'_, T>> {
-        self.waiting(|| self.changed.wait(timeout_ms, || self.reserve_or_closed()))
+        self.in_turn(|| self.changed.wait(timeout_ms, || self.reserve_turn()))
             .ok_or(ETIMEDOUT)?
     }
 
     /// Like [`Self::reserve_wait`], but a signal ends the wait with `ERESTARTSYS`.
     pub(crate) fn reserve_interruptible(&self, timeout_ms: u32) -> Result<Slot<'_, T>> {
-        self.waiting(|| {
+        self.in_turn(|| {
             self.changed
-                .wait_interruptible(timeout_ms, || self.reserve_or_closed())
+                .wait_interruptible(timeout_ms, || self.reserve_turn())
         })?
     }
 
-    fn reserve_or_closed(&self) -> Option<Result<Slot<'_, T>>> {
-        match self.reserve() {
-            Some(slot) => Some(Ok(slot)),
-            None => self.inner.lock().closed.then_some(Err(ENOTCONN)),
-        }
+    /// Counts a task that waits for a slot.
+    fn in_turn<R>(&self, wait: impl FnOnce() -> R) -> R {
+        self.waiting(|| {
+            {
+                let mut inner = self.inner.lock();
+                inner.turns = inner.turns.saturating_add(1);
+            }
+            let result = wait();
+            let mut inner = self.inner.lock();
+            inner.turns = inner.turns.saturating_sub(1);
+            result
+        })
     }
 
     /// Counts a waiting task, so that it gets woken.
