@@ -3,7 +3,7 @@
 //! genuine server, and wrong in one place.
 
 use super::hostile::{self, next_port, others_are_served, DECLINE, EYE};
-use super::link::{echo, fresh};
+use super::link::{echo, fresh, prove_by_queue_pairs};
 use super::once;
 use super::raw::{self, RawPeer};
 use crate::kind::{Host, Kind};
@@ -374,7 +374,8 @@ fn wrong_fields(ctx: &Ctx) -> Outcome {
     drop(healthy);
     // Connections whose ends do not know each other wait for a minute: end them now.
     fresh(ctx)?;
-    others_are_served(ctx, &listener, address)
+    others_are_served(ctx, &listener, address)?;
+    prove_by_queue_pairs(ctx)
 }
 
 fn random_changes(ctx: &Ctx) -> Outcome {
@@ -408,7 +409,8 @@ fn random_changes(ctx: &Ctx) -> Outcome {
     }
     drop(healthy);
     fresh(ctx)?;
-    others_are_served(ctx, &listener, address)
+    others_are_served(ctx, &listener, address)?;
+    prove_by_queue_pairs(ctx)
 }
 
 /// The peer resets the connection instead of passing on one of the messages.
@@ -432,5 +434,6 @@ fn peer_goes_at_any_step(ctx: &Ctx) -> Outcome {
             echo(&healthy, b"healthy").during(&format!("without {gone:?}"))?;
         }
     }
-    others_are_served(ctx, &listener, address)
+    others_are_served(ctx, &listener, address)?;
+    prove_by_queue_pairs(ctx)
 }
