@@ -53,7 +53,7 @@ impl kernel::Module for SmcModule {
         let tcp_option = kapi::tcp_option::Registration::new()?;
         let queues = queues::start()?;
         let sysctl = sysctl::Sysctl::register()?;
-        let running = smc_core::registry::start(*module_parameters::rsvd_ports_base.value_ref())?;
+        let running = smc_core::registry::start(kapi::version::parameter!(rsvd_ports_base))?;
         // Last: a module that was not loaded in the end must not have had a socket.
         let sockets = smc_core::sock::register()?;
         running.announce();

@@ -24,6 +24,7 @@ use super::{
         MAX_MESSAGE_LEN, //
     }, //
 };
+use crate::kapi::prelude::*;
 use crate::{
     kapi::{
         clcsock::ClcSock,
@@ -65,7 +66,6 @@ use crate::{
 use kernel::{
     error::Error,
     pr_warn_once,
-    prelude::*,
     sync::Arc, //
 };
 
@@ -260,7 +260,10 @@ fn first_contact(
         |id| {
             let link = Link::new(&context.path, settings)?;
             let group = LinkGroup::new(id, key(context, &have), terms.limits, link, settings)?;
-            group.link().attach(&group).inspect_err(|_| group.link().shut())?;
+            group
+                .link()
+                .attach(&group)
+                .inspect_err(|_| group.link().shut())?;
             Ok(group)
         },
     );

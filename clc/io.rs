@@ -7,6 +7,7 @@ use super::wire::{
     Header,
     MAX_MESSAGE_LEN, //
 };
+use crate::kapi::prelude::*;
 use crate::{
     kapi::clcsock::ClcSock,
     smc_core::error::{
@@ -14,12 +15,9 @@ use crate::{
         WireError, //
     }, //
 };
-use kernel::{
-    error::{
-        Error,
-        Result, //
-    },
-    prelude::*, //
+use kernel::error::{
+    Error,
+    Result, //
 };
 
 const MSG_PEEK: u32 = 0x2;

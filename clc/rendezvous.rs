@@ -3,7 +3,7 @@
 //! The rendezvous: finding out whether the peer speaks SMC, while TCP makes the connection
 //! (RFC 7609, section 4.3.1).
 
-use kernel::prelude::*;
+use crate::kapi::prelude::*;
 
 use crate::kapi::{
     clcsock::{

@@ -25,6 +25,7 @@ use super::{
         MAX_MESSAGE_LEN, //
     }, //
 };
+use crate::kapi::prelude::*;
 use crate::{
     kapi::{
         clcsock::ClcSock,
@@ -63,7 +64,6 @@ use crate::{
 use kernel::{
     error::Error,
     pr_warn_once,
-    prelude::*,
     sync::Arc, //
 };
 

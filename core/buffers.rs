@@ -61,9 +61,7 @@ impl Ring {
         let mapping = match (purpose, layout) {
             // The key for all local memory will do.
             (Use::Send, Layout::Physical) => Mapping::new(pd, &buffer, Direction::ToDevice)?,
-            (Use::Send, Layout::Virtual) => {
-                Mapping::with_region(pd, &buffer, Direction::ToDevice)?
-            }
+            (Use::Send, Layout::Virtual) => Mapping::with_region(pd, &buffer, Direction::ToDevice)?,
             (Use::Rmb, _) => Mapping::with_region(pd, &buffer, Direction::FromDevice)?,
         };
         Ok(Self {

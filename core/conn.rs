@@ -33,6 +33,7 @@ use super::{
         RmbeIndex, //
     }, //
 };
+use crate::kapi::prelude::*;
 use crate::{
     clc::{
         decline::DeclineReason,
@@ -69,7 +70,6 @@ use kernel::{
     },
     new_mutex,
     new_spinlock,
-    prelude::*,
     sync::{
         atomic::{
             Atomic,
@@ -446,7 +446,9 @@ impl Conn {
             }
             None => flow.make_cdc(),
         };
-        let sent = plan.as_ref().map_or_else(|| flow.tx.sent(), |plan| plan.sent);
+        let sent = plan
+            .as_ref()
+            .map_or_else(|| flow.tx.sent(), |plan| plan.sent);
         let pending = Pending::Cdc {
             token: self.token,
             sent,
@@ -613,7 +615,10 @@ impl Conn {
         let linger = sk.linger();
         let down = self
             .with_link(|data, link| {
-                let unread = data.flow.as_ref().is_some_and(|flow| flow.rx.readable() > 0);
+                let unread = data
+                    .flow
+                    .as_ref()
+                    .is_some_and(|flow| flow.rx.readable() > 0);
                 // What is held back for more is sent now: there will be no more.
                 self.push(data, link);
                 if linger == Some(0) {
@@ -624,7 +629,12 @@ impl Conn {
             .is_none();
         if down {
             let mut data = self.data.lock();
-            self.event(&mut data, None, Event::AppClose { unread: false }, ECONNRESET);
+            self.event(
+                &mut data,
+                None,
+                Event::AppClose { unread: false },
+                ECONNRESET,
+            );
         }
         if let Some(mut timeo) = linger.filter(|time| *time > 0) {
             let _ = sk.wait(&mut timeo, || !self.data.lock().life.is_draining());

@@ -32,6 +32,7 @@ use super::{
         Qpn24, //
     }, //
 };
+use crate::kapi::prelude::*;
 use crate::{
     clc::negotiate::Limits,
     ib::verbs::{
@@ -52,7 +53,6 @@ use kernel::{
     error::Result,
     new_mutex,
     new_work,
-    prelude::*,
     sync::{
         atomic::{
             Acquire,
@@ -547,9 +547,7 @@ impl LinkGroup {
             // The keys of RMBs come with the CLC messages of their connections, so that there is
             // nothing to enter for a single link.
             Some(LlcEvent::PeerRkey(request)) => Some(flow.answer_confirm_rkey(&request, true)),
-            Some(LlcEvent::PeerRkeysDeleted(request)) => {
-                Some(flow.answer_delete_rkey(&request, 0))
-            }
+            Some(LlcEvent::PeerRkeysDeleted(request)) => Some(flow.answer_delete_rkey(&request, 0)),
             _ => None,
         };
         drop(place);
@@ -644,7 +642,9 @@ impl LinkGroup {
             // RFC 7609, section 4.6: tell the peer that all links go.
             let message = {
                 let mut place = self.flow.lock();
-                (*place).as_mut().map(|flow| flow.terminate(reason, orderly))
+                (*place)
+                    .as_mut()
+                    .map(|flow| flow.terminate(reason, orderly))
             };
             if let Some(message) = message {
                 let _ = self.link.send_llc(&message);

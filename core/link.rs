@@ -16,6 +16,7 @@ use super::{
         Qpn24, //
     }, //
 };
+use crate::kapi::prelude::*;
 use crate::{
     clc::wire::RdmaEndpoint,
     ib::{
@@ -53,7 +54,6 @@ use crate::{
 use kernel::{
     error::Result,
     new_mutex,
-    prelude::*,
     sync::{
         atomic::{
             Atomic,

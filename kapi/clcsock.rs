@@ -7,6 +7,7 @@
 
 use super::tcp_option;
 use crate::bindings;
+use crate::kapi::prelude::*;
 use core::{
     mem::MaybeUninit,
     ptr::{
@@ -25,7 +26,6 @@ use kernel::{
         c_long,
         c_void, //
     },
-    prelude::*,
 };
 
 /// `SOCK_STREAM`, whose C definition is an enumerator on most architectures.
@@ -67,9 +67,12 @@ impl SockAddr {
             return Err(EINVAL);
         }
         // SAFETY: `sockaddr_storage` is plain old data, for which all zeroes is valid.
-        let mut storage: bindings::__kernel_sockaddr_storage = unsafe { MaybeUninit::zeroed().assume_init() };
+        let mut storage: bindings::__kernel_sockaddr_storage =
+            unsafe { MaybeUninit::zeroed().assume_init() };
         // SAFETY: The caller guarantees `len` readable bytes, and `storage` holds at least `len`.
-        unsafe { ptr::copy_nonoverlapping(addr.cast::<u8>(), (&raw mut storage).cast::<u8>(), len) };
+        unsafe {
+            ptr::copy_nonoverlapping(addr.cast::<u8>(), (&raw mut storage).cast::<u8>(), len)
+        };
         // INVARIANT: `len` was checked above.
         Ok(Self { storage, len })
     }
@@ -295,8 +298,7 @@ impl ClcSock {
     /// State of the TCP connection.
     pub(crate) fn state(&self) -> TcpState {
         // SAFETY: The `sk` is valid; its state is a single byte that changes concurrently.
-        let state =
-            unsafe { ptr::read_volatile(&raw const (*self.sk()).__sk_common.skc_state) };
+        let state = unsafe { ptr::read_volatile(&raw const (*self.sk()).__sk_common.skc_state) };
         match u32::from(state) {
             bindings::TCP_SYN_SENT | bindings::TCP_SYN_RECV => TcpState::Connecting,
             bindings::TCP_LISTEN => TcpState::Listening,

@@ -9,9 +9,11 @@ use super::{
     sock::{
         Protocol,
         Sock, //
-    }, //
+    },
+    version, //
 };
 use crate::bindings;
+use crate::kapi::prelude::*;
 use core::{
     cell::UnsafeCell,
     marker::PhantomData,
@@ -20,9 +22,7 @@ use core::{
 };
 use kernel::{
     error::to_result,
-    ffi::c_int,
-    module::this_module,
-    prelude::*, //
+    ffi::c_int, //
 };
 
 /// The kinds of sockets that a [`Tables`] registers.
@@ -103,7 +103,7 @@ impl<T: Protocol> Tables<T> {
     /// Registers everything; dropping the result unregisters it. To be called once, from module
     /// initialisation.
     pub(crate) fn register(&'static self, names: &Names) -> Result<Registration<T>> {
-        let owner = this_module::<crate::LocalModule>().as_ptr().cast();
+        let owner = version::this_module();
         let mut registration = Registration {
             tables: self,
             protos: 0,

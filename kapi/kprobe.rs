@@ -11,9 +11,9 @@
 
 use core::marker::PhantomData;
 
+use crate::kapi::prelude::*;
 use kernel::{
     error::to_result,
-    prelude::*,
     types::Opaque, //
 };
 

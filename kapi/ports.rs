@@ -7,10 +7,10 @@ use core::ptr::{
     NonNull, //
 };
 
+use crate::kapi::prelude::*;
 use kernel::{
     error::to_result,
     fmt, new_mutex,
-    prelude::*,
     sync::{
         aref::ARef,
         Arc,

@@ -13,6 +13,7 @@ use super::{
     }, //
 };
 use crate::bindings;
+use crate::kapi::prelude::*;
 use core::ptr;
 use kernel::{
     error::{
@@ -31,7 +32,6 @@ use kernel::{
         IovIterDest,
         IovIterSource, //
     },
-    prelude::*,
     sync::aref::ARef, //
 };
 
@@ -156,7 +156,13 @@ impl SetOption {
         let setsockopt = clc.ops().setsockopt.ok_or(EOPNOTSUPP)?;
         // SAFETY: `clc` is alive, and the value is the user's.
         to_result(unsafe {
-            setsockopt(clc.as_ptr(), self.level, self.name, self.value, self.len as c_uint)
+            setsockopt(
+                clc.as_ptr(),
+                self.level,
+                self.name,
+                self.value,
+                self.len as c_uint,
+            )
         })
     }
 }
@@ -175,16 +181,16 @@ impl GetOption {
     /// Answers with an `int`.
     pub(crate) fn put_int(&self, value: c_int) -> Result {
         // SAFETY: `put_user_option_int` checks the user's pointers.
-        to_result(unsafe { bindings::put_user_option_int(value, self.value.cast(), self.len.cast()) })
+        to_result(unsafe {
+            bindings::put_user_option_int(value, self.value.cast(), self.len.cast())
+        })
     }
 
     /// Lets TCP answer.
     pub(crate) fn delegate(&self, clc: &ClcSock) -> Result {
         let getsockopt = clc.ops().getsockopt.ok_or(EOPNOTSUPP)?;
         // SAFETY: `clc` is alive, and the pointers are the user's.
-        to_result(unsafe {
-            getsockopt(clc.as_ptr(), self.level, self.name, self.value, self.len)
-        })
+        to_result(unsafe { getsockopt(clc.as_ptr(), self.level, self.name, self.value, self.len) })
     }
 }
 

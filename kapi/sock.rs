@@ -148,13 +148,9 @@ impl<T: Protocol> Sock<T> {
             Self::init_job::<1>(this);
             Self::init_job::<2>(this);
             let data = (*this).data.get().cast::<T>();
-            <_ as PinInit<T, Error>>::__init(T::init(clc_family), data)?;
+            super::version::init_at(T::init(clc_family), data)?;
             *(*this).ready.get() = true;
-            bindings::sock_prot_inuse_add(
-                bindings::sock_net(sk),
-                (*sk).__sk_common.skc_prot,
-                1,
-            );
+            bindings::sock_prot_inuse_add(bindings::sock_net(sk), (*sk).__sk_common.skc_prot, 1);
         }
         Ok(())
     }
@@ -164,7 +160,11 @@ impl<T: Protocol> Sock<T> {
     /// `this` must be exclusively owned.
     unsafe fn init_job<const I: usize>(this: *mut Self) {
         // SAFETY: `this` is valid per this function's contract.
-        let job = unsafe { (&raw mut (*this).jobs).cast::<Opaque<bindings::work_struct>>().add(I) };
+        let job = unsafe {
+            (&raw mut (*this).jobs)
+                .cast::<Opaque<bindings::work_struct>>()
+                .add(I)
+        };
         // SAFETY: The work item is inside the object, and `run::<I>` is the handler for its place.
         unsafe { bindings::init_work(job.cast(), Some(Self::run::<I>)) };
     }
@@ -396,9 +396,7 @@ impl<T: Protocol> Sock<T> {
     pub(crate) fn urgent_inline(&self) -> bool {
         // SAFETY: A single word that `setsockopt` may change concurrently.
         let flags = unsafe {
-            ptr::read_volatile(
-                &raw const (*self.as_ptr()).__sk_common.__bindgen_anon_5.skc_flags,
-            )
+            ptr::read_volatile(&raw const (*self.as_ptr()).__sk_common.__bindgen_anon_5.skc_flags)
         };
         flags & (1 << bindings::sock_flags_SOCK_URGINLINE) != 0
     }
@@ -429,9 +427,8 @@ impl<T: Protocol> Sock<T> {
     /// `flags` (`MSG_*`) say otherwise. Process context.
     pub(crate) fn stream_error(&self, flags: u32, err: Error) -> Error {
         // SAFETY: The socket is alive; this is a system call on it.
-        let err = unsafe {
-            bindings::sk_stream_error(self.as_ptr(), flags as c_int, err.to_errno())
-        };
+        let err =
+            unsafe { bindings::sk_stream_error(self.as_ptr(), flags as c_int, err.to_errno()) };
         Error::from_errno(err)
     }
 
@@ -484,9 +481,7 @@ impl<T: Protocol> Sock<T> {
 
     fn call(
         &self,
-        callback: impl FnOnce(
-            &bindings::sock,
-        ) -> Option<unsafe extern "C" fn(*mut bindings::sock)>,
+        callback: impl FnOnce(&bindings::sock) -> Option<unsafe extern "C" fn(*mut bindings::sock)>,
     ) {
         let sk = self.as_ptr();
         // SAFETY: The socket is alive; nobody changes the callbacks of our own sockets.
@@ -533,11 +528,12 @@ impl<T: Protocol> Sock<T> {
             }
             if kernel::current!().signal_pending() {
                 // SAFETY: A pure function.
-                break Err(Error::from_errno(unsafe { bindings::sock_intr_errno(*timeo) }));
+                break Err(Error::from_errno(unsafe {
+                    bindings::sock_intr_errno(*timeo)
+                }));
             }
             // SAFETY: The entry is queued; this is process context without locks.
-            *timeo =
-                unsafe { bindings::wait_woken(&mut entry, TASK_INTERRUPTIBLE, *timeo) };
+            *timeo = unsafe { bindings::wait_woken(&mut entry, TASK_INTERRUPTIBLE, *timeo) };
         };
         // SAFETY: It was added above.
         unsafe { bindings::remove_wait_queue(queue.as_ptr(), &mut entry) };

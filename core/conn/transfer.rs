@@ -9,6 +9,7 @@ use super::{
     RCV_SHUTDOWN,
     SEND_SHUTDOWN, //
 };
+use crate::kapi::prelude::*;
 use crate::{
     kapi::{
         proto_ops::Message,
@@ -18,8 +19,7 @@ use crate::{
     smc_core::sock::SmcSocket, //
 };
 use kernel::{
-    error::Result,
-    prelude::*, //
+    error::Result, //
 };
 
 const MSG_OOB: u32 = 0x1;
@@ -91,11 +91,11 @@ impl Conn {
             let mut fault = false;
             for span in spans.iter() {
                 let len = span.len as usize;
-                let n = place
-                    .rings
-                    .send
-                    .buffer()
-                    .copy_from_iter(span.offset as usize, len, msg.source())?;
+                let n = place.rings.send.buffer().copy_from_iter(
+                    span.offset as usize,
+                    len,
+                    msg.source(),
+                )?;
                 copied += n;
                 if n < len {
                     fault = true;
@@ -197,9 +197,7 @@ impl Conn {
             drop(turn);
             let skip = if peek { got } else { 0 };
             let waited = sk.wait(&mut timeo, || {
-                sk.has_error()
-                    || self.is_at_end(sk)
-                    || readable(&self.data.lock()) as usize > skip
+                sk.has_error() || self.is_at_end(sk) || readable(&self.data.lock()) as usize > skip
             });
             turn = self.rx.lock();
             self.set_starved(false);
@@ -239,7 +237,8 @@ impl Conn {
                 copied += len;
                 continue;
             }
-            rmb.mapping().sync_for_cpu(offset..offset.saturating_add(len));
+            rmb.mapping()
+                .sync_for_cpu(offset..offset.saturating_add(len));
             let n = rmb.buffer().copy_to_iter(offset, len, msg.dest())?;
             copied += n;
             if n < len {

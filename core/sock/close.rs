@@ -8,13 +8,13 @@ use super::{
     SmcSocket,
     JOB_SET_UP, //
 };
+use crate::kapi::prelude::*;
 use crate::{
     clc::rendezvous,
     kapi::sock::Sock, //
 };
 use kernel::{
-    error::Result,
-    prelude::*, //
+    error::Result, //
 };
 
 const SHUT_RD: u32 = 0;

@@ -12,6 +12,7 @@ use super::{
     SmcSocket,
     JOB_SET_UP, //
 };
+use crate::kapi::prelude::*;
 use crate::{
     clc::{
         decline::DeclineReason,
@@ -29,8 +30,7 @@ use crate::{
 };
 use kernel::{
     error::Result,
-    ffi::c_int,
-    prelude::*, //
+    ffi::c_int, //
 };
 
 const O_NONBLOCK: c_int = 0o4000;

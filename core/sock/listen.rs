@@ -13,6 +13,7 @@ use super::{
     SockRef,
     JOB_SET_UP, //
 };
+use crate::kapi::prelude::*;
 use crate::{
     clc::{
         decline::DeclineReason,
@@ -28,7 +29,6 @@ use crate::{
 use kernel::{
     error::Result,
     ffi::c_int,
-    prelude::*,
     sync::Arc, //
 };
 
@@ -45,7 +45,8 @@ pub(super) fn listen(sk: &Sock<SmcSocket>, backlog: c_int) -> Result {
             sk.copy_options_to(&clc);
             let watch = Watch::new(clc.clone(), Woken::Job(sk.into()))?;
             rendezvous::prepare_listener(&clc)?;
-            clc.listen(backlog).inspect_err(|_| rendezvous::forget(&clc))?;
+            clc.listen(backlog)
+                .inspect_err(|_| rendezvous::forget(&clc))?;
             life.backlog = backlog;
             life.watch = Some(watch);
             sk.queue.set_closed(false);

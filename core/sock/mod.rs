@@ -19,6 +19,7 @@ use self::{
     accept_queue::AcceptQueue,
     fallback::Woken, //
 };
+use crate::kapi::prelude::*;
 use crate::{
     clc::decline::DeclineReason,
     kapi::{
@@ -56,7 +57,6 @@ use kernel::{
     ffi::c_int,
     new_mutex,
     new_spinlock,
-    prelude::*,
     sync::{
         aref::ARef,
         atomic::{

@@ -6,6 +6,7 @@ use super::{
     Phase,
     SmcSocket, //
 };
+use crate::kapi::prelude::*;
 use crate::kapi::{
     proto_ops::{
         GetOption,
@@ -20,7 +21,6 @@ use kernel::{
         c_int,
         c_uint, //
     },
-    prelude::*, //
 };
 
 const SOL_SMC: c_int = 286;

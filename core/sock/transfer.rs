@@ -6,6 +6,7 @@ use super::{
     Phase,
     SmcSocket, //
 };
+use crate::kapi::prelude::*;
 use crate::kapi::{
     proto_ops::{
         Message,
@@ -14,8 +15,7 @@ use crate::kapi::{
     sock::Sock, //
 };
 use kernel::{
-    error::Result,
-    prelude::*, //
+    error::Result, //
 };
 
 const EPOLLIN: u32 = 0x1;

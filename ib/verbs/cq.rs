@@ -2,6 +2,7 @@
 
 //! Completion queues, polled in bottom-half context.
 
+use crate::kapi::prelude::*;
 use core::{
     cell::UnsafeCell,
     marker::PhantomPinned,
@@ -9,7 +10,6 @@ use core::{
 };
 use kernel::{
     error::from_err_ptr,
-    prelude::*,
     sync::{
         atomic::{
             Acquire,

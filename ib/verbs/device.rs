@@ -142,10 +142,10 @@ impl Device {
             & u64::from(bindings::ib_kernel_cap_flags_IBK_LOCAL_DMA_LKEY)
             != 0;
         let attributes = Attributes {
-            max_send_sge: attrs.max_send_sge,
-            max_recv_sge: attrs.max_recv_sge,
-            max_qp_wr: attrs.max_qp_wr,
-            max_cqe: attrs.max_cqe,
+            max_send_sge: limit(attrs.max_send_sge),
+            max_recv_sge: limit(attrs.max_recv_sge),
+            max_qp_wr: limit(attrs.max_qp_wr),
+            max_cqe: limit(attrs.max_cqe),
             max_fast_reg_pages: attrs.max_fast_reg_page_list_len,
             local_dma_lkey,
             vendor_id: attrs.vendor_id,
@@ -307,6 +307,11 @@ impl Device {
             *self.name.lock() = name;
         }
     }
+}
+
+/// A limit of the device; kernels before 7.3 have it signed.
+fn limit(value: impl TryInto<u32>) -> u32 {
+    value.try_into().unwrap_or(0)
 }
 
 fn read_name(device: &bindings::ib_device) -> DeviceName {

@@ -2,13 +2,13 @@
 
 //! The data path of a queue pair: posting work requests.
 
+use crate::kapi::prelude::*;
 use core::ptr::{
     null_mut,
     NonNull, //
 };
 use kernel::{
     error::to_result,
-    prelude::*,
     sync::{
         atomic::{
             Acquire,

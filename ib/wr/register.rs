@@ -2,13 +2,11 @@
 
 //! Registration of memory regions.
 
-use kernel::{
-    prelude::*,
-    sync::{
-        new_mutex,
-        Arc,
-        Mutex, //
-    },
+use crate::kapi::prelude::*;
+use kernel::sync::{
+    new_mutex,
+    Arc,
+    Mutex, //
 };
 
 use crate::{

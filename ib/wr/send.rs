@@ -2,8 +2,8 @@
 
 //! Messages that are being sent.
 
+use crate::kapi::prelude::*;
 use kernel::{
-    prelude::*,
     sync::Arc, //
 };
 

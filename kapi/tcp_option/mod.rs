@@ -18,10 +18,10 @@ mod table;
 
 use core::mem::MaybeUninit;
 
+use crate::kapi::prelude::*;
 use kernel::{
     error::to_result,
     pr_warn_once,
-    prelude::*,
     sync::atomic::{
         Atomic,
         Relaxed, //

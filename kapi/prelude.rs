@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What most files here want in scope: the `kernel` crate's prelude, and what later versions of it
+//! have.
+
+pub(crate) use kernel::prelude::*;
+
+#[cfg(smc_rs_before_7_3)]
+pub(crate) use super::version::errno::*;
