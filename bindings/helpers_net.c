@@ -93,6 +93,11 @@ struct sock *smc_rs_helper_reqsk_listener(struct request_sock *req)
 	return req->rsk_listener;
 }
 
+bool smc_rs_helper_workqueue_congested(struct workqueue_struct *wq)
+{
+	return workqueue_congested(WORK_CPU_UNBOUND, wq);
+}
+
 bool smc_rs_helper_queue_delayed_work(struct workqueue_struct *wq, struct delayed_work *work,
 				      unsigned long delay)
 {

@@ -42,6 +42,10 @@ pub(crate) trait Rendezvous {
     /// `ENOMEM` and the like.
     fn prepare_listener(clc: &ClcSock) -> Result;
 
+    /// Makes a prepared listener answer new clients as if it did not speak SMC (`true`), or as
+    /// before. Connections whose SYN-ACK has gone out are not concerned.
+    fn pause_listener(clc: &ClcSock, pause: bool);
+
     /// Whether a connection that a prepared listener has accepted is to become SMC: both sides have
     /// said that they speak it. Answers `true` once only.
     fn child_negotiated(clc: &ClcSock) -> bool;
@@ -69,6 +73,10 @@ impl Rendezvous for TcpOption {
 
     fn prepare_listener(clc: &ClcSock) -> Result {
         tcp_option::prepare_listener(clc)
+    }
+
+    fn pause_listener(clc: &ClcSock, pause: bool) {
+        tcp_option::pause_listener(clc, pause);
     }
 
     fn child_negotiated(clc: &ClcSock) -> bool {
@@ -104,6 +112,11 @@ pub(crate) fn confirmed(clc: &ClcSock) -> bool {
 /// See [`Rendezvous::prepare_listener`].
 pub(crate) fn prepare_listener(clc: &ClcSock) -> Result {
     Chosen::prepare_listener(clc)
+}
+
+/// See [`Rendezvous::pause_listener`].
+pub(crate) fn pause_listener(clc: &ClcSock, pause: bool) {
+    Chosen::pause_listener(clc, pause);
 }
 
 /// See [`Rendezvous::child_negotiated`].

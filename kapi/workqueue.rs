@@ -63,8 +63,7 @@ impl OwnedQueue {
     pub(super) unsafe fn queue_raw(&self, work: *mut bindings::work_struct) -> bool {
         let raw = self.as_ptr();
         // SAFETY: The queue is alive by the type invariants; the caller vouches for `work`.
-        !raw.is_null()
-            && unsafe { bindings::queue_work(raw, work) }
+        !raw.is_null() && unsafe { bindings::queue_work(raw, work) }
     }
 
     /// The queue as the `kernel` crate knows it, unless it is stopped.
@@ -75,6 +74,13 @@ impl OwnedQueue {
         }
         // SAFETY: The queue is alive by the type invariants. Both bindings describe one C type.
         Some(unsafe { Queue::from_raw(raw.cast()) })
+    }
+
+    /// Whether items wait for others to end. Only a hint. Any context.
+    pub(crate) fn is_congested(&self) -> bool {
+        let raw = self.as_ptr();
+        // SAFETY: The queue is alive by the type invariants.
+        !raw.is_null() && unsafe { bindings::workqueue_congested(raw) }
     }
 
     /// Waits until everything that was queued so far has run.

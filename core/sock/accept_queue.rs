@@ -57,6 +57,11 @@ impl AcceptQueue {
         self.len().saturating_add(self.pending.load(Relaxed))
     }
 
+    /// Handshakes under way.
+    pub(super) fn pending(&self) -> u32 {
+        self.pending.load(Relaxed)
+    }
+
     /// A handshake begins.
     pub(super) fn begin(&self) {
         self.pending.fetch_add(1u32, Full);

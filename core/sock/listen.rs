@@ -50,6 +50,7 @@ pub(super) fn listen(sk: &Sock<SmcSocket>, backlog: c_int) -> Result {
             life.backlog = backlog;
             life.watch = Some(watch);
             sk.queue.set_closed(false);
+            life.paused = false;
             set_phase(sk, Phase::Listen);
             sk.queue_job(JOB_SET_UP, crate::queues::handshake());
             Ok(())
@@ -115,6 +116,7 @@ fn welcome(sk: &Sock<SmcSocket>, clc: ClcSock) {
         set_phase(&child, Phase::Handshake);
         drop(life);
         sk.queue.begin();
+        regulate(sk);
         child.queue_job(JOB_SET_UP, crate::queues::handshake());
     } else {
         fallback::enter(&child, &mut life, &clc, DeclineReason::PEERNOSMC, 0);
@@ -160,8 +162,34 @@ pub(super) fn handshake(child: &SockRef) {
         super::close::abandon(child);
     }
     parent.queue.end();
+    regulate(&parent);
     // There may be room for another one now.
     parent.queue_job(JOB_SET_UP, crate::queues::handshake());
+}
+
+/// Lets a listener with `SMC_LIMIT_HS` negotiate SMC only as long as not too many handshakes are
+/// under way; new clients get a TCP connection meanwhile (their SYN-ACK has no option).
+///
+/// Too many: the work queue has a backlog, or more than half of the listener's backlog is taken by
+/// handshakes. The rest is for TCP connections, which are not to wait for them. It goes on at a
+/// quarter, and in any case when none of the listener's own is left.
+pub(super) fn regulate(sk: &Sock<SmcSocket>) {
+    let mut life = sk.life.lock();
+    if sk.phase() != Phase::Listen {
+        return;
+    }
+    let pending = sk.queue.pending();
+    let backlog = u32::try_from(life.backlog).unwrap_or(0);
+    let share = if life.paused { 4 } else { 2 };
+    let bound = backlog / share;
+    let congested = pending > bound || crate::queues::handshake().is_congested();
+    let pause = sk.limits_handshakes() && pending > 0 && congested;
+    if pause != life.paused {
+        if let Some(clc) = sk.clc() {
+            rendezvous::pause_listener(&clc, pause);
+            life.paused = pause;
+        }
+    }
 }
 
 /// Offers a finished connection to `accept`.

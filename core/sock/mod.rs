@@ -143,6 +143,9 @@ pub(crate) struct SmcSocket {
     life: Mutex<Life>,
     /// The SMC-R connection, once there is one.
     conn: SetOnce<Arc<Conn>>,
+    /// Whether a listener negotiates SMC only as long as not too many handshakes are under way
+    /// (`SMC_LIMIT_HS`).
+    limits_handshakes: Atomic<bool>,
     /// Connections that wait for `accept`.
     #[pin]
     queue: AcceptQueue,
@@ -158,6 +161,8 @@ struct Life {
     parent: Option<SockRef>,
     /// `backlog` of `listen`.
     backlog: c_int,
+    /// A listener that does not negotiate SMC for the time being.
+    paused: bool,
 }
 
 static TABLES: Tables<SmcSocket> = Tables::new();
@@ -175,10 +180,11 @@ impl Protocol for SmcSocket {
             peer_diagnosis: Atomic::new(0),
             clc <- new_spinlock!(None, "SmcSocket::clc"),
             life <- new_mutex!(
-                Life { watch: None, unreported: false, parent: None, backlog: 0 },
+                Life { watch: None, unreported: false, parent: None, backlog: 0, paused: false },
                 "SmcSocket::life"
             ),
             conn: SetOnce::new(),
+            limits_handshakes: Atomic::new(false),
             queue <- AcceptQueue::new(),
         }? Error)
     }
@@ -188,6 +194,7 @@ impl Protocol for SmcSocket {
         *sk.clc.lock() = Some(clc);
         sk.set_state(Phase::Init.diag_state());
         if let Ok(settings) = Settings::of(sk.net()) {
+            sk.limit_handshakes(settings.limits_handshakes());
             // The kernel keeps twice what is asked for.
             let twice = |size: i32| size.saturating_mul(2);
             sk.set_buffer_sizes(twice(settings.wmem()), twice(settings.rmem()));
@@ -227,6 +234,16 @@ impl SmcSocket {
     /// The SMC-R connection.
     fn conn(&self) -> Option<&Arc<Conn>> {
         self.conn.as_ref()
+    }
+
+    /// Whether a listener negotiates SMC only as long as not too many handshakes are under way.
+    fn limits_handshakes(&self) -> bool {
+        self.limits_handshakes.load(Relaxed)
+    }
+
+    /// Switches that on or off.
+    fn limit_handshakes(&self, limit: bool) {
+        self.limits_handshakes.store(limit, Relaxed);
     }
 
     /// Why the socket fell back.

@@ -24,6 +24,7 @@ use kernel::{
 };
 
 const SOL_SMC: c_int = 286;
+const SMC_LIMIT_HS: c_int = 1;
 const SOL_TCP: c_int = 6;
 const TCP_NODELAY: c_int = 1;
 const TCP_CORK: c_int = 3;
@@ -37,7 +38,7 @@ const SIOCATMARK: c_uint = 0x8905;
 /// `setsockopt` of a level other than `SOL_SOCKET`.
 pub(super) fn set(sk: &Sock<SmcSocket>, option: &SetOption) -> Result {
     if option.level == SOL_SMC {
-        return Err(EOPNOTSUPP);
+        return set_own(sk, option);
     }
     if option.level == SOL_TCP && option.name == TCP_ULP {
         return Err(EOPNOTSUPP);
@@ -58,9 +59,27 @@ pub(super) fn set(sk: &Sock<SmcSocket>, option: &SetOption) -> Result {
 /// `getsockopt` of a level other than `SOL_SOCKET`.
 pub(super) fn get(sk: &Sock<SmcSocket>, option: &GetOption) -> Result {
     if option.level == SOL_SMC {
-        return Err(EOPNOTSUPP);
+        return get_own(sk, option);
     }
     option.delegate(&*sk.try_clc()?)
+}
+
+/// `setsockopt` of `SOL_SMC`.
+fn set_own(sk: &Sock<SmcSocket>, option: &SetOption) -> Result {
+    if option.name != SMC_LIMIT_HS {
+        return Err(EOPNOTSUPP);
+    }
+    sk.limit_handshakes(option.int()? != 0);
+    super::listen::regulate(sk);
+    Ok(())
+}
+
+/// `getsockopt` of `SOL_SMC`.
+fn get_own(sk: &Sock<SmcSocket>, option: &GetOption) -> Result {
+    if option.name != SMC_LIMIT_HS {
+        return Err(EOPNOTSUPP);
+    }
+    option.put_int(sk.limits_handshakes().into())
 }
 
 /// `ioctl`.

@@ -339,8 +339,13 @@ unsafe fn server_syn_ack(
 ) -> Result<(), NoMemory> {
     // SAFETY: A request has its listener for life.
     let listener = unsafe { bindings::reqsk_listener(req) };
-    // SAFETY: As above, the listener is valid; the hook runs under RCU.
-    if listener.is_null() || unsafe { state::of_sk(listener) } != State::Wanted {
+    let state = if listener.is_null() {
+        State::Plain
+    } else {
+        // SAFETY: As above, the listener is valid; the hook runs under RCU.
+        unsafe { state::of_sk(listener) }
+    };
+    if !matches!(state, State::Wanted | State::Paused) {
         return Ok(());
     }
     // SAFETY: The request is valid. Its child may take the SYN away meanwhile, but then our
@@ -357,7 +362,9 @@ unsafe fn server_syn_ack(
     let marked = super::mark().is_marked(options);
     // SAFETY: The request is valid.
     let first = unsafe { (*req).num_retrans == 0 && (*req).num_timeout() == 0 };
-    let carries = marked || (first && option::contains_smc(options));
+    // What one SYN-ACK has said, the next one for the same request repeats.
+    let offers = first && state == State::Wanted && option::contains_smc(options);
+    let carries = marked || offers;
     if !carries {
         return Ok(());
     }

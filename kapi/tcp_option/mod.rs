@@ -250,6 +250,16 @@ pub(crate) fn prepare_listener(clc: &ClcSock) -> Result {
     Ok(())
 }
 
+/// Makes a prepared listener leave the option out of the SYN-ACKs for new connections (`true`), or
+/// answer again. Does nothing to other sockets. May sleep.
+pub(crate) fn pause_listener(clc: &ClcSock, pause: bool) {
+    let socket = clc.as_ptr();
+    // SAFETY: The socket is alive, and nobody in this module calls with its lock held.
+    let _lock = unsafe { SockLock::new(socket) };
+    // SAFETY: The socket is locked.
+    unsafe { state::pause(socket, pause) };
+}
+
 /// Whether a connection that a prepared listener has accepted is to become SMC: the SYN and our
 /// SYN-ACK carried the option. The socket is an ordinary TCP socket afterwards. May sleep.
 ///

@@ -27,11 +27,14 @@ pub(super) enum State {
     Wanted,
     /// The peer's SYN-ACK carried the option, too.
     Confirmed,
+    /// A listener whose SYN-ACKs leave the option out for the time being.
+    Paused,
 }
 
-static COPIES: Copies<bindings::proto_ops, 2> = Copies::new();
+static COPIES: Copies<bindings::proto_ops, 3> = Copies::new();
 const WANTED: usize = 0;
 const CONFIRMED: usize = 1;
+const PAUSED: usize = 2;
 
 /// Reads a socket's operations.
 ///
@@ -63,6 +66,7 @@ pub(super) unsafe fn of(socket: *const bindings::socket) -> State {
     match COPIES.find(unsafe { ops_of(socket) }) {
         None => State::Plain,
         Some((WANTED, _)) => State::Wanted,
+        Some((PAUSED, _)) => State::Paused,
         Some(_) => State::Confirmed,
     }
 }
@@ -115,6 +119,29 @@ pub(super) unsafe fn confirm(sk: *mut bindings::sock) {
     }
     // SAFETY: As above.
     if let Some(ops) = COPIES.variant(unsafe { ops_of(socket) }, CONFIRMED) {
+        // SAFETY: The copy is one of the socket's own operations.
+        unsafe { set_ops(socket, ops) };
+    }
+}
+
+/// Makes a listener [`State::Paused`], or [`State::Wanted`] again; leaves other sockets alone. Any
+/// context.
+///
+/// # Safety
+///
+/// `socket` must be valid and its `sk` locked.
+pub(super) unsafe fn pause(socket: *mut bindings::socket, pause: bool) {
+    let (from, variant) = if pause {
+        (State::Wanted, PAUSED)
+    } else {
+        (State::Paused, WANTED)
+    };
+    // SAFETY: The caller vouches for the socket.
+    if unsafe { of(socket) } != from {
+        return;
+    }
+    // SAFETY: As above.
+    if let Some(ops) = COPIES.variant(unsafe { ops_of(socket) }, variant) {
         // SAFETY: The copy is one of the socket's own operations.
         unsafe { set_ops(socket, ops) };
     }

@@ -8,6 +8,7 @@ mod erdma;
 mod events;
 mod fallback;
 mod hostile;
+mod limit;
 mod link;
 mod many;
 mod nonblock;
@@ -69,6 +70,7 @@ pub fn all() -> Vec<Test> {
     tests.extend(urgent::TESTS);
     tests.extend(stream::TESTS);
     tests.extend(many::TESTS);
+    tests.extend(limit::TESTS);
     tests.extend(hostile::TESTS);
     tests.extend(clc::TESTS);
     tests.extend(events::TESTS);
