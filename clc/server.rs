@@ -214,7 +214,10 @@ fn join(
                     let settings = &context.settings;
                     let link = Link::new(path, settings)?;
                     let group = LinkGroup::new(id, key, choice.limits, link, settings)?;
-                    group.link().attach(&group).inspect_err(|_| group.link().shut())?;
+                    group
+                        .link()
+                        .attach(&group)
+                        .inspect_err(|_| group.link().shut())?;
                     Ok(group)
                 },
             )

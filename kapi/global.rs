@@ -56,9 +56,8 @@ impl<T: Send + Sync + 'static> Global<T> {
         }
         // SAFETY: By the type invariants `raw` comes from `Arc::into_raw`, and the reference is not
         // given back while this RCU read-side critical section lasts.
-        let borrowed = unsafe {
-            kernel::sync::ArcBorrow::<T>::from_raw(ptr::with_exposed_provenance(raw))
-        };
+        let borrowed =
+            unsafe { kernel::sync::ArcBorrow::<T>::from_raw(ptr::with_exposed_provenance(raw)) };
         Some(borrowed.into())
     }
 }

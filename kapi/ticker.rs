@@ -61,11 +61,9 @@ impl Ticker {
         let inner = unsafe { &*work.cast::<Inner>() };
         (inner.tick)();
         // SAFETY: As above; `cancel_delayed_work_sync` copes with an item that queues itself.
-        unsafe { bindings::queue_delayed_work(
-                bindings::system_percpu_wq,
-                inner.work.get(),
-                inner.period,
-            ) };
+        unsafe {
+            bindings::queue_delayed_work(bindings::system_percpu_wq, inner.work.get(), inner.period)
+        };
     }
 }
 
