@@ -86,7 +86,7 @@ vm shell:
 	@$(RIG)/vm --kernel $(KERNEL) --shell
 
 test:
-	@$(RIG)/test $(KERNEL)
+	@$(RIG)/test $(KERNEL) $(SUITES)
 
 root-shell:
 	@$(ROOT)/ensure $(KERNEL) && $(ROOT)/install $(KERNEL) root-shell

@@ -49,6 +49,12 @@ pub fn hosts_up() -> Outcome {
     run("ip link add vA address 02:00:00:09:00:01 mtu 9000 netns A type veth peer name vB address 02:00:00:09:00:02 mtu 9000 netns B")?;
     for host in Host::BOTH {
         let (name, dev) = (host.name(), host.netdev());
+        // The 16 eRDMA ports lie in the default range for clients: a connection of a test that its
+        // peer never finishes would hold one for minutes.
+        sys::enter(host)?;
+        std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "35000 60999")
+            .during("the range of client ports")?;
+        sys::leave()?;
         run(&format!("ip -n {name} link set lo up"))?;
         run(&format!("ip -n {name} link set {dev} up"))?;
         run(&format!(

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub const TESTS: [Test; 16] = [
+pub const TESTS: [Test; 15] = [
     once("link.group_is_shared", 120, group_is_shared),
     once("link.group_is_freed", 200, group_is_freed),
     once(
@@ -24,7 +24,6 @@ pub const TESTS: [Test; 16] = [
     once("link.buffer_types", 200, buffer_types),
     once("link.buffer_sizes", 200, buffer_sizes),
     once("link.few_slots", 300, few_slots),
-    once("link.busy_link_lives", 300, busy_link_lives),
     once("link.kill_with_traffic", 300, kill_with_traffic),
     once("link.silent_loss", 300, silent_loss),
     once("link.down_on_either_side", 300, down_on_either_side),
@@ -387,29 +386,6 @@ fn receiver(ctx: &Ctx, sock: Sock, under_way: Arc<AtomicUsize>) -> JoinHandle<Ou
             }
         }
     })
-}
-
-/// Endless streams that leave hardly a slot: each of them flows, and TEST LINK comes through.
-fn busy_link_lives(ctx: &Ctx) -> Outcome {
-    fresh(ctx)?;
-    let changed = [
-        Changed::new(&Host::BOTH, "smcr_max_send_wr", 2)?,
-        Changed::new(&Host::BOTH, "smcr_max_recv_wr", 2)?,
-        Changed::new(&Host::BOTH, "smcr_testlink_time", 1)?,
-    ];
-    let traffic = Traffic::start(ctx, 12)?;
-    traffic.await_flow()?;
-    for _ in 0..6 {
-        std::thread::sleep(Duration::from_secs(1));
-        check!(
-            !traffic.threads.iter().any(JoinHandle::is_finished),
-            "a connection of a busy link ended"
-        );
-    }
-    drop(changed);
-    // This ends them all.
-    fresh(ctx)?;
-    traffic.end()
 }
 
 /// kill -9 of a process with many busy connections, on either side.
