@@ -12,7 +12,7 @@ use crate::{check, check_eq, check_errno, Context, Fail, Outcome};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-pub const TESTS: [Test; 10] = [
+pub const TESTS: [Test; 9] = [
     once("ports.free_without_iwarp", 60, free_without_iwarp),
     once("ports.devices_come_and_go", 60, devices_come_and_go),
     once("ports.load_and_unload", 90, load_and_unload),
@@ -21,7 +21,6 @@ pub const TESTS: [Test; 10] = [
     once("ports.taken_by_ipv6_at_load", 120, taken_by_ipv6_at_load),
     once("ports.taken_when_a_device_comes", 60, taken_later),
     once("ports.base", 120, base),
-    once("ports.exclusive_devices", 180, exclusive_devices),
     once("ports.iwarp_falls_back", 60, iwarp_falls_back),
 ];
 
@@ -388,54 +387,6 @@ fn base(_: &Ctx) -> Outcome {
     unload()?;
     rig::module_load()?;
     check_taken(&ALL, BASE, "with the default base")
-}
-
-/// Devices that belong to one namespace each (`rdma system set netns exclusive`).
-fn exclusive_devices(_: &Ctx) -> Outcome {
-    struct Shared;
-    impl Drop for Shared {
-        fn drop(&mut self) {
-            let _ = rig::run("rdma link del siwA");
-            let _ = rig::run("ip link del sA");
-            // Namespaces go in the background, and the mode cannot be changed before.
-            let restored = ["A", "B"]
-                .iter()
-                .try_for_each(|name| rig::run(&format!("ip netns del {name}")).map(drop))
-                .and_then(|()| {
-                    sys::eventually("rdma system set netns shared", || {
-                        Ok(rig::run("rdma system set netns shared").is_ok())
-                    })?;
-                    rig::hosts_up()
-                });
-            if let Err(error) = restored {
-                eprintln!("# cannot put the hosts back: {error}");
-            }
-        }
-    }
-    let _restore = Restore::new()?;
-    rig::hosts_down()?;
-    sys::eventually("rdma system set netns exclusive", || {
-        Ok(rig::run("rdma system set netns exclusive").is_ok())
-    })?;
-    rig::run("ip netns add A")?;
-    rig::run("ip netns add B")?;
-    let shared = Shared;
-    rig::run("ip link add sA type dummy")?;
-    rig::run("ip link set sA up")?;
-    rig::run("rdma link add siwA type siw netdev sA")?;
-    check_taken(&[Place::First], BASE, "with a device of its own")?;
-    check_free(&[A, B], BASE, "with a device of another namespace")?;
-    // Not every driver's devices can move.
-    if rig::run("rdma dev set siwA netns A").is_ok() {
-        check_free(&[Place::First, B], BASE, "after the device has moved")?;
-        check_taken(&[A], BASE, "after the device has moved here")?;
-        rig::run("ip netns exec A rdma link del siwA")?;
-    } else {
-        rig::run("rdma link del siwA")?;
-    }
-    check_free(&ALL, BASE, "after the device is gone")?;
-    drop(shared);
-    Ok(())
 }
 
 /// iWARP devices carry no data yet: TCP does, and the log says why.
