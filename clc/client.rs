@@ -3,6 +3,11 @@
 //! The client's side of the handshake (RFC 7609, section 3.5.1).
 
 use super::{
+    common::{
+        llc_version,
+        this_host,
+        LATE_DECLINE_MS, //
+    },
     decline::DeclineReason,
     handshake::{
         decline_unread,
@@ -14,9 +19,7 @@ use super::{
     io,
     negotiate::{
         ClientCaps,
-        FirstContactTerms,
-        Host,
-        Mode, //
+        FirstContactTerms, //
     },
     outcome::Outcome,
     wire::{
@@ -28,7 +31,6 @@ use crate::kapi::prelude::*;
 use crate::{
     kapi::{
         clcsock::ClcSock,
-        host,
         sock::Sock, //
     },
     smc_core::{
@@ -38,13 +40,9 @@ use crate::{
             GroupKey,
             LinkGroup, //
         },
-        link::Link,
         llc::{
             flow::Role,
-            wire::{
-                DeleteReason,
-                LlcVersion, //
-            }, //
+            wire::DeleteReason, //
         },
         path::{
             self,
@@ -72,9 +70,6 @@ use kernel::{
 /// How long the server has for CONFIRM LINK. Longer than the server itself waits for our answer, so
 /// that it is the server that gives up first, and says so.
 const CONFIRM_MS: u32 = 8_000;
-
-/// How long to wait for a Decline that may be on its way.
-const LATE_DECLINE_MS: u32 = 1_000;
 
 /// Why a handshake ends without SMC-R.
 enum Stop {
@@ -182,29 +177,13 @@ fn key(context: &Context<'_>, have: &HaveAccept) -> GroupKey {
     let terms = have.terms();
     GroupKey {
         role: Role::Client,
-        version: match terms.mode {
-            Mode::V1 => LlcVersion::V1,
-            Mode::V2 { .. } => LlcVersion::V2,
-        },
+        version: llc_version(&terms.mode),
         peer_id: terms.peer.peer_id,
         peer_gid: terms.peer.gid,
         peer_mac: terms.peer.mac,
         local_gid: Gid(context.path.gid.gid),
         net: context.sk.net().cookie(),
     }
-}
-
-fn this_host() -> Host {
-    Host {
-        direct: true,
-        hostname: host::hostname(),
-    }
-}
-
-fn make_conn(context: &Context<'_>, group: &Arc<LinkGroup>) -> Result<Arc<Conn>, DeclineReason> {
-    let (sndbuf, rcvbuf) = context.sk.buffer_sizes();
-    let half = |size: i32| usize::try_from(size / 2).unwrap_or(0);
-    Conn::new(group, &context.settings, half(sndbuf), half(rcvbuf))
 }
 
 /// The server uses a link group that exists.
@@ -223,7 +202,7 @@ fn next_contact(context: &Context<'_>, have: HaveAccept) -> Result<Arc<Conn>, St
         let reason = DeclineReason::NOACTLINK;
         return Err(Stop::Decline(have.decline(reason), reason));
     }
-    let conn = match make_conn(context, &group) {
+    let conn = match Conn::new(&group, &context.settings, context.sk) {
         Ok(conn) => conn,
         Err(reason) => return Err(Stop::Decline(have.decline(reason), reason)),
     };
@@ -252,19 +231,18 @@ fn first_contact(
     have: HaveAccept,
     terms: &FirstContactTerms,
 ) -> Result<Arc<Conn>, Stop> {
-    let peer = have.terms().peer;
     let settings = &context.settings;
     let made = context.registry.find_or_add(
         &key(context, &have),
         |_| false,
         |id| {
-            let link = Link::new(&context.path, settings)?;
-            let group = LinkGroup::new(id, key(context, &have), terms.limits, link, settings)?;
-            group
-                .link()
-                .attach(&group)
-                .inspect_err(|_| group.link().shut())?;
-            Ok(group)
+            LinkGroup::begin(
+                id,
+                key(context, &have),
+                terms.limits,
+                &context.path,
+                settings,
+            )
         },
     );
     let Ok((group, _)) = made else {
@@ -274,7 +252,6 @@ fn first_contact(
     let result = form(context, have, terms, &group);
     match result {
         Ok(conn) => {
-            debug_assert!(group.leads_to(peer.qpn));
             group.activate();
             Ok(conn)
         }
@@ -293,7 +270,7 @@ fn form(
 ) -> Result<Arc<Conn>, Stop> {
     let peer = have.terms().peer;
     let link = group.link();
-    let conn = match make_conn(context, group) {
+    let conn = match Conn::new(group, &context.settings, context.sk) {
         Ok(conn) => conn,
         Err(reason) => return Err(Stop::Decline(have.decline(reason), reason)),
     };

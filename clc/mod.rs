@@ -14,6 +14,7 @@ pub mod wire;
 
 // Glue: the handshake over a TCP socket.
 pub(crate) mod client;
+mod common;
 mod io;
 mod outcome;
 pub(crate) mod rendezvous;

@@ -3,6 +3,11 @@
 //! The server's side of the handshake (RFC 7609, section 3.5.1).
 
 use super::{
+    common::{
+        llc_version,
+        this_host,
+        LATE_DECLINE_MS, //
+    },
     decline::DeclineReason,
     handshake::{
         ExpectConfirm,
@@ -14,9 +19,7 @@ use super::{
     },
     io,
     negotiate::{
-        Host,
         LocalNetworks,
-        Mode,
         ServerCaps, //
     },
     outcome::Outcome,
@@ -29,7 +32,6 @@ use crate::kapi::prelude::*;
 use crate::{
     kapi::{
         clcsock::ClcSock,
-        host,
         sock::Sock, //
     },
     smc_core::{
@@ -39,13 +41,9 @@ use crate::{
             GroupKey,
             LinkGroup, //
         },
-        link::Link,
         llc::{
             flow::Role,
-            wire::{
-                DeleteReason,
-                LlcVersion, //
-            }, //
+            wire::DeleteReason, //
         },
         path::{
             self,
@@ -69,9 +67,6 @@ use kernel::{
 
 /// How long the client has to answer CONFIRM LINK.
 const CONFIRM_MS: u32 = 6_000;
-
-/// How long to wait for a Decline that may be on its way.
-const LATE_DECLINE_MS: u32 = 1_000;
 
 /// How long a handshake waits for the first connection of a group. Less than a client waits for our
 /// Accept: it is to hear a Decline, and fall back, before it gives up.
@@ -190,18 +185,13 @@ fn join(
     let choice = have.choice();
     let key = GroupKey {
         role: Role::Server,
-        version: match choice.mode {
-            Mode::V1 => LlcVersion::V1,
-            Mode::V2 { .. } => LlcVersion::V2,
-        },
+        version: llc_version(&choice.mode),
         peer_id: choice.peer_id,
         peer_gid: choice.peer_gid,
         peer_mac: choice.peer_mac,
         local_gid: Gid(path.gid.gid),
         net: context.sk.net().cookie(),
     };
-    let (sndbuf, rcvbuf) = context.sk.buffer_sizes();
-    let half = |size: i32| usize::try_from(size / 2).unwrap_or(0);
     let deadline = registry::now().after(FORM_MS);
     // Handshakes with one peer wait for its first connection, and for nobody else's.
     while !deadline.reached(registry::now()) {
@@ -210,16 +200,7 @@ fn join(
             .find_or_add(
                 &key,
                 |group| group.has_room(),
-                |id| {
-                    let settings = &context.settings;
-                    let link = Link::new(path, settings)?;
-                    let group = LinkGroup::new(id, key, choice.limits, link, settings)?;
-                    group
-                        .link()
-                        .attach(&group)
-                        .inspect_err(|_| group.link().shut())?;
-                    Ok(group)
-                },
+                |id| LinkGroup::begin(id, key, choice.limits, path, &context.settings),
             )
             .map_err(|_| DeclineReason::MEM)?;
         let left = deadline.0.saturating_sub(registry::now().0);
@@ -227,7 +208,7 @@ fn join(
             // It has failed, so that the next one may be ours; or the time is up.
             continue;
         }
-        let conn = Conn::new(&group, &context.settings, half(sndbuf), half(rcvbuf));
+        let conn = Conn::new(&group, &context.settings, context.sk);
         // Others have waited, too, and have taken the last places.
         if first || conn.is_ok() || (group.has_room() && group.is_usable()) {
             return Ok((group, first, conn));
@@ -268,10 +249,7 @@ fn finish(
         let reason = DeclineReason::ERR_REGBUF;
         return Err(Stop::Decline(have.decline(reason), reason));
     };
-    let host = first.then(|| Host {
-        direct: true,
-        hostname: host::hostname(),
-    });
+    let host = first.then(this_host);
     let mut room = [0; MAX_MESSAGE_LEN];
     let (expect, len): (ExpectConfirm, usize) = have
         .accept(endpoint, host, &mut room)

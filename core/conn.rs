@@ -155,19 +155,22 @@ pub(crate) struct Status {
 }
 
 impl Conn {
-    /// Makes a connection in `group` with rings of (about) the given sizes in bytes.
+    /// Makes a connection in `group` for `sk`, with rings of (about) the sizes of its buffers.
     pub(crate) fn new(
         group: &Arc<LinkGroup>,
         settings: &Settings,
-        send_len: usize,
-        rmb_len: usize,
+        sk: &Sock<SmcSocket>,
     ) -> Result<Arc<Self>, DeclineReason> {
+        let (sndbuf, rcvbuf) = sk.buffer_sizes();
+        // The kernel keeps twice what was asked for.
+        let half = |size: i32| usize::try_from(size / 2).unwrap_or(0);
         let token = group.reserve_token().ok_or(DeclineReason::INTERR)?;
         let make = || {
-            let rings = group
-                .link()
-                .pool()
-                .take(send_len, rmb_len, settings.buffer_kind())?;
+            let rings =
+                group
+                    .link()
+                    .pool()
+                    .take(half(sndbuf), half(rcvbuf), settings.buffer_kind())?;
             let place = Arc::new(
                 Place {
                     group: group.clone(),

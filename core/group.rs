@@ -21,6 +21,7 @@ use super::{
             LLC_LEN, //
         }, //
     },
+    path::Path,
     registry,
     time::Millis,
     types::{
@@ -47,7 +48,8 @@ use crate::{
         new_spinlock_bh,
         SpinLockBh, //
     },
-    queues, //
+    queues,
+    sysctl::Settings, //
 };
 use kernel::{
     error::Result,
@@ -196,13 +198,29 @@ fn token_of(index: usize, generation: u32) -> u32 {
 }
 
 impl LinkGroup {
-    /// Makes a group around its first link. Process context.
-    pub(crate) fn new(
+    /// Begins a group with a link on `path`, ready to be connected. Process context.
+    pub(crate) fn begin(
+        id: u32,
+        key: GroupKey,
+        limits: Limits,
+        path: &Path,
+        settings: &Settings,
+    ) -> Result<Arc<Self>> {
+        let link = Link::new(path, settings)?;
+        let group = Self::new(id, key, limits, link, settings)?;
+        group
+            .link
+            .attach(&group)
+            .inspect_err(|_| group.link.shut())?;
+        Ok(group)
+    }
+
+    fn new(
         id: u32,
         key: GroupKey,
         limits: Limits,
         link: Arc<Link>,
-        settings: &crate::sysctl::Settings,
+        settings: &Settings,
     ) -> Result<Arc<Self>> {
         let mut entries = KVec::with_capacity(MAX_CONNS, GFP_KERNEL)?;
         for _ in 0..MAX_CONNS {

@@ -105,10 +105,6 @@ pub(super) fn shutdown(sk: &Sock<SmcSocket>, how: u32) -> Result {
             result
         }
         Phase::Closed | Phase::Handshake => Err(ENOTCONN),
-        Phase::Connecting => {
-            drop(life);
-            sk.try_clc()?.shutdown(how)
-        }
         _ => {
             drop(life);
             sk.try_clc()?.shutdown(how)

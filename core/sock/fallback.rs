@@ -62,7 +62,7 @@ pub(super) fn enter(
     sk.copy_options_to(clc);
     life.watch = None;
     set_phase(sk, Phase::Fallback);
-    attach(sk, clc);
+    sk.hand_over_file(clc);
     // Programs that sleep or poll since before the fallback wait in the SMC socket's queue.
     // Whoever comes later sees the new phase and waits in TCP's. `has_waiters` is a full barrier,
     // as is entering a queue.
@@ -70,9 +70,4 @@ pub(super) fn enter(
         life.watch = Watch::new(clc.clone(), Woken::Forward(sk.into())).ok();
         sk.wake_all();
     }
-}
-
-/// Hands the user's file over, if there is one yet.
-pub(super) fn attach(sk: &Sock<SmcSocket>, clc: &ClcSock) {
-    sk.hand_over_file(clc);
 }

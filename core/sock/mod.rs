@@ -291,7 +291,7 @@ impl SocketOps for SmcSocket {
     fn accepted(child: &Sock<Self>) {
         if child.phase() == Phase::Fallback {
             if let Some(clc) = child.clc() {
-                fallback::attach(child, &clc);
+                child.hand_over_file(&clc);
             }
         }
     }
