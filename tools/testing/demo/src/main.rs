@@ -53,7 +53,7 @@ fn main() -> ExitCode {
 }
 
 fn demo(report: &mut Report) -> Outcome {
-    rig::hosts_up()?;
+    rig::hosts_up(rig::SoftRoce::Stock)?;
     let before = rig::Before::take()?;
     witness::install()?;
     rig::module_load()?;

@@ -1,5 +1,6 @@
 //! Kinds of sockets that the tests run over, and the two hosts they connect.
 
+use crate::rig::SoftRoce;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 pub const AF_SMC: i32 = 43;
@@ -28,7 +29,7 @@ pub enum Expect {
     Plain,
     /// It must go by RDMA; a fallback that was not asked for is a failure.
     Rdma,
-    /// Both are right. SMC-Rv2 is defined for IPv4, and v1 needs RoCEv1 devices, which rxe is not.
+    /// Both are right. SMC-Rv2 is defined for IPv4, and v1 needs RoCEv1 devices, which stock rxe is not.
     Either,
 }
 
@@ -65,6 +66,7 @@ impl Kind {
         match self {
             Kind::Tcp4 | Kind::Tcp6 => Expect::Plain,
             Kind::Smc4 | Kind::IpSmc4 => Expect::Rdma,
+            Kind::Smc6 | Kind::IpSmc6 if SoftRoce::here() == SoftRoce::V1 => Expect::Rdma,
             Kind::Smc6 | Kind::IpSmc6 => Expect::Either,
         }
     }

@@ -1,6 +1,7 @@
 //! The command line of the tests; runs inside the test machine as root.
 
 use smc_selftest::kind::{Host, Kind};
+use smc_selftest::rig::SoftRoce;
 use smc_selftest::runner::{self, Options, SUITES};
 use smc_selftest::{rig, tests, Fail, Outcome};
 use std::process::ExitCode;
@@ -43,7 +44,7 @@ fn dispatch(arguments: &[String]) -> Outcome<bool> {
             Ok(true)
         }
         ["run", suite, rest @ ..] => Ok(runner::run(&options(suite, rest)?, &tests::all())),
-        ["hosts", "up"] => rig::hosts_up().map(|()| true),
+        ["hosts", "up"] => rig::hosts_up(SoftRoce::Stock).map(|()| true),
         ["hosts", "down"] => rig::hosts_down().map(|()| true),
         ["counters"] => {
             for host in Host::BOTH {

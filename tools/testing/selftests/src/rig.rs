@@ -38,10 +38,54 @@ pub fn run_on(host: Host, line: &str) -> Outcome<String> {
     run(&format!("ip netns exec {} {line}", host.name()))
 }
 
+/// Which Soft-RoCE the hosts have: one or the other, for the whole run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SoftRoce {
+    /// The kernel's own, which has GIDs of RoCEv2 only: SMC-Rv2 over IPv4.
+    Stock,
+    /// Ours for tests (tools/testing/qemu/rxe_v1.patch), with GIDs of RoCEv1 only until
+    /// [`set_gid_types`] says else: SMC-Rv1 over IPv4 and IPv6.
+    V1,
+}
+
+impl SoftRoce {
+    fn module(self) -> &'static str {
+        match self {
+            SoftRoce::Stock => "rdma_rxe",
+            SoftRoce::V1 => "rxe_v1",
+        }
+    }
+
+    fn link_type(self) -> &'static str {
+        match self {
+            SoftRoce::Stock => "rxe",
+            SoftRoce::V1 => "rxe_v1",
+        }
+    }
+
+    /// The one that is loaded.
+    pub fn here() -> SoftRoce {
+        if Path::new("/sys/module/rxe_v1").exists() {
+            SoftRoce::V1
+        } else {
+            SoftRoce::Stock
+        }
+    }
+}
+
+/// Which GIDs the devices made from now on have: 1 RoCEv1, 2 RoCEv2, 3 both. [`SoftRoce::V1`] only.
+pub fn set_gid_types(types: u8) -> Outcome {
+    std::fs::write("/sys/module/rxe_v1/parameters/gid_types", types.to_string())
+        .during("parameter gid_types of rxe_v1")
+}
+
 /// Joins two namespaces by veth, with a Soft-RoCE device on each, and waits until both can be used.
-pub fn hosts_up() -> Outcome {
-    for module in ["veth", "ib_core", "ib_uverbs", "rdma_ucm", "rdma_rxe"] {
+pub fn hosts_up(roce: SoftRoce) -> Outcome {
+    for module in ["veth", "ib_core", "ib_uverbs", "rdma_ucm", roce.module()] {
         run(&format!("modprobe {module}"))?;
+    }
+    if roce == SoftRoce::V1 {
+        set_gid_types(1)?;
     }
     run("ip netns add A")?;
     run("ip netns add B")?;
@@ -54,6 +98,9 @@ pub fn hosts_up() -> Outcome {
         sys::enter(host)?;
         std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "35000 60999")
             .during("the range of client ports")?;
+        // The link-local address, which is a GID, without duplicate address detection, too.
+        std::fs::write(format!("/proc/sys/net/ipv6/conf/{dev}/accept_dad"), "0")
+            .during("no duplicate address detection")?;
         sys::leave()?;
         run(&format!("ip -n {name} link set lo up"))?;
         run(&format!("ip -n {name} link set {dev} up"))?;
@@ -141,8 +188,9 @@ pub fn rdma_device_add(host: Host) -> Outcome {
     run_on(
         host,
         &format!(
-            "rdma link add {} type rxe netdev {}",
+            "rdma link add {} type {} netdev {}",
             host.rdma_device(),
+            SoftRoce::here().link_type(),
             host.netdev()
         ),
     )?;

@@ -3,7 +3,7 @@
 use crate::kind::{Expect, Host, Kind};
 use crate::ktap::{Report, Verdict};
 use crate::mode::{self, Mode};
-use crate::rig::{self, Before};
+use crate::rig::{self, Before, SoftRoce};
 use crate::sys::{self, Child, Ended, Sock};
 use crate::{Context as _, Fail, Outcome};
 use rand::rngs::SmallRng;
@@ -34,6 +34,8 @@ pub enum Needs {
     Fallback,
     /// Runs with the module, once: it is about the module and makes its sockets itself.
     Once,
+    /// As [`Self::Once`], where the hosts' devices have GIDs of RoCEv1.
+    RoceV1,
 }
 
 /// What a running test has.
@@ -152,15 +154,21 @@ pub struct Suite {
     pub kinds: &'static [Kind],
     pub module: bool,
     pub divisor: usize,
+    /// The RDMA devices.
+    pub roce: SoftRoce,
+    /// Only tests of these subjects (the part of a name before the dot); empty: of all.
+    pub subjects: &'static [&'static str],
     pub about: &'static str,
 }
 
-pub const SUITES: [Suite; 5] = [
+pub const SUITES: [Suite; 6] = [
     Suite {
         name: "tcp",
         kinds: &[Kind::Tcp4, Kind::Tcp6],
         module: false,
         divisor: 1,
+        roce: SoftRoce::Stock,
+        subjects: &[],
         about: "every test over plain TCP: proves the tests themselves",
     },
     Suite {
@@ -168,6 +176,8 @@ pub const SUITES: [Suite; 5] = [
         kinds: &[Kind::Smc4],
         module: true,
         divisor: 1,
+        roce: SoftRoce::Stock,
+        subjects: &[],
         about: "every test over AF_SMC, full size",
     },
     Suite {
@@ -175,13 +185,26 @@ pub const SUITES: [Suite; 5] = [
         kinds: &[Kind::Smc6, Kind::IpSmc4, Kind::IpSmc6],
         module: true,
         divisor: 16,
+        roce: SoftRoce::Stock,
+        subjects: &[],
         about: "every test over the other ways to make an SMC socket",
+    },
+    Suite {
+        name: "v1",
+        kinds: &[Kind::Smc4, Kind::Smc6, Kind::IpSmc6],
+        module: true,
+        divisor: 16,
+        roce: SoftRoce::V1,
+        subjects: &["basic", "close", "many", "stream", "urgent", "v1"],
+        about: "SMC-Rv1 over IPv4 and IPv6, on the test driver that has GIDs of RoCEv1",
     },
     Suite {
         name: "load",
         kinds: &[],
         module: true,
         divisor: 1,
+        roce: SoftRoce::Stock,
+        subjects: &[],
         about: "the module loads, and unloads without a trace",
     },
     Suite {
@@ -189,6 +212,8 @@ pub const SUITES: [Suite; 5] = [
         kinds: &[Kind::Smc4],
         module: true,
         divisor: 16,
+        roce: SoftRoce::Stock,
+        subjects: &[],
         about: "every test with slab debugging and KFENCE (boot arguments in tools/testing/qemu/suites)",
     },
 ];
@@ -219,6 +244,12 @@ pub fn run(options: &Options, tests: &[Test]) -> bool {
             Needs::Any => true,
             Needs::Smc | Needs::Fallback => kind.expect() != Expect::Plain,
             Needs::Once => *kind == Kind::Smc4,
+            Needs::RoceV1 => *kind == Kind::Smc4 && options.suite.roce == SoftRoce::V1,
+        })
+        .filter(|(test, _)| {
+            let subjects = options.suite.subjects;
+            let subject = test.name.split('.').next().unwrap_or_default();
+            subjects.is_empty() || subjects.contains(&subject)
         })
         .filter(|(test, kind)| {
             options.filter.as_ref().is_none_or(|text| {
@@ -235,7 +266,7 @@ pub fn run(options: &Options, tests: &[Test]) -> bool {
         options.suite.name, options.suite.about, options.seed
     ));
 
-    let prepared = rig::hosts_up().and_then(|()| Before::take());
+    let prepared = rig::hosts_up(options.suite.roce).and_then(|()| Before::take());
     let mut ready = prepared.is_ok();
     let before = match prepared {
         Ok(before) => {

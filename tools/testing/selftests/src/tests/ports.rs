@@ -21,7 +21,7 @@ struct Iwarp;
 
 impl Iwarp {
     fn new() -> Outcome<Iwarp> {
-        // Built by tools/testing/qemu/build-siw and brought along with smc_rs.ko.
+        // Built by tools/testing/qemu/build-drivers and brought along with smc_rs.ko.
         rig::run("modprobe siw")?;
         rig::run_on(Host::A, "rdma link add siwA type siw netdev vA")?;
         Ok(Iwarp)
