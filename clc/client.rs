@@ -18,12 +18,19 @@ use super::{
     },
     io,
     negotiate::{
+        offered_prefixes,
+        offered_subnet,
         ClientCaps,
-        FirstContactTerms, //
+        FirstContactTerms,
+        LocalNetworks, //
     },
     outcome::Outcome,
     wire::{
         Decline,
+        Ipv6Prefix,
+        Subnets,
+        V1Offer,
+        MAX_IPV6_PREFIXES,
         MAX_MESSAGE_LEN, //
     }, //
 };
@@ -42,11 +49,15 @@ use crate::{
         },
         llc::{
             flow::Role,
-            wire::DeleteReason, //
+            wire::{
+                DeleteReason,
+                LlcVersion, //
+            }, //
         },
         path::{
             self,
-            Path, //
+            Path,
+            Paths, //
         },
         registry::{
             self,
@@ -99,7 +110,7 @@ struct Context<'a> {
     clc: &'a ClcSock,
     registry: Arc<Registry>,
     settings: Arc<Settings>,
-    path: Path,
+    paths: Paths,
 }
 
 /// Negotiates on a TCP connection whose server has said that it speaks SMC. Waits for the network.
@@ -109,12 +120,12 @@ pub(crate) fn handshake(sk: &Sock<SmcSocket>, clc: &ClcSock) -> Outcome {
     };
     let peer_id = registry.peer_id();
     let prepared = match (Settings::of(sk.net()), path::find(&registry, sk.net(), clc)) {
-        (Ok(settings), Ok(path)) => Ok(Context {
+        (Ok(settings), Ok(paths)) => Ok(Context {
             sk,
             clc,
             registry,
             settings,
-            path,
+            paths,
         }),
         (_, Err(reason)) => Err(reason),
         (Err(_), _) => Err(DeclineReason::CNFERR),
@@ -136,13 +147,43 @@ pub(crate) fn handshake(sk: &Sock<SmcSocket>, clc: &ClcSock) -> Outcome {
     }
 }
 
+/// What version 1 is offered with: where the connection's interface is attached, as far as the server
+/// could be, too.
+fn subnets<'a>(
+    paths: &Paths,
+    room: &'a mut [Ipv6Prefix; MAX_IPV6_PREFIXES],
+) -> Option<Subnets<'a>> {
+    match paths.networks() {
+        LocalNetworks::V4(addresses) => Some(Subnets {
+            ipv4: offered_subnet(paths.own_ipv4()?, addresses)?,
+            ipv6: &[],
+        }),
+        LocalNetworks::V6(addresses) => {
+            let ipv6 = offered_prefixes(addresses, room);
+            (!ipv6.is_empty()).then_some(Subnets {
+                ipv6,
+                ..Subnets::default()
+            })
+        }
+    }
+}
+
 fn negotiate(context: &Context<'_>) -> Result<Arc<Conn>, Stop> {
     let ueid = ueid::local();
+    let paths = &context.paths;
+    let (v1, v2) = (paths.of(LlcVersion::V1), paths.of(LlcVersion::V2));
+    let mut prefixes = [Ipv6Prefix::default(); MAX_IPV6_PREFIXES];
     let caps = ClientCaps {
         peer_id: context.registry.peer_id(),
-        mac: Mac(context.path.gid.mac),
-        v1: None,
-        v2: Some(Gid(context.path.gid.gid)),
+        // Both are on the same port.
+        mac: Mac(v2.or(v1).map_or([0; 6], |path| path.gid.mac)),
+        v1: v1.and_then(|path| {
+            Some(V1Offer {
+                gid: Gid(path.gid.gid),
+                subnets: subnets(paths, &mut prefixes)?,
+            })
+        }),
+        v2: v2.map(|path| Gid(path.gid.gid)),
         ueids: ueid.as_slice(),
         max_conns: context.settings.max_connections(),
         max_links: context.settings.max_links(),
@@ -167,13 +208,18 @@ fn negotiate(context: &Context<'_>) -> Result<Arc<Conn>, Stop> {
             return Err(Stop::Fail(EPROTO));
         }
     };
+    let Some(path) = paths.of(llc_version(&have.terms().mode)) else {
+        // Not reached: the server has chosen what was offered.
+        let reason = DeclineReason::MODEUNSUPP;
+        return Err(Stop::Decline(have.decline(reason), reason));
+    };
     match have.terms().first_contact {
-        Some(terms) => first_contact(context, have, &terms),
-        None => next_contact(context, have),
+        Some(terms) => first_contact(context, path, have, &terms),
+        None => next_contact(context, path, have),
     }
 }
 
-fn key(context: &Context<'_>, have: &HaveAccept) -> GroupKey {
+fn key(context: &Context<'_>, path: &Path, have: &HaveAccept) -> GroupKey {
     let terms = have.terms();
     GroupKey {
         role: Role::Client,
@@ -181,17 +227,17 @@ fn key(context: &Context<'_>, have: &HaveAccept) -> GroupKey {
         peer_id: terms.peer.peer_id,
         peer_gid: terms.peer.gid,
         peer_mac: terms.peer.mac,
-        local_gid: Gid(context.path.gid.gid),
+        local_gid: Gid(path.gid.gid),
         net: context.sk.net().cookie(),
     }
 }
 
 /// The server uses a link group that exists.
-fn next_contact(context: &Context<'_>, have: HaveAccept) -> Result<Arc<Conn>, Stop> {
+fn next_contact(context: &Context<'_>, path: &Path, have: HaveAccept) -> Result<Arc<Conn>, Stop> {
     let peer = have.terms().peer;
     let group = context
         .registry
-        .find(&key(context, &have), |group| group.leads_to(peer.qpn));
+        .find(&key(context, path, &have), |group| group.leads_to(peer.qpn));
     let Some(group) = group else {
         // RFC 7609, section 3.5.1.6: we have no such link group (any more).
         let reason = DeclineReason::SYNCERR;
@@ -228,22 +274,16 @@ fn next_contact(context: &Context<'_>, have: HaveAccept) -> Result<Arc<Conn>, St
 /// The server begins a new link group with us.
 fn first_contact(
     context: &Context<'_>,
+    path: &Path,
     have: HaveAccept,
     terms: &FirstContactTerms,
 ) -> Result<Arc<Conn>, Stop> {
     let settings = &context.settings;
+    let key = key(context, path, &have);
     let made = context.registry.find_or_add(
-        &key(context, &have),
+        &key,
         |_| false,
-        |id| {
-            LinkGroup::begin(
-                id,
-                key(context, &have),
-                terms.limits,
-                &context.path,
-                settings,
-            )
-        },
+        |id| LinkGroup::begin(id, key, terms.limits, path, settings),
     );
     let Ok((group, _)) = made else {
         let reason = DeclineReason::MEM;

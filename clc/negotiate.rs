@@ -10,8 +10,11 @@
 #![forbid(unsafe_code)]
 
 pub use crate::clc::subnet::{
+    offered_prefixes,
+    offered_subnet,
     on_same_lan,
     Ipv4Address,
+    Ipv6Address,
     LocalNetworks, //
 };
 use crate::clc::{

@@ -43,7 +43,10 @@ use crate::{
         },
         llc::{
             flow::Role,
-            wire::DeleteReason, //
+            wire::{
+                DeleteReason,
+                LlcVersion, //
+            }, //
         },
         path::{
             self,
@@ -131,13 +134,16 @@ fn negotiate(context: &Context<'_>) -> Result<Arc<Conn>, Stop> {
         Err(io::Failure::NotClc) => return Err(Stop::NotSmc),
         Err(failure) => return Err(failure.into()),
     };
-    let path = path::find(&context.registry, context.sk.net(), context.clc);
+    let paths = path::find(&context.registry, context.sk.net(), context.clc).ok();
+    let path_of = |version| paths.as_ref().and_then(|paths| paths.of(version));
     let ueid = ueid::local();
     let caps = ServerCaps {
         peer_id: context.registry.peer_id(),
-        v1_device: false,
-        v2_device: path.is_ok(),
-        networks: LocalNetworks::V4(&[]),
+        v1_device: path_of(LlcVersion::V1).is_some(),
+        v2_device: path_of(LlcVersion::V2).is_some(),
+        networks: paths
+            .as_ref()
+            .map_or(LocalNetworks::V4(&[]), |paths| paths.networks()),
         ueids: ueid.as_slice(),
         max_conns: context.settings.max_connections(),
         max_links: context.settings.max_links(),
@@ -154,11 +160,12 @@ fn negotiate(context: &Context<'_>) -> Result<Arc<Conn>, Stop> {
             return Err(Stop::Fail(EPROTO));
         }
     };
-    let path = match path {
-        Ok(path) => path,
-        Err(reason) => return Err(Stop::Decline(have.decline(reason), reason)),
+    let Some(path) = path_of(llc_version(&have.choice().mode)) else {
+        // Not reached: only what there is a path for is chosen.
+        let reason = DeclineReason::NOSMCRDEV;
+        return Err(Stop::Decline(have.decline(reason), reason));
     };
-    let (group, first, conn) = match join(context, &path, &have) {
+    let (group, first, conn) = match join(context, path, &have) {
         Ok(joined) => joined,
         Err(reason) => return Err(Stop::Decline(have.decline(reason), reason)),
     };

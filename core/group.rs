@@ -632,9 +632,7 @@ impl LinkGroup {
             PortEvent::DeviceFatal => true,
             PortEvent::Error => !own.is_active(),
             // Our address went away.
-            _ => own
-                .lookup_gid(crate::ib::verbs::gid::GidKind::RoceV2, &self.link.gid().0)
-                .is_none(),
+            _ => !self.link.has_gid(),
         };
         if lost {
             self.link_failed();

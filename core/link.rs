@@ -26,6 +26,7 @@ use crate::{
                 Cq,
                 CqHandler, //
             },
+            gid::GidKind,
             mapping::Mapping,
             pd::Pd,
             qp::{
@@ -88,6 +89,7 @@ pub(crate) struct Link {
     port: Port,
     gid_index: u8,
     gid: Gid,
+    gid_kind: GidKind,
     mac: Mac,
     mtu: Mtu,
     psn: Psn24,
@@ -138,6 +140,7 @@ impl Link {
                 port: path.port.clone(),
                 gid_index: path.gid.index,
                 gid: Gid(path.gid.gid),
+                gid_kind: path.gid.kind,
                 mac: Mac(path.gid.mac),
                 mtu: path.mtu,
                 psn: Psn24::from_low_bits(random),
@@ -259,6 +262,11 @@ impl Link {
     /// Our GID.
     pub(crate) fn gid(&self) -> Gid {
         self.gid
+    }
+
+    /// Whether our GID is still in the port's table. May sleep.
+    pub(crate) fn has_gid(&self) -> bool {
+        self.port.lookup_gid(self.gid_kind, &self.gid.0).is_some()
     }
 
     /// Our Ethernet address.

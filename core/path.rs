@@ -4,83 +4,183 @@
 //! device that its route leaves by.
 
 use super::{
+    llc::wire::LlcVersion,
     ports,
     registry::Registry,
     types::Mtu, //
 };
 use crate::{
-    clc::decline::DeclineReason,
+    clc::{
+        decline::DeclineReason,
+        negotiate::{
+            Ipv4Address,
+            Ipv6Address,
+            LocalNetworks, //
+        }, //
+    },
     ib::{
         port::{
             gid_of_ipv4,
             Port, //
         },
-        verbs::gid::{
-            GidEntry,
-            GidKind, //
+        verbs::{
+            device::Device,
+            gid::{
+                GidEntry,
+                GidKind, //
+            }, //
         }, //
     },
     kapi::{
         clcsock::ClcSock,
+        netaddr,
         netns::Net, //
     }, //
 };
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+
+/// Addresses of an interface that are looked at; more of them are not.
+const MAX_ADDRESSES: usize = 64;
 
 /// A port, and its address for one connection.
 #[derive(Clone)]
 pub(crate) struct Path {
     /// The port.
     pub(crate) port: Port,
-    /// The entry of its GID table for the connection's own IP address.
+    /// The entry of its GID table.
     pub(crate) gid: GidEntry,
     /// The MTU that the port allows.
     pub(crate) mtu: Mtu,
 }
 
-/// The path for the connection `clc` in namespace `net`.
+/// What a connection could use: at most one port, with an address for each version.
+pub(crate) struct Paths {
+    v1: Option<Path>,
+    v2: Option<Path>,
+    own_ipv4: Option<[u8; 4]>,
+    networks: Networks,
+}
+
+/// Addresses of the connection's interface, of the family that the connection is over.
+enum Networks {
+    V4(KVec<Ipv4Address>),
+    V6(KVec<Ipv6Address>),
+}
+
+impl Paths {
+    /// The path for a version.
+    pub(crate) fn of(&self, version: LlcVersion) -> Option<&Path> {
+        match version {
+            LlcVersion::V1 => self.v1.as_ref(),
+            LlcVersion::V2 => self.v2.as_ref(),
+        }
+    }
+
+    /// The connection's own address, if it is over IPv4.
+    pub(crate) fn own_ipv4(&self) -> Option<[u8; 4]> {
+        self.own_ipv4
+    }
+
+    /// Where the connection's interface is attached.
+    pub(crate) fn networks(&self) -> LocalNetworks<'_> {
+        match &self.networks {
+            Networks::V4(addresses) => LocalNetworks::V4(addresses),
+            Networks::V6(addresses) => LocalNetworks::V6(addresses),
+        }
+    }
+
+    /// Looks at a port whose network device is the connection's; false if it has nothing to use.
+    fn take(&mut self, port: &Port, ifindex: i32) -> bool {
+        let Some(mtu) = port.active_mtu().and_then(Mtu::from_code) else {
+            return false;
+        };
+        let path = |gid: GidEntry| Path {
+            port: port.clone(),
+            gid,
+            mtu,
+        };
+        // SMC-Rv2 is for IPv4 only, and uses the connection's own address.
+        self.v2 = self
+            .own_ipv4
+            .and_then(|own| port.lookup_gid(GidKind::RoceV2, &gid_of_ipv4(own)))
+            .map(path);
+        // RoCEv1 has no IP header, so that any address of the port will do. The first one stays for
+        // as long as the network device, and is what other implementations use, too.
+        self.v1 = port
+            .find_gid(GidKind::RoceV1, None, |entry| entry.ifindex == ifindex)
+            .map(path);
+        self.v1.is_some() || self.v2.is_some()
+    }
+}
+
+impl Networks {
+    fn read(net: &Net, ifindex: i32, over_ipv4: bool) -> Result<Self> {
+        // Room first: the addresses are read under RCU.
+        if over_ipv4 {
+            let mut all = KVec::with_capacity(MAX_ADDRESSES, GFP_KERNEL)?;
+            netaddr::for_each_ipv4(net, ifindex, |found| {
+                all.push_within_capacity(Ipv4Address {
+                    addr: found.network,
+                    prefix_len: found.prefix_len,
+                })
+                .is_ok()
+            });
+            return Ok(Self::V4(all));
+        }
+        let mut all = KVec::with_capacity(MAX_ADDRESSES, GFP_KERNEL)?;
+        netaddr::for_each_ipv6(net, ifindex, |found| {
+            all.push_within_capacity(Ipv6Address {
+                addr: found.addr,
+                prefix_len: found.prefix_len,
+            })
+            .is_ok()
+        });
+        Ok(Self::V6(all))
+    }
+}
+
+/// The paths for the connection `clc` in namespace `net`; there may be none. May sleep.
 ///
 /// # Errors
 ///
-/// Why there is none.
-pub(crate) fn find(registry: &Registry, net: &Net, clc: &ClcSock) -> Result<Path, DeclineReason> {
+/// Why nothing can be told.
+pub(crate) fn find(registry: &Registry, net: &Net, clc: &ClcSock) -> Result<Paths, DeclineReason> {
     let ifindex = clc.egress_ifindex().ok_or(DeclineReason::NOSMCRDEV)?;
-    let own = clc
-        .name(false)
-        .map_err(|_| DeclineReason::CNFERR)?
-        .ipv4()
-        // SMC-Rv2 is for IPv4 only.
-        .ok_or(DeclineReason::NOSMCRDEV)?;
-    let gid = gid_of_ipv4(own);
-    let mut found = None;
+    let own_ipv4 = clc.name(false).map_err(|_| DeclineReason::CNFERR)?.ipv4();
+    let networks =
+        Networks::read(net, ifindex, own_ipv4.is_some()).map_err(|_| DeclineReason::MEM)?;
+    let mut paths = Paths {
+        v1: None,
+        v2: None,
+        own_ipv4,
+        networks,
+    };
+    let mut found = false;
     let mut iwarp = None;
-    registry.for_each_device(|device| {
-        if found.is_some() || !device.accessible_from(net) {
+    registry.for_each_device(|device: &Arc<Device>| {
+        if found || !device.accessible_from(net) {
             return;
         }
-        found = Port::all(device).find_map(|port| {
-            let netdev = device.netdev(port.number)?;
+        found = Port::all(device).any(|port| {
+            let Some(netdev) = device.netdev(port.number) else {
+                return false;
+            };
             // Indices are only unique in a namespace.
             if netdev.ifindex() != ifindex || !netdev.is_in(net) {
-                return None;
+                return false;
             }
             if device.is_iwarp() {
                 iwarp = Some(device.clone());
-                return None;
+                return false;
             }
-            if !port.is_active() {
-                return None;
-            }
-            let entry = port.lookup_gid(GidKind::RoceV2, &gid)?;
-            let mtu = Mtu::from_code(port.active_mtu()?)?;
-            Some(Path {
-                port,
-                gid: entry,
-                mtu,
-            })
+            port.is_active() && paths.take(&port, ifindex)
         });
     });
-    if let (None, Some(iwarp)) = (&found, &iwarp) {
+    if let (false, Some(iwarp)) = (found, &iwarp) {
         ports::explain_fallback(iwarp);
     }
-    found.ok_or(DeclineReason::NOSMCRDEV)
+    Ok(paths)
 }

@@ -660,6 +660,12 @@ fn same_lan() {
     };
     let mut other = addr;
     other[15] = 2;
+    let at = |addr| {
+        [Ipv6Address {
+            addr,
+            prefix_len: 64,
+        }]
+    };
     for (prefix_len, same) in [
         (0, false),
         (32, true),
@@ -674,14 +680,85 @@ fn same_lan() {
         // ::1 and ::2 differ in bits 126 and 127.
         let expected = same && prefix_len <= 126;
         assert_eq!(
-            on_same_lan(&client, LocalNetworks::V6(&[other])),
+            on_same_lan(&client, LocalNetworks::V6(&at(other))),
             expected,
             "{prefix_len}"
         );
     }
     // Of the other family nothing matches.
     let client = v4([10, 0, 0, 0], 24);
-    assert!(!on_same_lan(&client, LocalNetworks::V6(&[addr])));
+    assert!(!on_same_lan(&client, LocalNetworks::V6(&at(addr))));
+    // Every link has fe80::/64: that says nothing.
+    let mut link_local = addr;
+    link_local[..4].copy_from_slice(&[0xfe, 0x80, 0, 0]);
+    let client = Subnets {
+        ipv4: Ipv4Subnet::default(),
+        ipv6: &[Ipv6Prefix::of(link_local, 64)],
+    };
+    assert!(!on_same_lan(&client, LocalNetworks::V6(&at(link_local))));
+}
+
+#[test]
+fn offered_networks() {
+    let v4 = |addr, prefix_len| Ipv4Address { addr, prefix_len };
+    let addresses = [
+        v4([192, 168, 0, 1], 24),
+        v4([10, 0, 0, 1], 8),
+        v4([10, 9, 0, 1], 24),
+        v4([172, 16, 0, 1], 0),
+        v4([172, 16, 0, 1], 77),
+    ];
+    for (own, expected) in [
+        ([192, 168, 0, 1], Some(([192, 168, 0, 0], 24))),
+        // The smallest network that it is in.
+        ([10, 9, 0, 1], Some(([10, 9, 0, 0], 24))),
+        ([10, 0, 0, 1], Some(([10, 0, 0, 0], 8))),
+        // An address of another interface, in a network of this one.
+        ([10, 9, 0, 77], Some(([10, 9, 0, 0], 24))),
+        ([172, 16, 0, 1], None),
+    ] {
+        let offer = offered_subnet(own, &addresses);
+        assert_eq!(
+            offer.map(|it| (it.subnet, it.prefix_len)),
+            expected,
+            "{own:?}"
+        );
+        // The server next door finds itself in it.
+        if let Some(ipv4) = offer {
+            let client = Subnets { ipv4, ipv6: &[] };
+            assert!(on_same_lan(&client, LocalNetworks::V4(&addresses)));
+        }
+    }
+    assert_eq!(offered_subnet([10, 0, 0, 1], &[]), None);
+
+    let v6 = |net: u8, host: u8, prefix_len| {
+        let mut addr = [0; 16];
+        addr[..3].copy_from_slice(&[0xfd, 0x09, net]);
+        addr[15] = host;
+        Ipv6Address { addr, prefix_len }
+    };
+    let mut link_local = v6(0, 1, 64);
+    link_local.addr[..3].copy_from_slice(&[0xfe, 0x80, 0]);
+    let mut out = [Ipv6Prefix::default(); MAX_IPV6_PREFIXES];
+    let few = [
+        link_local,
+        v6(0, 1, 64),
+        v6(0, 2, 64),
+        v6(1, 1, 0),
+        v6(2, 1, 64),
+    ];
+    let offer = offered_prefixes(&few, &mut out).to_vec();
+    assert_eq!(
+        offer,
+        [
+            Ipv6Prefix::of(few[1].addr, 64),
+            Ipv6Prefix::of(few[4].addr, 64)
+        ]
+    );
+    assert!(offered_prefixes(&[link_local], &mut out).is_empty());
+    // No more than go into a Proposal.
+    let many: Vec<_> = (0..20).map(|net| v6(net, 1, 64)).collect();
+    assert_eq!(offered_prefixes(&many, &mut out).len(), MAX_IPV6_PREFIXES);
 }
 
 #[test]
