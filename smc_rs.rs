@@ -8,6 +8,7 @@ use kernel::prelude::*;
 #[allow(unsafe_code, reason = "raw C bindings")]
 mod bindings;
 pub mod clc;
+mod diag;
 mod ib;
 #[allow(unsafe_code, reason = "safe abstractions of C interfaces")]
 mod kapi;
@@ -29,6 +30,7 @@ module! {
         "net-pf-43",
         "net-pf-2-proto-256-type-1",
         "net-pf-10-proto-256-type-1",
+        "net-pf-16-proto-4-type-43",
     ],
     params: {
         rsvd_ports_base: u16 {
@@ -41,6 +43,7 @@ module! {
 /// Everything that exists while the module is loaded. The order of the fields is the order of
 /// the teardown.
 struct SmcModule {
+    _diag: Option<kapi::sock_diag::Registration<smc_core::sock::SmcSocket>>,
     _sysctl: sysctl::Sysctl,
     _sockets: kapi::family::Registration<smc_core::sock::SmcSocket>,
     _running: smc_core::registry::Running,
@@ -54,10 +57,12 @@ impl kernel::Module for SmcModule {
         let queues = queues::start()?;
         let sysctl = sysctl::Sysctl::register()?;
         let running = smc_core::registry::start(kapi::version::parameter!(rsvd_ports_base))?;
-        // Last: a module that was not loaded in the end must not have had a socket.
+        // The last that can fail: a module that was not loaded in the end must not have had a socket.
         let sockets = smc_core::sock::register()?;
+        let diag = diag::register();
         running.announce();
         Ok(Self {
+            _diag: diag,
             _sysctl: sysctl,
             _sockets: sockets,
             _running: running,

@@ -19,6 +19,7 @@
 #include <linux/sched/signal.h>
 #include <linux/skbuff.h>
 #include <linux/slab.h>
+#include <linux/sock_diag.h>
 #include <linux/socket.h>
 #include <linux/splice.h>
 #include <linux/sysctl.h>
@@ -35,6 +36,7 @@
 #include <net/ip6_route.h>
 #include <net/ipv6.h>
 #include <net/net_namespace.h>
+#include <net/netlink.h>
 #include <net/netns/generic.h>
 #include <net/protocol.h>
 #include <net/request_sock.h>
@@ -64,5 +66,6 @@ static const __poll_t SMC_RS_CONST_EPOLLRDBAND = EPOLLRDBAND;
 static const __poll_t SMC_RS_CONST_EPOLLWRBAND = EPOLLWRBAND;
 static const unsigned long SMC_RS_CONST_MAX_SCHEDULE_TIMEOUT = MAX_SCHEDULE_TIMEOUT;
 static const int SMC_RS_CONST_NF_IP_PRI_FIRST = NF_IP_PRI_FIRST;
+static const unsigned int SMC_RS_CONST_DIAG_DUMP_SIZE = SKB_WITH_OVERHEAD(32768);
 static const unsigned int SMC_RS_CONST_WQ_UNBOUND = WQ_UNBOUND;
 static const unsigned int SMC_RS_CONST_WQ_MEM_RECLAIM = WQ_MEM_RECLAIM;

@@ -103,3 +103,36 @@ bool smc_rs_helper_queue_delayed_work(struct workqueue_struct *wq, struct delaye
 {
 	return queue_delayed_work(wq, work, delay);
 }
+
+/* False if the last reference is gone already. */
+bool smc_rs_helper_sock_hold_if_alive(struct sock *sk)
+{
+	return refcount_inc_not_zero(&sk->sk_refcnt);
+}
+
+u64 smc_rs_helper_sock_i_ino(struct sock *sk)
+{
+	return sock_i_ino(sk);
+}
+
+/* The owner of @sk, as the sender of the netlink message @asker knows him. */
+u32 smc_rs_helper_sk_uid_for(struct sock *sk, struct sk_buff *asker)
+{
+	return from_kuid_munged(sk_user_ns(NETLINK_CB(asker).sk), sk_uid(sk));
+}
+
+struct nlmsghdr *smc_rs_helper_nlmsg_put_answer(struct sk_buff *skb, struct netlink_callback *cb,
+						int type, int payload, int flags)
+{
+	return nlmsg_put_answer(skb, cb, type, payload, flags);
+}
+
+void smc_rs_helper_nlmsg_end(struct sk_buff *skb, struct nlmsghdr *nlh)
+{
+	nlmsg_end(skb, nlh);
+}
+
+void smc_rs_helper_nlmsg_cancel(struct sk_buff *skb, struct nlmsghdr *nlh)
+{
+	nlmsg_cancel(skb, nlh);
+}

@@ -7,7 +7,10 @@
 //! one spinlock, which completions take in bottom-half context. Nothing is called back under it but
 //! wake-ups.
 
+mod inspect;
 mod transfer;
+
+pub(crate) use inspect::Inspection;
 
 use super::{
     buffers::Rings,

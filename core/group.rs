@@ -277,6 +277,11 @@ impl LinkGroup {
         self.id
     }
 
+    /// Number of the link in the group.
+    pub(crate) fn link_number(&self) -> LinkNumber {
+        FIRST_LINK
+    }
+
     /// What was agreed on.
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits

@@ -146,6 +146,20 @@ impl SockAddr {
     }
 }
 
+/// Addresses and ports of a TCP socket, as `sock_diag` shows them.
+pub(crate) struct Addresses {
+    /// Own port.
+    pub(crate) port: u16,
+    /// The peer's port; 0 without a peer.
+    pub(crate) peer_port: u16,
+    /// Own address; one of IPv4 takes the first four bytes.
+    pub(crate) addr: [u8; 16],
+    /// The peer's address.
+    pub(crate) peer_addr: [u8; 16],
+    /// Index of the device that the socket is bound to; 0 if it is not.
+    pub(crate) ifindex: u32,
+}
+
 /// An internal kernel TCP socket; dropping it releases the socket.
 ///
 /// Must be dropped in process context.
@@ -281,6 +295,42 @@ impl ClcSock {
             .map_err(|_| Error::from_errno(len))?
             .min(size_of::<bindings::__kernel_sockaddr_storage>());
         Ok(addr)
+    }
+
+    /// Own addresses and the peer's. Any context; while the connection is being made, some may be
+    /// known and others not yet.
+    pub(crate) fn addresses(&self) -> Addresses {
+        let mut all = Addresses {
+            port: 0,
+            peer_port: 0,
+            addr: [0; 16],
+            peer_addr: [0; 16],
+            ifindex: 0,
+        };
+        // SAFETY: The `sk` is valid, and the family says which addresses it has. They are plain words
+        // that `connect` and `bind` may change concurrently.
+        unsafe {
+            let common = &raw const (*self.sk()).__sk_common;
+            let ports = ptr::read_volatile(&raw const (*common).__bindgen_anon_3.__bindgen_anon_1);
+            all.port = ports.skc_num;
+            all.peer_port = u16::from_be(ports.skc_dport);
+            all.ifindex = ptr::read_volatile(&raw const (*common).skc_bound_dev_if) as u32;
+            if c_int::from((*common).skc_family) == bindings::AF_INET6 as c_int {
+                all.addr = ptr::read_volatile((&raw const (*common).skc_v6_rcv_saddr).cast());
+                all.peer_addr = ptr::read_volatile((&raw const (*common).skc_v6_daddr).cast());
+            } else {
+                let pair =
+                    ptr::read_volatile(&raw const (*common).__bindgen_anon_1.__bindgen_anon_1);
+                let put = |to: &mut [u8; 16], word: u32| {
+                    for (to, from) in to.iter_mut().zip(word.to_ne_bytes()) {
+                        *to = from;
+                    }
+                };
+                put(&mut all.addr, pair.skc_rcv_saddr);
+                put(&mut all.peer_addr, pair.skc_daddr);
+            }
+        }
+        all
     }
 
     /// Shuts down one or both directions (`SHUT_RD`, `SHUT_WR`, `SHUT_RDWR`).

@@ -5,11 +5,16 @@
 
 use super::{
     clcsock::SOCK_STREAM,
+    global::{
+        Global,
+        GlobalGuard, //
+    },
     proto_ops,
     sock::{
         Protocol,
         Sock, //
     },
+    sock_table::SocketTable,
     version, //
 };
 use crate::bindings;
@@ -22,7 +27,8 @@ use core::{
 };
 use kernel::{
     error::to_result,
-    ffi::c_int, //
+    ffi::c_int,
+    sync::Arc, //
 };
 
 /// The kinds of sockets that a [`Tables`] registers.
@@ -41,17 +47,18 @@ enum Kind {
 const KINDS: usize = 4;
 
 /// The C tables of protocol `T`; they live in a `static`.
-pub(crate) struct Tables<T> {
+pub(crate) struct Tables<T: Protocol> {
     ops: UnsafeCell<MaybeUninit<[bindings::proto_ops; KINDS]>>,
     protos: UnsafeCell<MaybeUninit<[bindings::proto; KINDS]>>,
     switches: UnsafeCell<MaybeUninit<[bindings::inet_protosw; 2]>>,
     family: UnsafeCell<MaybeUninit<bindings::net_proto_family>>,
+    sockets: Global<SocketTable<T>>,
     _protocol: PhantomData<fn(T)>,
 }
 
 // SAFETY: The tables are written by `register`, before the kernel knows them, and then belong to
 // the kernel, which has its own locks.
-unsafe impl<T> Sync for Tables<T> {}
+unsafe impl<T: Protocol> Sync for Tables<T> {}
 
 /// Names and numbers of a protocol.
 pub(crate) struct Names {
@@ -71,6 +78,7 @@ impl<T: Protocol> Tables<T> {
             protos: UnsafeCell::new(MaybeUninit::zeroed()),
             switches: UnsafeCell::new(MaybeUninit::zeroed()),
             family: UnsafeCell::new(MaybeUninit::zeroed()),
+            sockets: Global::new(),
             _protocol: PhantomData,
         }
     }
@@ -100,6 +108,11 @@ impl<T: Protocol> Tables<T> {
             })
     }
 
+    /// All sockets of the protocol; `None` if it is not registered.
+    pub(super) fn sockets(&self) -> Option<Arc<SocketTable<T>>> {
+        self.sockets.get()
+    }
+
     /// Registers everything; dropping the result unregisters it. To be called once, from module
     /// initialisation.
     pub(crate) fn register(&'static self, names: &Names) -> Result<Registration<T>> {
@@ -109,6 +122,7 @@ impl<T: Protocol> Tables<T> {
             protos: 0,
             family: None,
             switches: 0,
+            _sockets: self.sockets.publish(SocketTable::new()?),
         };
         let kinds = [Kind::V4, Kind::V6, Kind::Inet, Kind::Inet6];
         for (kind, name) in kinds.into_iter().zip(names.protos) {
@@ -171,6 +185,8 @@ pub(crate) struct Registration<T: Protocol> {
     protos: usize,
     family: Option<c_int>,
     switches: usize,
+    /// Goes last, after [`Self::drop`].
+    _sockets: GlobalGuard<SocketTable<T>>,
 }
 
 // SAFETY: Unregistering may happen on any thread.

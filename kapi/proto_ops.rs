@@ -312,6 +312,7 @@ unsafe extern "C" fn release<T: Protocol>(sock: *mut bindings::socket) -> c_int 
             return 0;
         }
         T::release(Sock::<T>::from_raw(sk));
+        Sock::<T>::from_raw(sk).unlist();
         bindings::sock_orphan(sk);
         (*sock).sk = ptr::null_mut();
         bindings::sock_put(sk);

@@ -10,7 +10,8 @@ use crate::{
     bindings,
     kapi::{
         clcsock::ClcSock,
-        netns::Net, //
+        netns::Net,
+        sock_table::Listed, //
     }, //
 };
 use core::{
@@ -74,6 +75,8 @@ pub(crate) struct Sock<T> {
     pinfo: Opaque<bindings::ipv6_pinfo>,
     jobs: [Opaque<bindings::work_struct>; JOBS],
     ready: UnsafeCell<bool>,
+    /// The socket's place among all sockets, until release.
+    listed: UnsafeCell<Option<Listed<T>>>,
     data: UnsafeCell<MaybeUninit<T>>,
 }
 
@@ -149,8 +152,13 @@ impl<T: Protocol> Sock<T> {
             Self::init_job::<2>(this);
             let data = (*this).data.get().cast::<T>();
             super::version::init_at(T::init(clc_family), data)?;
+            (*this).listed.get().write(None);
             *(*this).ready.get() = true;
             bindings::sock_prot_inuse_add(bindings::sock_net(sk), (*sk).__sk_common.skc_prot, 1);
+            let table = T::tables().sockets().ok_or(ENODEV)?;
+            // From here on others find the socket. Nobody else looks at `listed`.
+            let net = Net::from_raw(bindings::sock_net(sk));
+            *(*this).listed.get() = Some(table.enter(net, NonNull::new_unchecked(this))?);
         }
         Ok(())
     }
@@ -211,6 +219,17 @@ impl<T: Protocol> Sock<T> {
         }
     }
 
+    /// Takes the socket out of the table of all sockets.
+    ///
+    /// # Safety
+    ///
+    /// For the release of the socket only, which happens once.
+    pub(super) unsafe fn unlist(&self) {
+        // SAFETY: `listed` is used by `set_up`, before the socket is shared, by its release, of which
+        // this is the only one, and by `destruct`, after the last reference is gone.
+        drop(unsafe { (*self.listed.get()).take() });
+    }
+
     unsafe extern "C" fn destruct(sk: *mut bindings::sock) {
         let this = sk.cast::<Self>();
         // SAFETY: The reference count has reached zero, so this is the only user. The C destructor
@@ -218,6 +237,8 @@ impl<T: Protocol> Sock<T> {
         unsafe {
             if *(*this).ready.get() {
                 *(*this).ready.get() = false;
+                // First of all: nobody is to find a socket that is being taken apart.
+                drop((*(*this).listed.get()).take());
                 bindings::sock_prot_inuse_add(
                     bindings::sock_net(sk),
                     (*sk).__sk_common.skc_prot,

@@ -27,11 +27,15 @@ use super::cursor::{
     Cursor,
     Ring, //
 };
-use super::receiver::Receiver;
+use super::receiver::{
+    Receiver,
+    RxView, //
+};
 use super::sender::{
     Completed,
     Sender,
-    TxPlan, //
+    TxPlan,
+    TxView, //
 };
 use crate::smc_core::types::AlertToken;
 
@@ -102,6 +106,30 @@ pub struct ConnParams {
     pub peer_token: AlertToken,
 }
 
+/// A connection at one moment, for diagnosis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// The sending half.
+    pub tx: TxView,
+    /// The receiving half.
+    pub rx: RxView,
+    /// What both sides have said.
+    pub flags: FlagsView,
+}
+
+/// The flags of both sides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlagsView {
+    /// Those of the peer's last message about data.
+    pub received: ProducerFlags,
+    /// Those of our last message.
+    pub sent: ProducerFlags,
+    /// What the peer has said about the connection.
+    pub peer_state: ConnState,
+    /// What we have said, or are about to say.
+    pub state: ConnState,
+}
+
 /// The data path of one connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -116,6 +144,9 @@ pub struct Connection {
     /// `state` has changed since the last message.
     state_due: bool,
     peer_state: ConnState,
+    /// Producer flags of the last message, each way; for [`Self::view`] only.
+    said: ProducerFlags,
+    heard: ProducerFlags,
 }
 
 impl Connection {
@@ -138,7 +169,23 @@ impl Connection {
             state: ConnState(0),
             state_due: false,
             peer_state: ConnState(0),
+            said: ProducerFlags(0),
+            heard: ProducerFlags(0),
         })
+    }
+
+    /// All cursors and flags.
+    pub const fn view(&self) -> View {
+        View {
+            tx: self.tx.view(),
+            rx: self.rx.view(),
+            flags: FlagsView {
+                received: self.heard,
+                sent: self.said,
+                peer_state: self.peer_state,
+                state: self.state,
+            },
+        }
     }
 
     /// What the peer has said about the connection so far.
@@ -202,6 +249,7 @@ impl Connection {
         self.last_sent = self.last_sent.next();
         self.state_due = false;
         let (prod, prod_flags) = self.tx.fill_cdc();
+        self.said = prod_flags;
         CdcMessage {
             seqno: self.last_sent,
             token: self.peer_token,
@@ -244,6 +292,7 @@ impl Connection {
         self.tx.check_peer_cons(msg.cons)?;
         self.rx.check_peer_prod(msg.prod)?;
         self.last_received = msg.seqno;
+        self.heard = msg.prod_flags;
         let mut effects = self.apply_peer_state(msg.conn_state);
         self.apply_cons(msg, &mut effects)?;
         self.apply_prod(msg, &mut effects)?;
@@ -333,6 +382,26 @@ mod tests {
         let effects = transmit(&mut b, &mut a);
         assert!(effects.push_tx && effects.confirmed == 50);
         assert_eq!(transmit(&mut a, &mut b).received, 30);
+    }
+
+    #[test]
+    fn both_sides_see_the_same() {
+        let (mut a, mut b) = (conn(), conn());
+        a.tx.commit(80);
+        transmit(&mut a, &mut b);
+        b.rx.consume(20);
+        b.announce(ConnState::DONE_WRITING);
+        transmit(&mut b, &mut a);
+        let (a, b) = (a.view(), b.view());
+        assert_eq!((a.tx.prep.count, a.tx.sent.count), (80, 50));
+        assert_eq!((a.tx.fin, a.tx.peer_rmb_len), (Cursor::ZERO, 50));
+        // All of the window was used.
+        assert_eq!((a.tx.prod, a.flags.sent), (b.rx.prod, b.flags.received));
+        assert_eq!(a.flags.sent, ProducerFlags::WRITE_BLOCKED);
+        assert_eq!((a.tx.peer_cons, b.rx.cons.count), (b.rx.cons, 20));
+        assert_eq!(a.flags.peer_state, ConnState::DONE_WRITING);
+        assert_eq!(b.flags.state, ConnState::DONE_WRITING);
+        assert_eq!((a.flags.state, b.flags.peer_state), Default::default());
     }
 
     #[test]

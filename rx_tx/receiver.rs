@@ -38,6 +38,15 @@ pub enum UrgentByte {
     Valid(u8),
 }
 
+/// The cursors of the receiving half, for diagnosis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RxView {
+    /// Where the peer writes next.
+    pub prod: Cursor,
+    /// Where the application reads next.
+    pub cons: Cursor,
+}
+
 /// The receiving half of a connection.
 ///
 /// # Invariants
@@ -82,6 +91,14 @@ impl Receiver {
     /// Length of the RMBE.
     pub const fn rmb_len(&self) -> u32 {
         self.ring.len()
+    }
+
+    /// All cursors.
+    pub(super) const fn view(&self) -> RxView {
+        RxView {
+            prod: self.prod,
+            cons: self.cons,
+        }
     }
 
     /// Bytes that are there and not consumed, an urgent byte out of line included.

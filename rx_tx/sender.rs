@@ -54,6 +54,23 @@ pub struct Completed {
     pub writable: bool,
 }
 
+/// The cursors of the sending half, for diagnosis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TxView {
+    /// Length of the peer's RMBE.
+    pub peer_rmb_len: u32,
+    /// In the send buffer: behind what the application has written.
+    pub prep: Cursor,
+    /// Behind what was posted.
+    pub sent: Cursor,
+    /// Behind what has completed.
+    pub fin: Cursor,
+    /// In the peer's RMBE: where we write next.
+    pub prod: Cursor,
+    /// Where the peer reads next.
+    pub peer_cons: Cursor,
+}
+
 /// Urgent data on the sending side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Urgent {
@@ -102,6 +119,18 @@ impl Sender {
     /// Length of the send buffer.
     pub const fn sndbuf_len(&self) -> u32 {
         self.ring.len()
+    }
+
+    /// All cursors.
+    pub(super) const fn view(&self) -> TxView {
+        TxView {
+            peer_rmb_len: self.peer_ring.len(),
+            prep: self.prep,
+            sent: self.sent,
+            fin: self.fin,
+            prod: self.prod,
+            peer_cons: self.peer_cons,
+        }
     }
 
     /// Bytes in the send buffer: not sent, or sent and not completed.

@@ -24,6 +24,7 @@ use crate::{
     clc::decline::DeclineReason,
     kapi::{
         clcsock::{
+            Addresses,
             ClcSock,
             SockAddr, //
         },
@@ -46,7 +47,10 @@ use crate::{
         },
         watch::Watch, //
     },
-    smc_core::conn::Conn,
+    smc_core::conn::{
+        Conn,
+        Inspection, //
+    },
     sysctl::Settings, //
 };
 use kernel::{
@@ -73,7 +77,7 @@ use kernel::{
 };
 
 /// `AF_SMC`, which `SOCK_STREAM` sockets may name directly.
-const AF_SMC: c_int = 43;
+pub(crate) const AF_SMC: c_int = 43;
 /// `IPPROTO_SMC`: SMC under `AF_INET` and `AF_INET6`.
 const IPPROTO_SMC: u16 = 256;
 
@@ -246,9 +250,23 @@ impl SmcSocket {
         self.limits_handshakes.store(limit, Relaxed);
     }
 
-    /// Why the socket fell back.
-    pub(crate) fn fallback_reason(&self) -> DeclineReason {
-        DeclineReason(self.fallback.load(Relaxed))
+    /// Why the socket fell back, and why the peer declined; zero if they did not.
+    pub(crate) fn fallback_reasons(&self) -> (DeclineReason, u32) {
+        (
+            DeclineReason(self.fallback.load(Relaxed)),
+            self.peer_diagnosis.load(Relaxed),
+        )
+    }
+
+    /// Addresses and ports of the TCP socket, unless it is gone.
+    pub(crate) fn addresses(&self) -> Option<Addresses> {
+        // Not cloned: dropping the last reference would close the TCP socket, here.
+        self.clc.lock().as_ref().map(|clc| clc.addresses())
+    }
+
+    /// The SMC-R connection as it is now, if there is one. Process context.
+    pub(crate) fn inspect(&self) -> Option<Inspection> {
+        self.conn().map(|conn| conn.inspect())
     }
 }
 

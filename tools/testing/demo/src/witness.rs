@@ -114,7 +114,7 @@ impl Watch {
                         for (inode, mode) in mode::connections().unwrap_or_default() {
                             // Once fallen back is enough.
                             let entry = seen.entry(inode).or_insert(mode);
-                            if mode == Mode::Fallback {
+                            if matches!(mode, Mode::Fallback(_)) {
                                 *entry = mode;
                             }
                         }
@@ -139,11 +139,9 @@ impl Watch {
             let seen = thread
                 .join()
                 .map_err(|_| Fail("the thread that watches the sockets panicked".into()))?;
-            proved += seen.values().filter(|&&mode| mode == Mode::Rdma).count();
-            fallbacks += seen
-                .values()
-                .filter(|&&mode| mode == Mode::Fallback)
-                .count();
+            let by_rdma = seen.values().filter(|&&mode| mode == Mode::Rdma).count();
+            proved += by_rdma;
+            fallbacks += seen.len() - by_rdma;
         }
         let after = counters()?;
         Ok(Evidence {

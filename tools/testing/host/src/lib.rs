@@ -46,6 +46,12 @@ pub mod clc {
     pub mod wire;
 }
 
+#[path = "../../../../diag"]
+pub mod diag {
+    //! See `diag/mod.rs`.
+    pub mod abi;
+}
+
 #[path = "../../../../rx_tx"]
 pub mod rx_tx {
     //! See `rx_tx/mod.rs`.

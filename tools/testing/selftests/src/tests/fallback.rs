@@ -2,11 +2,15 @@
 
 use super::{fallback, join, Pattern};
 use crate::kind::{Host, Kind};
-use crate::mode::{self, Mode};
+use crate::mode;
 use crate::runner::{Ctx, Test};
 use crate::sys::Sock;
 use crate::{check, check_eq, Context, Outcome};
 use std::net::SocketAddr;
+
+const PEERNOSMC: u32 = 0x0301_0000;
+const NOSMCRDEV: u32 = 0x0303_0002;
+const PEERDECL: u32 = 0x0500_0000;
 
 pub const TESTS: [Test; 4] = [
     fallback("fallback.plain_client", 60, plain_client),
@@ -50,10 +54,12 @@ fn converse(ctx: &Ctx, client: Sock, server: Sock) -> Outcome {
     Ok(())
 }
 
-fn must_be_fallback(host: Host, sock: &Sock) -> Outcome {
-    check!(
-        mode::of(host, sock).ok().flatten() != Some(Mode::Rdma),
-        "a connection with a plain TCP peer says that it goes by RDMA"
+/// The reason of the fallback, as Documentation/uapi.rst lists them.
+fn must_be_fallback(sock: &Sock, reason: u32) -> Outcome {
+    check_eq!(
+        format!("{:#010x}", mode::fallback_reason(sock)?),
+        format!("{reason:#010x}"),
+        "the reason of the fallback"
     );
     Ok(())
 }
@@ -63,7 +69,7 @@ fn plain_client(ctx: &Ctx) -> Outcome {
     let client = plain(ctx.kind, Host::A)?;
     client.connect(address)?;
     let server = listener.accept()?;
-    must_be_fallback(Host::B, &server)?;
+    must_be_fallback(&server, PEERNOSMC)?;
     check_eq!(
         server.peer()?,
         client.local()?,
@@ -78,7 +84,7 @@ fn plain_server(ctx: &Ctx) -> Outcome {
     listener.listen(8)?;
     let client = ctx.connect(listener.local()?)?;
     let server = listener.accept()?;
-    must_be_fallback(Host::A, &client)?;
+    must_be_fallback(&client, PEERNOSMC)?;
     check_eq!(
         client.peer()?,
         listener.local()?,
@@ -119,7 +125,12 @@ fn loopback_without_rdma(ctx: &Ctx) -> Outcome {
     let client = ctx.socket(Host::B)?;
     client.connect(listener.local()?)?;
     let server = listener.accept()?;
-    must_be_fallback(Host::B, &client)?;
-    must_be_fallback(Host::B, &server)?;
+    must_be_fallback(&client, NOSMCRDEV)?;
+    must_be_fallback(&server, PEERDECL)?;
+    check_eq!(
+        mode::fallback(&server)?.peer_diagnosis,
+        NOSMCRDEV,
+        "the peer's reason"
+    );
     converse(ctx, client, server)
 }

@@ -43,11 +43,11 @@ pub(super) fn queue_pairs(host: Host) -> Outcome<usize> {
         .count())
 }
 
-/// The counters, which prove connections where there is no sock_diag, go with the devices: in tests
-/// that make devices anew, the queue pairs are the proof.
+/// The counters, which have to agree with sock_diag at the end of a test, go with the devices: in
+/// tests that make devices anew, queue pairs agree with it instead.
 pub(super) fn prove_by_queue_pairs(ctx: &Ctx) -> Outcome {
     if queue_pairs(Host::A)?.min(queue_pairs(Host::B)?) > 0 {
-        ctx.proved.set(ctx.claimed.get());
+        ctx.proved.set(0);
     }
     Ok(())
 }

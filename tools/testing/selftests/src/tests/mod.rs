@@ -4,6 +4,7 @@ mod api;
 mod basic;
 mod clc;
 mod close;
+mod diag;
 mod erdma;
 mod events;
 mod fallback;
@@ -74,6 +75,7 @@ pub fn all() -> Vec<Test> {
     tests.extend(hostile::TESTS);
     tests.extend(clc::TESTS);
     tests.extend(events::TESTS);
+    tests.extend(diag::TESTS);
     tests.extend(erdma::TESTS);
     tests.extend(link::TESTS);
     tests

@@ -178,7 +178,7 @@ fn converted_pair(ctx: &Ctx, kind: Kind) -> Outcome<Pair> {
     if !ctx.any_mode && !kind.is_v6() {
         for (host, sock) in [(Host::A, &pair.client), (Host::B, &pair.server)] {
             check!(
-                mode::of(host, sock).ok().flatten() != Some(Mode::Fallback),
+                mode::of(sock)? == Mode::Rdma,
                 "a converted connection fell back unasked on host {}",
                 host.name()
             );

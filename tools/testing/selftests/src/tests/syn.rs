@@ -110,7 +110,7 @@ fn converse(ctx: &Ctx, pair: &Pair) -> Outcome {
 fn is_plain(pair: &Pair) -> Outcome {
     for (host, sock) in [(Host::A, &pair.client), (Host::B, &pair.server)] {
         check!(
-            mode::of(host, sock).ok().flatten() != Some(Mode::Rdma),
+            mode::of(sock)? != Mode::Rdma,
             "the connection goes by RDMA on host {}",
             host.name()
         );
