@@ -4,6 +4,7 @@
 //! reference: a test that fails there is a wrong test) and SMC.
 
 pub mod diag;
+pub mod fault;
 pub mod kind;
 pub mod ktap;
 pub mod mode;

@@ -29,14 +29,14 @@ pub const TESTS: [Test; 9] = [
 
 /// A step of the handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+pub(super) enum Step {
     Proposal,
     Accept,
     Confirm,
 }
 
 /// How a relayed handshake ended.
-struct Relayed {
+pub(super) struct Relayed {
     outcome: std::io::Result<Sock>,
     to_client: RawPeer,
     to_server: RawPeer,
@@ -60,7 +60,7 @@ fn seconds(seconds: i64, micros: i64) -> libc::timeval {
 
 /// A client of host B and a server of host B shake hands through a raw peer, which may change each
 /// message, or send it in pieces of `piece` bytes. None in `change`: the raw peer goes away.
-fn relay(
+pub(super) fn relay(
     ctx: &Ctx,
     server: SocketAddr,
     piece: usize,

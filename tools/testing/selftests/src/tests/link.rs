@@ -209,7 +209,7 @@ fn connections_per_group(ctx: &Ctx) -> Outcome {
 }
 
 /// A stream both ways at once.
-fn stream(ctx: &Ctx, pair: Pair, total: usize) -> Outcome {
+pub(super) fn stream(ctx: &Ctx, pair: Pair, total: usize) -> Outcome {
     let Pair { client, server } = pair;
     let threads: Vec<JoinHandle<Outcome>> = [client, server]
         .into_iter()

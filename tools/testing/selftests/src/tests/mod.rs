@@ -4,6 +4,7 @@ mod api;
 mod basic;
 mod clc;
 mod close;
+mod decline;
 mod diag;
 mod erdma;
 mod events;
@@ -20,6 +21,7 @@ mod settings;
 mod stream;
 mod syn;
 mod urgent;
+mod wiretap;
 
 use crate::runner::{Ctx, Needs, Test};
 use crate::{Fail, Outcome};
@@ -74,6 +76,7 @@ pub fn all() -> Vec<Test> {
     tests.extend(limit::TESTS);
     tests.extend(hostile::TESTS);
     tests.extend(clc::TESTS);
+    tests.extend(decline::TESTS);
     tests.extend(events::TESTS);
     tests.extend(diag::TESTS);
     tests.extend(erdma::TESTS);

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Lets one kernel function fail when smc_rs calls it: what a device that refuses, or memory that is
+ * not there, looks like. For the selftests only (tools/testing/selftests/src/fault.rs). Stock
+ * kernels have no fault injection of their own.
+ *
+ * modprobe smc_fault function=NAME result=N [skip=N] [count=N] [nothing_taken=Y]; calls by others are left alone.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/atomic.h>
+#include <linux/kallsyms.h>
+#include <linux/kprobes.h>
+#include <linux/module.h>
+#include <linux/printk.h>
+#include <linux/string.h>
+
+static char *function;
+module_param(function, charp, 0444);
+MODULE_PARM_DESC(function, "name of the function");
+
+static long result;
+module_param(result, long, 0444);
+MODULE_PARM_DESC(result, "what it returns instead of doing anything: -errno (also as a pointer), or 0");
+
+static int skip;
+module_param(skip, int, 0444);
+MODULE_PARM_DESC(skip, "calls that go through first");
+
+static int count = -1;
+module_param(count, int, 0444);
+MODULE_PARM_DESC(count, "calls that fail after that; -1: all");
+
+static bool nothing_taken;
+module_param(nothing_taken, bool, 0444);
+MODULE_PARM_DESC(nothing_taken, "(object, list, &rest): say that all of the list is left");
+
+static int hits;
+module_param(hits, int, 0444);
+MODULE_PARM_DESC(hits, "calls that have failed so far; to be read");
+
+static atomic_t calls = ATOMIC_INIT(0);
+
+/* Runs in place of the function, on its stack frame. */
+static noinline long smc_fault_result(void)
+{
+	return READ_ONCE(result);
+}
+
+static bool is_from_smc_rs(unsigned long address)
+{
+	char name[KSYM_SYMBOL_LEN];
+
+	sprint_symbol(name, address);
+	return strstr(name, "[smc_rs") != NULL;
+}
+
+static int smc_fault_before(struct kprobe *probe, struct pt_regs *regs)
+{
+	/* At its first instruction a function's return address is on top of the stack. */
+	unsigned long caller = *(unsigned long *)kernel_stack_pointer(regs);
+	int number;
+
+	if (!is_from_smc_rs(caller))
+		return 0;
+	number = atomic_inc_return(&calls) - 1;
+	if (number < skip || (count >= 0 && number - skip >= count))
+		return 0;
+	if (nothing_taken)
+		*(unsigned long *)regs_get_kernel_argument(regs, 2) = regs_get_kernel_argument(regs, 1);
+	WRITE_ONCE(hits, READ_ONCE(hits) + 1);
+	pr_info("call %d of %s fails, from %pS\n", number, function, (void *)caller);
+	instruction_pointer_set(regs, (unsigned long)smc_fault_result);
+	return 1;
+}
+NOKPROBE_SYMBOL(smc_fault_before);
+
+static struct kprobe probe = {
+	.pre_handler = smc_fault_before,
+};
+
+static int __init smc_fault_init(void)
+{
+	if (!function)
+		return -EINVAL;
+	probe.symbol_name = function;
+	return register_kprobe(&probe);
+}
+
+static void __exit smc_fault_exit(void)
+{
+	unregister_kprobe(&probe);
+}
+
+module_init(smc_fault_init);
+module_exit(smc_fault_exit);
+MODULE_DESCRIPTION("failures on demand for the tests of smc_rs");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,48 @@
+//! Kernel functions that fail when smc_rs calls them (tools/testing/faults).
+
+use crate::rig;
+use crate::sys;
+use crate::{Context, Outcome};
+
+const HITS: &str = "/sys/module/smc_fault/parameters/hits";
+
+/// A function fails for smc_rs until this is dropped.
+pub struct Fault(());
+
+impl Fault {
+    /// `result` is what the function returns; the first `skip` calls go through, then `count` fail.
+    pub fn new(function: &str, result: i64, skip: u32, count: u32) -> Outcome<Fault> {
+        Fault::load(&format!(
+            "function={function} result={result} skip={skip} count={count}"
+        ))
+    }
+
+    /// A driver's `post_send`, which takes nothing of the list that it is given.
+    pub fn of_post_send(driver: &str, skip: u32, count: u32) -> Outcome<Fault> {
+        Fault::load(&format!(
+            "function={driver}_post_send result=-12 skip={skip} count={count} nothing_taken=Y"
+        ))
+    }
+
+    fn load(parameters: &str) -> Outcome<Fault> {
+        // From a test that was ended.
+        if std::path::Path::new(HITS).exists() {
+            rig::run("rmmod smc_fault")?;
+        }
+        rig::run(&format!("modprobe smc_fault {parameters}"))?;
+        Ok(Fault(()))
+    }
+
+    /// Calls that have failed so far.
+    pub fn hits(&self) -> Outcome<u32> {
+        sys::read_file(HITS)?.trim().parse().during(HITS)
+    }
+}
+
+impl Drop for Fault {
+    fn drop(&mut self) {
+        if let Err(failure) = rig::run("rmmod smc_fault") {
+            eprintln!("# {failure}");
+        }
+    }
+}

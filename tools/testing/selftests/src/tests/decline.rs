@@ -1,0 +1,679 @@
+//! Every reason for a fallback that this implementation gives, seen on the wire in the Decline.
+//!
+//! Reasons of the server: a raw client sends what leads to them. Reasons of the client: a raw
+//! server does. Resources that are refused: genuine hosts, with a kernel function that fails.
+//! Documentation/uapi.rst lists the reasons.
+
+use super::clc::{relay, Step};
+use super::hostile::{genuine_proposal, message, next_port, others_are_served, PROPOSAL};
+use super::link::{echo, fresh, prove_by_queue_pairs, queue_pairs, stream};
+use super::once;
+use super::raw::{self, RawPeer};
+use super::settings::Changed;
+use super::wiretap::{diagnosis, Wiretap};
+use crate::fault::Fault;
+use crate::kind::Host;
+use crate::mode;
+use crate::rig;
+use crate::runner::{Ctx, Pair, Test};
+use crate::sys::{self, Sock};
+use crate::{check, check_eq, Context, Fail, Outcome};
+use rand::RngCore;
+use std::net::SocketAddr;
+
+pub const TESTS: [Test; 8] = [
+    once("decline.proposal", 120, proposal),
+    once("decline.accept", 120, accept),
+    once("decline.confirm", 200, confirm),
+    once("decline.group_never_forms", 200, group_never_forms),
+    once("decline.no_device", 120, no_device),
+    once("decline.refused_resources", 300, refused_resources),
+    once("decline.client_table_full", 200, client_table_full),
+    once("decline.smaller_rings", 120, smaller_rings),
+];
+
+const MEM: u32 = 0x0101_0000;
+const TIMEOUT_CL: u32 = 0x0201_0000;
+const CNFERR: u32 = 0x0300_0000;
+const NOSMCDDEV: u32 = 0x0303_0001;
+const NOSMCRDEV: u32 = 0x0303_0002;
+const NOISM2SUPP: u32 = 0x0303_0003;
+const NOV2EXT: u32 = 0x0303_0004;
+const NOUEID: u32 = 0x0303_0008;
+const RELEASEERR: u32 = 0x0303_0009;
+const MAXCONNERR: u32 = 0x0303_000a;
+const MAXLINKERR: u32 = 0x0303_000b;
+const MODEUNSUPP: u32 = 0x0304_0000;
+const DIFFPREFIX: u32 = 0x0307_0000;
+const NOACTLINK: u32 = 0x030a_0000;
+const VERSMISMAT: u32 = 0x030c_0000;
+const SYNCERR: u32 = 0x0400_0000;
+const PEERDECL: u32 = 0x0500_0000;
+const INTERR: u32 = 0x0999_0000;
+const ERR_RDYLNK: u32 = 0x0999_0002;
+const ERR_REGBUF: u32 = 0x0999_0003;
+
+// Who a Proposal, Accept or Confirm is from.
+const PEER_ID: std::ops::Range<usize> = 8..16;
+// Fields of Accept and Confirm of SMC-Rv2.
+const QUEUE_PAIR: std::ops::Range<usize> = 38..41;
+const EID: usize = 64;
+const FIRST_CONTACT: usize = 104;
+const OS_AND_RELEASE: usize = 105;
+const MAX_CONNS: usize = 140;
+const MAX_LINKS: usize = 141;
+/// The flag in byte 7 that says that the first contact extension is there.
+const FIRST_CONTACT_FLAG: u8 = 0x08;
+
+/// What a Proposal offers of a version.
+#[derive(Clone, Copy)]
+enum Offer {
+    R = 0,
+    D = 1,
+    Nothing = 2,
+}
+
+/// A Proposal to be written.
+#[derive(Clone, Copy)]
+struct Draft {
+    version: u8,
+    v1: Offer,
+    v2: Offer,
+    /// Whether the area of version 2 is there.
+    area: bool,
+    subnet: [u8; 4],
+    max_conns: u8,
+    max_links: u8,
+    strange_eid: bool,
+}
+
+const V2_ONLY: Draft = Draft {
+    version: 2,
+    v1: Offer::Nothing,
+    v2: Offer::R,
+    area: true,
+    subnet: [10, 9, 0, 0],
+    max_conns: 255,
+    max_links: 2,
+    strange_eid: false,
+};
+
+/// Writes a Proposal with identity, addresses and EID of a genuine one.
+fn write(draft: Draft, genuine: &[u8]) -> Vec<u8> {
+    let area = 52 + usize::from(u16::from_be_bytes([genuine[50], genuine[51]]));
+    let subnets: Vec<u8> = match draft.v1 {
+        Offer::Nothing => Vec::new(),
+        _ => [draft.subnet.as_slice(), &[24, 0, 0, 0]].concat(),
+    };
+    let mut body = genuine[PEER_ID].to_vec();
+    body.extend([0; 16]);
+    body.extend(&genuine[32..38]);
+    body.extend([0, 40]);
+    body.extend([0; 10]);
+    // Counted from byte 52.
+    let offset = if draft.area {
+        28 + subnets.len() as u16
+    } else {
+        0
+    };
+    body.extend(offset.to_be_bytes());
+    body.extend([0; 28]);
+    body.extend(subnets);
+    if draft.area {
+        // One EID, release 1, and where an area of SMC-Dv2 would be.
+        body.extend([1, 0, 0, 0x10, 0, 0, 0, 64]);
+        body.extend(&genuine[area + 8..area + 24]);
+        body.extend([draft.max_conns, draft.max_links]);
+        body.extend([0; 14]);
+        let mut eid = genuine[area + 40..area + 72].to_vec();
+        eid[0] ^= u8::from(draft.strange_eid);
+        body.extend(eid);
+        if let Offer::D = draft.v2 {
+            body.extend([0; 48]);
+        }
+    }
+    let mut all = message(PROPOSAL, draft.version, &body);
+    all[7] |= draft.v1 as u8;
+    if draft.version > 1 {
+        all[7] |= (draft.v2 as u8) << 2;
+    }
+    all
+}
+
+fn new_peer_id(ctx: &Ctx, stream: u64) -> [u8; 8] {
+    let mut id = [0; 8];
+    ctx.random(stream).fill_bytes(&mut id);
+    id
+}
+
+/// After its Decline the raw peer's connection is TCP, both ways.
+fn works_as_tcp(peer: &mut RawPeer, sock: &Sock, reason: u32) -> Outcome {
+    peer.send(b"to the socket")?;
+    let mut got = [0; 13];
+    sock.recv_all(&mut got)?;
+    check_eq!(&got, b"to the socket", "what the socket received");
+    sock.send_all(b"from it")?;
+    check_eq!(
+        peer.receive(sys::PATIENCE)?,
+        b"from it",
+        "what the raw peer received"
+    );
+    check_eq!(
+        mode::fallback_reason(sock)?,
+        reason,
+        "the socket's own reason"
+    );
+    Ok(())
+}
+
+/// The server's answer to a Proposal is a Decline for this reason, and then there is TCP.
+fn server_declines(ctx: &Ctx, proposal: &[u8], reason: u32) -> Outcome {
+    let (listener, address) = ctx.listener(8)?;
+    let mut peer = RawPeer::connect(next_port(), address)?;
+    peer.send(proposal)?;
+    let answer = peer.receive(sys::PATIENCE)?;
+    check_eq!(
+        diagnosis(&answer),
+        Some(reason),
+        "diagnosis in {answer:02x?}"
+    );
+    works_as_tcp(&mut peer, &listener.accept()?, reason)
+}
+
+fn proposal(ctx: &Ctx) -> Outcome {
+    raw::prepare()?;
+    let genuine = genuine_proposal(ctx)?;
+    let v1_only = Draft {
+        version: 1,
+        v1: Offer::R,
+        area: false,
+        ..V2_ONLY
+    };
+    for (name, draft, reason) in [
+        (
+            "another EID",
+            Draft {
+                strange_eid: true,
+                ..V2_ONLY
+            },
+            NOUEID,
+        ),
+        (
+            "15 connections",
+            Draft {
+                max_conns: 15,
+                ..V2_ONLY
+            },
+            MAXCONNERR,
+        ),
+        (
+            "no links",
+            Draft {
+                max_links: 0,
+                ..V2_ONLY
+            },
+            MAXLINKERR,
+        ),
+        (
+            "no area of version 2",
+            Draft {
+                area: false,
+                ..V2_ONLY
+            },
+            NOV2EXT,
+        ),
+        (
+            "SMC-Dv2 only",
+            Draft {
+                v2: Offer::D,
+                ..V2_ONLY
+            },
+            NOISM2SUPP,
+        ),
+        (
+            "SMC-Dv1 only",
+            Draft {
+                v1: Offer::D,
+                ..v1_only
+            },
+            NOSMCDDEV,
+        ),
+        (
+            "nothing",
+            Draft {
+                v2: Offer::Nothing,
+                area: false,
+                ..V2_ONLY
+            },
+            MODEUNSUPP,
+        ),
+        (
+            "another subnet",
+            Draft {
+                subnet: [192, 0, 2, 0],
+                ..v1_only
+            },
+            DIFFPREFIX,
+        ),
+    ] {
+        server_declines(ctx, &write(draft, &genuine), reason).during(name)?;
+    }
+    // The same hand writes one that is taken: the reasons above are for what they seem to be for.
+    let (listener, address) = ctx.listener(8)?;
+    let mut peer = RawPeer::connect(next_port(), address)?;
+    peer.send(&write(V2_ONLY, &genuine))?;
+    let answer = peer.receive(sys::PATIENCE)?;
+    check!(
+        answer.len() >= 108 && answer[4] == 2,
+        "the answer to a good Proposal is no Accept: {answer:02x?}"
+    );
+    drop(peer);
+    others_are_served(ctx, &listener, address)
+}
+
+/// Accept and Confirm of a genuine first contact.
+fn genuine_handshake(ctx: &Ctx) -> Outcome<(Vec<u8>, Vec<u8>)> {
+    fresh(ctx)?;
+    let (listener, address) = ctx.listener(8)?;
+    let (mut accept, mut confirm) = (Vec::new(), Vec::new());
+    let relayed = relay(ctx, address, 9000, |step, message| {
+        match step {
+            Step::Accept => accept.clone_from(&message),
+            Step::Confirm => confirm.clone_from(&message),
+            Step::Proposal => {}
+        }
+        Some(message)
+    })?;
+    check!(relayed.is_some(), "the relay has no outcome");
+    let server = listener.accept()?;
+    drop(server);
+    drop(relayed);
+    check_eq!(
+        (accept.len(), confirm.len()),
+        (160, 180),
+        "lengths of Accept and Confirm at first contact"
+    );
+    Ok((accept, confirm))
+}
+
+/// The message as of version 1: without what version 2 adds.
+fn as_version_1(mut message: Vec<u8>) -> Vec<u8> {
+    let trailer = message[..4].to_vec();
+    message.truncate(64);
+    message.extend(trailer);
+    message[5..7].copy_from_slice(&68u16.to_be_bytes());
+    message[7] = 0x10 | (message[7] & 0x0f);
+    message
+}
+
+/// The message as of a later contact: without the first contact extension.
+fn as_later_contact(mut message: Vec<u8>) -> Vec<u8> {
+    let trailer = message[..4].to_vec();
+    message.truncate(FIRST_CONTACT);
+    message.extend(trailer);
+    message[5..7].copy_from_slice(&108u16.to_be_bytes());
+    message[7] &= !FIRST_CONTACT_FLAG;
+    message
+}
+
+/// A client of host B under way to a raw server, which has its Proposal.
+fn client_to_raw(
+    ctx: &Ctx,
+) -> Outcome<(
+    RawPeer,
+    std::thread::JoinHandle<Outcome<std::io::Result<Sock>>>,
+)> {
+    let listening = RawPeer::listen(next_port())?;
+    let address = listening.address();
+    let kind = ctx.kind;
+    let client = std::thread::spawn(move || -> Outcome<std::io::Result<Sock>> {
+        let client = Sock::new(Host::B, kind, 0)?;
+        Ok(client.connect(address).map(|()| client))
+    });
+    let mut peer = listening.accept()?;
+    peer.receive(sys::PATIENCE)?;
+    Ok((peer, client))
+}
+
+fn connected(client: std::thread::JoinHandle<Outcome<std::io::Result<Sock>>>) -> Outcome<Sock> {
+    client
+        .join()
+        .map_err(|_| Fail("the client's thread panicked".into()))??
+        .during("connect()")
+}
+
+/// The client's answer to an Accept is a Decline for this reason, and then there is TCP.
+fn client_declines(ctx: &Ctx, accept: &[u8], reason: u32) -> Outcome {
+    let (mut peer, client) = client_to_raw(ctx)?;
+    peer.send(accept)?;
+    let answer = peer.receive(sys::PATIENCE)?;
+    check_eq!(
+        diagnosis(&answer),
+        Some(reason),
+        "diagnosis in {answer:02x?}"
+    );
+    works_as_tcp(&mut peer, &connected(client)?, reason)
+}
+
+fn accept(ctx: &Ctx) -> Outcome {
+    raw::prepare()?;
+    let (genuine, _) = genuine_handshake(ctx)?;
+    type Change = fn(&mut Vec<u8>);
+    let changes: [(&str, Change, u32); 7] = [
+        ("another EID", |m| m[EID] ^= 1, NOUEID),
+        ("a later release", |m| m[OS_AND_RELEASE] |= 0x0f, RELEASEERR),
+        ("15 connections", |m| m[MAX_CONNS] = 15, MAXCONNERR),
+        ("3 links", |m| m[MAX_LINKS] = 3, MAXLINKERR),
+        (
+            "version 1",
+            |m| *m = as_version_1(std::mem::take(m)),
+            MODEUNSUPP,
+        ),
+        (
+            "SMC-D",
+            |m| {
+                *m = message(2, 1, &[0; 36]);
+                m[3] = 0xc4;
+                // The flavour that is chosen.
+                m[7] |= Offer::D as u8;
+                m[47] = 0xc4;
+            },
+            MODEUNSUPP,
+        ),
+        (
+            "an unknown link group",
+            |m| *m = as_later_contact(std::mem::take(m)),
+            SYNCERR,
+        ),
+    ];
+    for (number, (name, change, reason)) in changes.into_iter().enumerate() {
+        let mut accept = genuine.clone();
+        accept[PEER_ID].copy_from_slice(&new_peer_id(ctx, 200 + number as u64));
+        change(&mut accept);
+        client_declines(ctx, &accept, reason).during(name)?;
+    }
+    let (listener, address) = ctx.listener(8)?;
+    others_are_served(ctx, &listener, address)?;
+    prove_by_queue_pairs(ctx)
+}
+
+fn confirm(ctx: &Ctx) -> Outcome {
+    raw::prepare()?;
+    let (_, genuine) = genuine_handshake(ctx)?;
+    let genuine_proposal = genuine_proposal(ctx)?;
+    type Change = fn(&mut Vec<u8>);
+    let changes: [(&str, Change, u32); 7] = [
+        ("another EID", |m| m[EID] ^= 1, NOUEID),
+        ("another release", |m| m[OS_AND_RELEASE] &= 0xf0, RELEASEERR),
+        (
+            "no first contact extension",
+            |m| *m = as_later_contact(std::mem::take(m)),
+            RELEASEERR,
+        ),
+        ("16 connections", |m| m[MAX_CONNS] = 16, MAXCONNERR),
+        ("1 link", |m| m[MAX_LINKS] = 1, MAXLINKERR),
+        (
+            "version 1",
+            |m| *m = as_version_1(std::mem::take(m)),
+            VERSMISMAT,
+        ),
+        (
+            "a queue pair that is none",
+            |m| m[QUEUE_PAIR].copy_from_slice(&[0, 0xff, 0xfe]),
+            TIMEOUT_CL,
+        ),
+    ];
+    let (listener, address) = ctx.listener(8)?;
+    for (number, (name, change, reason)) in changes.into_iter().enumerate() {
+        // A client that the server has never seen: it begins a link group.
+        let peer_id = new_peer_id(ctx, 300 + number as u64);
+        let mut proposal = genuine_proposal.clone();
+        proposal[PEER_ID].copy_from_slice(&peer_id);
+        let mut confirm = genuine.clone();
+        confirm[PEER_ID].copy_from_slice(&peer_id);
+        change(&mut confirm);
+        let mut peer = RawPeer::connect(next_port(), address)?;
+        peer.send(&proposal)?;
+        let accept = peer.receive(sys::PATIENCE)?;
+        check_eq!(accept.len(), 160, "length of the Accept before {name}");
+        peer.send(&confirm)?;
+        let answer = peer.receive(sys::PATIENCE)?;
+        check_eq!(
+            diagnosis(&answer),
+            Some(reason),
+            "diagnosis for {name} in {answer:02x?}"
+        );
+        works_as_tcp(&mut peer, &listener.accept()?, reason).during(name)?;
+    }
+    others_are_served(ctx, &listener, address)?;
+    prove_by_queue_pairs(ctx)
+}
+
+/// Others wait for the first connection of a link group, which is never finished.
+fn group_never_forms(ctx: &Ctx) -> Outcome {
+    raw::prepare()?;
+    let (accept, _) = genuine_handshake(ctx)?;
+    let genuine_proposal = genuine_proposal(ctx)?;
+    // At the server: the first client never confirms.
+    let mut proposal = genuine_proposal;
+    proposal[PEER_ID].copy_from_slice(&new_peer_id(ctx, 400));
+    let (listener, address) = ctx.listener(8)?;
+    let mut first = RawPeer::connect(next_port(), address)?;
+    first.send(&proposal)?;
+    check_eq!(
+        first.receive(sys::PATIENCE)?.len(),
+        160,
+        "length of the Accept of the first client"
+    );
+    let mut second = RawPeer::connect(next_port(), address)?;
+    second.send(&proposal)?;
+    // At the client, meanwhile: the server never sends CONFIRM LINK.
+    let mut accept = accept;
+    accept[PEER_ID].copy_from_slice(&new_peer_id(ctx, 401));
+    let (mut silent, forming) = client_to_raw(ctx)?;
+    silent.send(&accept)?;
+    let answer = silent.receive(sys::PATIENCE)?;
+    check!(
+        answer.len() == 180 && answer[4] == 3,
+        "the answer to a good Accept is no Confirm: {answer:02x?}"
+    );
+    let (mut later, waiting) = client_to_raw(ctx)?;
+    later.send(&as_later_contact(accept))?;
+
+    let answer = second.receive(sys::PATIENCE)?;
+    check_eq!(
+        diagnosis(&answer),
+        Some(NOACTLINK),
+        "the server's diagnosis"
+    );
+    // The first client's connection may be in the queue as well, with its error.
+    let server = loop {
+        match listener.accept() {
+            Ok(server) => break server,
+            Err(error) if error.raw_os_error() == Some(libc::ECONNABORTED) => {}
+            Err(error) => return Err(error).during("accept()"),
+        }
+    };
+    works_as_tcp(&mut second, &server, NOACTLINK).during("the server's side")?;
+    let answer = later.receive(sys::PATIENCE)?;
+    check_eq!(
+        diagnosis(&answer),
+        Some(NOACTLINK),
+        "the client's diagnosis"
+    );
+    works_as_tcp(&mut later, &connected(waiting)?, NOACTLINK).during("the client's side")?;
+    // The one that nobody confirmed has said so in its stream, and is of no use.
+    drop(silent);
+    check!(
+        connected(forming).is_err(),
+        "connect() succeeded although the server went silent"
+    );
+    drop(first);
+    others_are_served(ctx, &listener, address)?;
+    prove_by_queue_pairs(ctx)
+}
+
+/// One side of a pair declined, and the other one knows of it.
+fn check_reasons(pair: &Pair, who: Host, reason: u32) -> Outcome {
+    let (own, other) = match who {
+        Host::A => (&pair.client, &pair.server),
+        Host::B => (&pair.server, &pair.client),
+    };
+    check_eq!(
+        mode::fallback_reason(own)?,
+        reason,
+        "reason of who declined"
+    );
+    let other = mode::fallback(other)?;
+    check_eq!(
+        (other.reason, other.peer_diagnosis),
+        (PEERDECL, reason),
+        "reason of the other side, and what it was told"
+    );
+    Ok(())
+}
+
+/// A pair that fell back on both sides, and works.
+fn fallen_pair(ctx: &Ctx, listener: &(Sock, SocketAddr)) -> Outcome<Pair> {
+    let pair = ctx.unasked().pair_from(&listener.0, listener.1)?;
+    echo(&pair, b"over TCP")?;
+    Ok(pair)
+}
+
+fn no_device(ctx: &Ctx) -> Outcome {
+    fresh(ctx)?;
+    let tap = Wiretap::new()?;
+    let listener = ctx.listener(8)?;
+    for host in Host::BOTH {
+        rig::run(&format!("rdma link del {}", host.rdma_device()))?;
+        let outcome = fallen_pair(ctx, &listener)
+            .and_then(|pair| check_reasons(&pair, host, NOSMCRDEV))
+            .and_then(|()| tap.only_decline());
+        rig::rdma_device_add(host)?;
+        let what = format!("without {}", host.rdma_device());
+        check_eq!(outcome.during(&what)?, (host, NOSMCRDEV), "{what}");
+    }
+    echo(&ctx.pair()?, b"with both")?;
+    prove_by_queue_pairs(ctx)
+}
+
+/// Each resource of a connection, refused to the server (which comes first) and to the client.
+fn refused_resources(ctx: &Ctx) -> Outcome {
+    const ALL: u32 = i32::MAX as u32;
+    let tap = Wiretap::new()?;
+    // No link group, so that every connection begins one.
+    fresh(ctx)?;
+    // Made before anything fails.
+    let listener = ctx.listener(8)?;
+    for (function, result, skip, count, who, reason) in [
+        ("__ib_alloc_pd", -12, 0, 1, Host::B, MEM),
+        ("__ib_alloc_pd", -12, 1, 1, Host::A, MEM),
+        ("__ib_create_cq", -12, 0, 1, Host::B, MEM),
+        ("__ib_create_cq", -12, 1, 1, Host::A, MEM),
+        // A smaller queue pair is tried as well.
+        ("ib_create_qp_kernel", -12, 0, ALL, Host::B, MEM),
+        ("ib_create_qp_kernel", -12, 1, ALL, Host::A, MEM),
+        // To INIT on either side, then to RTR at the client, and at the server.
+        ("ib_modify_qp", -22, 0, 1, Host::B, MEM),
+        ("ib_modify_qp", -22, 1, 1, Host::A, MEM),
+        ("ib_modify_qp", -22, 2, 1, Host::A, ERR_RDYLNK),
+        ("ib_modify_qp", -22, 3, 1, Host::B, ERR_RDYLNK),
+        // Memory regions and memory, in every size that is tried.
+        ("ib_alloc_mr", -12, 0, ALL, Host::B, MEM),
+        ("ib_alloc_mr", -12, 1, ALL, Host::A, MEM),
+        ("rust_helper_alloc_pages", 0, 0, ALL, Host::B, MEM),
+        // The own address of a connection: without it nobody can tell what to use.
+        ("inet_getname", -107, 0, 1, Host::A, CNFERR),
+    ] {
+        let what = format!("{function} fails after {skip}");
+        let fault = Fault::new(function, result, skip, count)?;
+        let pair = fallen_pair(ctx, &listener).during(&what)?;
+        check!(fault.hits()? > 0, "{what}: it was never called");
+        drop(fault);
+        check_eq!(tap.only_decline().during(&what)?, (who, reason), "{what}");
+        check_reasons(&pair, who, reason).during(&what)?;
+        echo(&pair, b"still there")?;
+        // Nothing is left of the link group that was to begin: the next one begins it anew.
+        for host in Host::BOTH {
+            check_eq!(queue_pairs(host)?, 0, "queue pairs after {what}");
+        }
+    }
+    // Registration is a request to the device, for memory that was not registered before.
+    let mut open = vec![ctx.pair()?];
+    echo(&open[0], b"nothing fails any more")?;
+    for (skip, who) in [(0, Host::B), (1, Host::A)] {
+        let what = format!("registration fails on host {}", who.name());
+        let fault = Fault::of_post_send("rxe", skip, 1)?;
+        let pair = fallen_pair(ctx, &listener).during(&what)?;
+        check_eq!(fault.hits()?, 1, "{what}: failed requests");
+        drop(fault);
+        check_eq!(
+            tap.only_decline().during(&what)?,
+            (who, ERR_REGBUF),
+            "{what}"
+        );
+        check_reasons(&pair, who, ERR_REGBUF).during(&what)?;
+        echo(&pair, b"over TCP")?;
+        echo(&open[0], b"the link is as before").during(&what)?;
+        open.push(ctx.pair().during(&what)?);
+    }
+    prove_by_queue_pairs(ctx)
+}
+
+/// The server has seen the end of its connections and has room; the client has not closed yet.
+fn client_table_full(ctx: &Ctx) -> Outcome {
+    fresh(ctx)?;
+    let small = [
+        Changed::new(&Host::BOTH, "wmem", 16384)?,
+        Changed::new(&Host::BOTH, "rmem", 16384)?,
+    ];
+    let tap = Wiretap::new()?;
+    let (listener, address) = ctx.listener(64)?;
+    let mut clients = Vec::new();
+    for _ in 0..255 {
+        let Pair { client, server } = ctx.pair_from(&listener, address)?;
+        server.set_linger(Some(0))?;
+        clients.push(client);
+        drop(server);
+    }
+    for client in &clients {
+        client.await_events(libc::POLLHUP)?;
+    }
+    check_eq!(tap.declines()?, vec![], "Declines so far");
+    let pair = ctx.unasked().pair_from(&listener, address)?;
+    echo(&pair, b"over TCP")?;
+    check_eq!(tap.only_decline()?, (Host::A, INTERR), "a full table");
+    check_reasons(&pair, Host::A, INTERR)?;
+    drop(clients);
+    drop(small);
+    prove_by_queue_pairs(ctx)?;
+    echo(&ctx.pair()?, b"room again")
+}
+
+/// Where there is no memory for large rings there are smaller ones.
+fn smaller_rings(ctx: &Ctx) -> Outcome {
+    fresh(ctx)?;
+    let large = [
+        Changed::new(&Host::BOTH, "wmem", 1 << 20)?,
+        Changed::new(&Host::BOTH, "rmem", 1 << 20)?,
+    ];
+    // With the device's own memory, so that only rings are allocated from here on.
+    let (listener, address) = ctx.listener(8)?;
+    let first = ctx.pair_from(&listener, address)?;
+    let size = |sock: &Sock| sock.get(libc::SOL_SOCKET, libc::SO_SNDBUF);
+    check_eq!(size(&first.server)?, 2 * 524_288, "SO_SNDBUF with memory");
+    // The server's send buffer is the first: three sizes fail, the fourth is taken.
+    let fault = Fault::new("rust_helper_alloc_pages", 0, 0, 3)?;
+    let second = ctx.pair_from(&listener, address)?;
+    check_eq!(fault.hits()?, 3, "allocations that failed");
+    drop(fault);
+    check_eq!(size(&second.server)?, 2 * 65_536, "SO_SNDBUF without");
+    check_eq!(
+        size(&second.client)?,
+        2 * 524_288,
+        "SO_SNDBUF of the client"
+    );
+    stream(ctx, second, 1_000_000).during("smaller rings")?;
+    drop(large);
+    prove_by_queue_pairs(ctx)
+}
