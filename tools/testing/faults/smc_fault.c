@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Lets one kernel function fail when smc_rs calls it: what a device that refuses, or memory that is
- * not there, looks like. For the selftests only (tools/testing/selftests/src/fault.rs). Stock
- * kernels have no fault injection of their own.
+ * Lets one kernel function fail, or do nothing, when smc_rs (or another caller) calls it: what a
+ * device that refuses, or memory that is not there, looks like. For the selftests only
+ * (tools/testing/selftests/src/fault.rs). Stock kernels have no fault injection of their own.
  *
- * modprobe smc_fault function=NAME result=N [skip=N] [count=N] [nothing_taken=Y]; calls by others are left alone.
+ * modprobe smc_fault function=NAME result=N [PARAMETER=...]; other calls are left alone.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -31,6 +31,16 @@ static int count = -1;
 module_param(count, int, 0444);
 MODULE_PARM_DESC(count, "calls that fail after that; -1: all");
 
+static char *caller = "[smc_rs";
+module_param(caller, charp, 0444);
+MODULE_PARM_DESC(caller, "calls from where fail: part of what the kernel calls the place");
+
+static int argument = -1;
+module_param(argument, int, 0444);
+static unsigned long value;
+module_param(value, ulong, 0444);
+MODULE_PARM_DESC(value, "only calls in which the argument of that number (from 0) is this fail");
+
 static bool nothing_taken;
 module_param(nothing_taken, bool, 0444);
 MODULE_PARM_DESC(nothing_taken, "(object, list, &rest): say that all of the list is left");
@@ -47,21 +57,23 @@ static noinline long smc_fault_result(void)
 	return READ_ONCE(result);
 }
 
-static bool is_from_smc_rs(unsigned long address)
+static bool is_meant(unsigned long address, struct pt_regs *regs)
 {
 	char name[KSYM_SYMBOL_LEN];
 
+	if (argument >= 0 && regs_get_kernel_argument(regs, argument) != value)
+		return false;
 	sprint_symbol(name, address);
-	return strstr(name, "[smc_rs") != NULL;
+	return strstr(name, caller) != NULL;
 }
 
 static int smc_fault_before(struct kprobe *probe, struct pt_regs *regs)
 {
 	/* At its first instruction a function's return address is on top of the stack. */
-	unsigned long caller = *(unsigned long *)kernel_stack_pointer(regs);
+	unsigned long from = *(unsigned long *)kernel_stack_pointer(regs);
 	int number;
 
-	if (!is_from_smc_rs(caller))
+	if (!is_meant(from, regs))
 		return 0;
 	number = atomic_inc_return(&calls) - 1;
 	if (number < skip || (count >= 0 && number - skip >= count))
@@ -69,7 +81,7 @@ static int smc_fault_before(struct kprobe *probe, struct pt_regs *regs)
 	if (nothing_taken)
 		*(unsigned long *)regs_get_kernel_argument(regs, 2) = regs_get_kernel_argument(regs, 1);
 	WRITE_ONCE(hits, READ_ONCE(hits) + 1);
-	pr_info("call %d of %s fails, from %pS\n", number, function, (void *)caller);
+	pr_info("call %d of %s fails, from %pS\n", number, function, (void *)from);
 	instruction_pointer_set(regs, (unsigned long)smc_fault_result);
 	return 1;
 }

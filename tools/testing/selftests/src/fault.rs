@@ -24,6 +24,13 @@ impl Fault {
         ))
     }
 
+    /// Soft-RoCE loses the data of RDMA WRITEs of this length, and says that it has written it.
+    pub fn of_rdma_write(length: usize) -> Outcome<Fault> {
+        Fault::load(&format!(
+            "function=rxe_mr_copy caller=[rdma_rxe argument=3 value={length} result=0"
+        ))
+    }
+
     fn load(parameters: &str) -> Outcome<Fault> {
         // From a test that was ended.
         if std::path::Path::new(HITS).exists() {

@@ -4,6 +4,7 @@
 //! reference: a test that fails there is a wrong test) and SMC.
 
 pub mod diag;
+pub mod exclusive;
 pub mod fault;
 pub mod kind;
 pub mod ktap;

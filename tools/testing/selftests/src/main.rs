@@ -9,13 +9,14 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 smc-selftest list                      the tests and suites
 smc-selftest run SUITE [OPTION...]     run a suite; the report is KTAP
-    --filter TEXT     only tests whose name[kind] contains TEXT
+    --filter TEXT,... only tests whose name[kind] contains one of the texts
     --kinds K,K       tcp4 tcp6 smc4 smc6 ipsmc4 ipsmc6, instead of the suite's
     --seed N          the seed of every random number (printed in the report)
     --divisor N       divide the volume of the large tests
     --repeat N        run each test N times
     --any-mode        do not fail connections that fall back to TCP (for work on the sockets alone)
     --keep            leave hosts and module as they are, and skip the leak oracles
+smc-selftest exclusive                 exclusive RDMA namespaces, in a fresh machine; the report is KTAP
 smc-selftest hosts up|down             the two hosts A (10.9.0.1) and B (10.9.0.2)
 smc-selftest counters                  packets that the RDMA devices have sent";
 
@@ -44,6 +45,7 @@ fn dispatch(arguments: &[String]) -> Outcome<bool> {
             Ok(true)
         }
         ["run", suite, rest @ ..] => Ok(runner::run(&options(suite, rest)?, &tests::all())),
+        ["exclusive"] => Ok(smc_selftest::exclusive::run()),
         ["hosts", "up"] => rig::hosts_up(SoftRoce::Stock).map(|()| true),
         ["hosts", "down"] => rig::hosts_down().map(|()| true),
         ["counters"] => {

@@ -245,7 +245,8 @@ pub fn run(options: &Options, tests: &[Test]) -> bool {
         })
         .filter(|(test, kind)| {
             options.filter.as_ref().is_none_or(|text| {
-                format!("{}[{}]", test.name, kind.name()).contains(text.as_str())
+                let name = format!("{}[{}]", test.name, kind.name());
+                text.split(',').any(|part| name.contains(part))
             })
         })
         .collect();

@@ -4,6 +4,7 @@ use super::{join, once, Pattern};
 use crate::kind::Host;
 use crate::rig;
 use crate::runner::{Ctx, Pair, Test};
+use crate::sys;
 use crate::{check, check_eq, Context, Outcome};
 use std::sync::mpsc::{channel, Receiver, Sender};
 use std::thread::JoinHandle;
@@ -24,7 +25,25 @@ fn rmmod_in_use(ctx: &Ctx) -> Outcome {
     pair.client.send_all(b"x")?;
     pair.server
         .recv_all(&mut [0; 1])
-        .during("the connection after a refused rmmod")
+        .during("the connection after a refused rmmod")?;
+    drop(pair);
+    // Sockets without a connection, one at a time.
+    for what in ["new", "listening"] {
+        sys::eventually("the module is not in use", || {
+            Ok(rig::module_users().unwrap_or(usize::MAX) == 0)
+        })?;
+        let sock = ctx.socket(Host::B)?;
+        if what == "listening" {
+            sock.bind(Host::B.address(ctx.kind, 0))?;
+            sock.listen(1)?;
+        }
+        check!(
+            rig::run(&format!("rmmod {}", rig::MODULE)).is_err(),
+            "rmmod succeeded while a {what} socket was open"
+        );
+        drop(sock);
+    }
+    Ok(())
 }
 
 /// A connection with data on its way until it breaks; says when the first mebibyte has arrived.

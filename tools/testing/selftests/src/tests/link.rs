@@ -2,6 +2,7 @@
 
 use super::settings::{self, Changed};
 use super::{join, once, Pattern};
+use crate::fault::Fault;
 use crate::kind::Host;
 use crate::rig;
 use crate::runner::{Ctx, Pair, Test};
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub const TESTS: [Test; 15] = [
+pub const TESTS: [Test; 17] = [
     once("link.group_is_shared", 120, group_is_shared),
     once("link.group_is_freed", 200, group_is_freed),
     once(
@@ -23,7 +24,9 @@ pub const TESTS: [Test; 15] = [
     once("link.connections_per_group", 200, connections_per_group),
     once("link.buffer_types", 200, buffer_types),
     once("link.buffer_sizes", 200, buffer_sizes),
+    once("link.memory_is_cleared", 120, memory_is_cleared),
     once("link.few_slots", 300, few_slots),
+    once("link.busy_link_lives", 300, busy_link_lives),
     once("link.kill_with_traffic", 300, kill_with_traffic),
     once("link.silent_loss", 300, silent_loss),
     once("link.down_on_either_side", 300, down_on_either_side),
@@ -276,6 +279,107 @@ fn buffer_sizes(ctx: &Ctx) -> Outcome {
         drop(changed);
     }
     Ok(())
+}
+
+/// What went through a ring does not come out of it for the next connection: an RDMA WRITE is lost
+/// on the way, and the reader finds zeroes.
+fn memory_is_cleared(ctx: &Ctx) -> Outcome {
+    const LENGTH: usize = 1000;
+    fresh(ctx)?;
+    let changed = [
+        Changed::new(&Host::BOTH, "wmem", 16384)?,
+        Changed::new(&Host::BOTH, "rmem", 16384)?,
+    ];
+    let (listener, address) = ctx.listener(8)?;
+    let regions = || -> Outcome<usize> {
+        Ok(rig::run("rdma resource show mr")?
+            .lines()
+            .filter(|line| line.contains("dev rxeB ") || line.contains(" rxeB "))
+            .count())
+    };
+    let Pair { client, server } = ctx.pair_from(&listener, address)?;
+    // More than once around the ring.
+    for _ in 0..5 {
+        client.send_all(&[0xaa; 8192])?;
+        server.recv_all(&mut [0; 8192])?;
+    }
+    client.shutdown(libc::SHUT_WR)?;
+    check_eq!(server.recv(&mut [0; 1], 0)?, 0, "end of stream");
+    drop(server);
+    drop(client);
+    // Both sides have said goodbye: then the ring is for others.
+    sys::enter(Host::B)?;
+    sys::eventually("no SMC connection is left", || Ok(rig::smc_sockets()? == 1))?;
+    let before = regions()?;
+    check!(before > 0, "rdma resource shows no memory regions of rxeB");
+    let pair = ctx.pair_from(&listener, address)?;
+    check_eq!(regions()?, before, "memory regions: the ring was made anew");
+    let fault = Fault::of_rdma_write(LENGTH)?;
+    pair.client.send_all(&[0x55; LENGTH])?;
+    let mut got = [1; LENGTH];
+    pair.server.recv_all(&mut got)?;
+    check!(fault.hits()? > 0, "no RDMA WRITE was lost");
+    drop(fault);
+    check!(
+        got == [0; LENGTH],
+        "instead of zeroes the next connection read {:02x?}...",
+        &got[..16]
+    );
+    echo(&pair, b"and now it works")?;
+    drop(changed);
+    prove_by_queue_pairs(ctx)
+}
+
+/// Queue pairs of connections, by their numbers.
+fn queue_pair_numbers() -> Outcome<Vec<String>> {
+    let mut all: Vec<String> = rig::run("rdma resource show qp")?
+        .lines()
+        .filter(|line| line.contains("type RC"))
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            let device = words.nth(1)?.to_owned();
+            let number = words.skip_while(|&word| word != "lqpn").nth(1)?;
+            Some(format!("{device} {number}"))
+        })
+        .collect();
+    all.sort();
+    Ok(all)
+}
+
+/// Data counts as a sign of life: with TEST LINK every second, a link that is so busy that answers
+/// may come late is not given up. No connection is made meanwhile, so nothing else can go wrong.
+fn busy_link_lives(ctx: &Ctx) -> Outcome {
+    fresh(ctx)?;
+    let changed = Changed::new(&Host::BOTH, "smcr_testlink_time", 1)?;
+    let (listener, address) = ctx.listener(64)?;
+    let mut pairs = Vec::new();
+    for _ in 0..16 {
+        pairs.push(ctx.pair_from(&listener, address)?);
+    }
+    let before = queue_pair_numbers()?;
+    check_eq!(before.len(), 2, "queue pairs: {before:?}");
+    // Several times the time of a test and its answer.
+    let end = std::time::Instant::now() + Duration::from_secs(8);
+    let threads: Vec<JoinHandle<Outcome>> = pairs
+        .into_iter()
+        .map(|pair| {
+            let ctx = ctx.with_kind(ctx.kind);
+            std::thread::spawn(move || -> Outcome {
+                while std::time::Instant::now() < end {
+                    stream_in_turn(&ctx, &pair)?;
+                }
+                Ok(())
+            })
+        })
+        .collect();
+    threads.into_iter().try_for_each(join)?;
+    check_eq!(
+        queue_pair_numbers()?,
+        before,
+        "queue pairs after the traffic"
+    );
+    drop(changed);
+    fresh(ctx)
 }
 
 /// Many busy connections, and hardly a slot for their messages: each of them gets its turn.

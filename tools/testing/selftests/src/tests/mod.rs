@@ -6,15 +6,15 @@ mod clc;
 mod close;
 mod decline;
 mod diag;
-mod erdma;
 mod events;
 mod fallback;
 mod hostile;
+mod iwarp;
 mod limit;
 mod link;
 mod many;
 mod nonblock;
-mod ports;
+pub mod ports;
 mod process;
 mod raw;
 mod settings;
@@ -79,7 +79,7 @@ pub fn all() -> Vec<Test> {
     tests.extend(decline::TESTS);
     tests.extend(events::TESTS);
     tests.extend(diag::TESTS);
-    tests.extend(erdma::TESTS);
+    tests.extend(iwarp::TESTS);
     tests.extend(link::TESTS);
     tests
 }

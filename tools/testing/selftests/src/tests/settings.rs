@@ -5,7 +5,7 @@ use crate::kind::{Host, Kind, AF_SMC, IPPROTO_SMC};
 use crate::mode::{self, Mode};
 use crate::runner::{Ctx, Pair, Test};
 use crate::sys::{self, Sock};
-use crate::{check, check_eq, Context, Fail, Outcome};
+use crate::{check, check_eq, check_errno, Context, Fail, Outcome};
 
 pub const TESTS: [Test; 7] = [
     once("settings.defaults", 60, defaults),
@@ -32,6 +32,12 @@ fn get(host: Host, name: &str) -> Outcome<i64> {
 pub(super) fn set(host: Host, name: &str, value: i64) -> std::io::Result<()> {
     sys::enter(host)?;
     sys::write_file(&path(name), &value.to_string())
+}
+
+/// As [`set`], with the system call's own error.
+fn set_raw(host: Host, name: &str, value: i64) -> std::io::Result<std::io::Result<()>> {
+    sys::enter(host)?;
+    Ok(std::fs::write(path(name), value.to_string()))
 }
 
 /// Sets a value on both hosts and puts the old ones back when dropped.
@@ -65,13 +71,14 @@ impl Drop for Changed {
 }
 
 /// (name, default, least, greatest); None: checked elsewhere, or no limit.
-const TABLE: [(&str, Option<i64>, i64, Option<i64>); 11] = [
+const TABLE: [(&str, Option<i64>, i64, Option<i64>); 12] = [
     ("tcp2smc", Some(0), 0, Some(2)),
     ("wmem", None, 16384, Some(i32::MAX as i64 / 2)),
     ("rmem", None, 16384, Some(i32::MAX as i64 / 2)),
-    ("autocorking_size", Some(65536), 0, None),
+    ("autocorking_size", Some(65536), 0, Some(u32::MAX as i64)),
     ("smcr_buf_type", Some(0), 0, Some(2)),
-    ("smcr_testlink_time", Some(30), 0, None),
+    ("smcr_testlink_time", Some(30), 0, Some(2_147_483)),
+    ("smcr_lgr_free_delay", Some(600), 0, Some(3600)),
     ("smcr_max_links_per_lgr", Some(2), 1, Some(2)),
     ("smcr_max_conns_per_lgr", Some(255), 16, Some(255)),
     ("smcr_max_send_wr", Some(16), 2, Some(2048)),
@@ -118,9 +125,10 @@ fn ranges(_: &Ctx) -> Outcome {
             taken.push(greatest);
         }
         for value in refused {
-            check!(
-                set(host, name, value).is_err(),
-                "net.smc.{name}={value} was not refused"
+            check_errno!(
+                set_raw(host, name, value)?,
+                libc::EINVAL,
+                "net.smc.{name}={value}"
             );
             check_eq!(
                 get(host, name)?,

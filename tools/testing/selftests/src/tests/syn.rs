@@ -6,12 +6,16 @@ use crate::mode::{self, Mode};
 use crate::rig;
 use crate::runner::{Ctx, Pair, Test};
 use crate::sys::{self, cvt_size, Sock};
-use crate::{check, check_eq, Context, Outcome};
+use crate::{check, check_eq, check_errno, Context, Outcome};
 use std::mem::size_of;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 
-pub const TESTS: [Test; 6] = [
+pub const TESTS: [Test; 10] = [
+    once("syn.first_syn_lost", 120, first_syn_lost),
+    once("syn.first_syn_ack_lost", 120, first_syn_ack_lost),
+    once("syn.firewall_drops_option", 120, firewall_drops_option),
+    once("syn.over_ipv6", 120, over_ipv6),
     once("syn.cookies", 120, cookies),
     once("syn.stripped_from_syn", 120, stripped_from_syn),
     once("syn.stripped_from_syn_ack", 120, stripped_from_syn_ack),
@@ -19,6 +23,8 @@ pub const TESTS: [Test; 6] = [
     once("syn.fast_open", 120, fast_open),
     once("syn.md5", 120, md5),
 ];
+
+const PEERNOSMC: u32 = 0x0301_0000;
 
 /// A value of net.ipv4, put back when dropped.
 struct Sysctl {
@@ -46,26 +52,26 @@ impl Drop for Sysctl {
     }
 }
 
-/// Rules of a host's packet filter, gone when dropped.
+/// Rules of a host's packet filter, for both versions of IP, gone when dropped.
 struct Rules(Host);
 
 impl Rules {
     fn new(host: Host, hook: &str, rules: &[&str]) -> Outcome<Rules> {
-        rig::run_on(host, "nft add table ip smctest")?;
+        rig::run_on(host, "nft add table inet smctest")?;
         let all = Rules(host);
         rig::run_on(
             host,
-            &format!("nft add chain ip smctest c {{ type filter hook {hook} priority 100 ; }}"),
+            &format!("nft add chain inet smctest c {{ type filter hook {hook} priority 100 ; }}"),
         )?;
         for rule in rules {
-            rig::run_on(host, &format!("nft add rule ip smctest c {rule}"))?;
+            rig::run_on(host, &format!("nft add rule inet smctest c {rule}"))?;
         }
         Ok(all)
     }
 
     /// Packets that the rules with a counter have seen.
     fn seen(&self) -> Outcome<u64> {
-        let text = rig::run_on(self.0, "nft list table ip smctest")?;
+        let text = rig::run_on(self.0, "nft list table inet smctest")?;
         let mut words = text.split_whitespace();
         let mut sum = 0;
         while let Some(word) = words.next() {
@@ -83,7 +89,7 @@ impl Rules {
 
 impl Drop for Rules {
     fn drop(&mut self) {
-        if let Err(fail) = rig::run_on(self.0, "nft delete table ip smctest") {
+        if let Err(fail) = rig::run_on(self.0, "nft delete table inet smctest") {
             eprintln!("# {fail}");
         }
     }
@@ -126,13 +132,119 @@ fn is_plain(pair: &Pair) -> Outcome {
 
 fn falls_back(ctx: &Ctx) -> Outcome {
     let pair = ctx.unasked().pair()?;
-    converse(ctx, &pair)?;
+    without_option(ctx, &pair)?;
     is_plain(&pair)
 }
 
 fn goes_by_rdma(ctx: &Ctx) -> Outcome {
     let pair = ctx.pair()?;
     converse(ctx, &pair)
+}
+
+/// Connects while `rule` is there, and takes it away as soon as it has dropped a segment.
+fn with_one_lost(ctx: &Ctx, host: Host, rule: &str) -> Outcome<Pair> {
+    let (listener, address) = ctx.listener(8)?;
+    let rules = Rules::new(host, "prerouting", &[&format!("{rule} counter drop")])?;
+    let client = Sock::new(Host::A, ctx.kind, libc::SOCK_NONBLOCK)?;
+    check_errno!(client.connect(address), libc::EINPROGRESS, "connect()");
+    let mut lost = 0;
+    while lost == 0 {
+        lost = rules.seen()?;
+    }
+    drop(rules);
+    client.await_events(libc::POLLOUT)?;
+    check_eq!(client.error()?, 0, "SO_ERROR after connect()");
+    client.set_nonblocking(false)?;
+    let server = listener.accept()?;
+    Ok(Pair { client, server })
+}
+
+/// The retransmitted SYN has the option as well.
+fn first_syn_lost(ctx: &Ctx) -> Outcome {
+    let pair = with_one_lost(ctx, Host::B, "tcp flags & (syn | ack) == syn")?;
+    ctx.prove(Host::A, &pair.client)?;
+    ctx.prove(Host::B, &pair.server)?;
+    converse(ctx, &pair)
+}
+
+/// So has the SYN-ACK.
+fn first_syn_ack_lost(ctx: &Ctx) -> Outcome {
+    let pair = with_one_lost(ctx, Host::A, "tcp flags & (syn | ack) == (syn | ack)")?;
+    ctx.prove(Host::A, &pair.client)?;
+    ctx.prove(Host::B, &pair.server)?;
+    converse(ctx, &pair)
+}
+
+/// Where segments with the option vanish, a later SYN does without it.
+fn firewall_drops_option(ctx: &Ctx) -> Outcome {
+    let rules = Rules::new(
+        Host::B,
+        "prerouting",
+        &["tcp option 254 exists counter drop"],
+    )?;
+    let pair = ctx.unasked().pair()?;
+    check!(rules.seen()? > 1, "the option was not sent again");
+    without_option(ctx, &pair)
+}
+
+/// Over IPv6 Soft-RoCE as it is carries nothing, but both sides say whether they saw the option.
+fn over_ipv6(ctx: &Ctx) -> Outcome {
+    let ctx = ctx.with_kind(Kind::Smc6);
+    let with_option = |what: &str| -> Outcome {
+        let pair = ctx.unasked().pair()?;
+        converse(&ctx, &pair)?;
+        for sock in [&pair.client, &pair.server] {
+            match mode::of(sock)? {
+                Mode::Rdma => {}
+                Mode::Fallback(why) => check!(
+                    why.reason != PEERNOSMC,
+                    "{what}: a side has not seen the option"
+                ),
+            }
+        }
+        Ok(())
+    };
+    with_option("as it is")?;
+    let cookies = Sysctl::set(Host::B, "tcp_syncookies", "2")?;
+    without_option(&ctx, &ctx.unasked().pair()?).during("SYN cookies")?;
+    drop(cookies);
+    let strip = "tcp option 254 exists counter reset tcp option 254";
+    let rules = Rules::new(Host::B, "prerouting", &[strip])?;
+    without_option(&ctx, &ctx.unasked().pair()?).during("stripped from the SYN")?;
+    check!(rules.seen()? > 0, "no SYN with the option came by");
+    drop(rules);
+    let pair = with_one_lost(&ctx, Host::B, "tcp flags & (syn | ack) == syn")?;
+    converse(&ctx, &pair)?;
+    check!(
+        mode::fallback_reason(&pair.client).unwrap_or(0) != PEERNOSMC,
+        "the retransmitted SYN has no option"
+    );
+    let mut tracked = Vec::new();
+    for host in Host::BOTH {
+        tracked.push(Rules::new(
+            host,
+            "input",
+            &["meta l4proto tcp ct state invalid counter drop"],
+        )?);
+    }
+    with_option("with connection tracking")?;
+    for rules in &tracked {
+        check_eq!(rules.seen()?, 0, "invalid segments");
+    }
+    Ok(())
+}
+
+/// Neither side has seen the option, and TCP works.
+fn without_option(ctx: &Ctx, pair: &Pair) -> Outcome {
+    converse(ctx, pair)?;
+    for sock in [&pair.client, &pair.server] {
+        check_eq!(
+            mode::fallback_reason(sock)?,
+            PEERNOSMC,
+            "the reason of the fallback"
+        );
+    }
+    Ok(())
 }
 
 /// The listener keeps nothing of the SYN, so that it cannot know of the option.
@@ -308,7 +420,8 @@ fn md5(ctx: &Ctx) -> Outcome {
             .during("TCP_MD5SIG of the client")?;
         client.connect(address)?;
         let server = listener.accept()?;
-        converse(ctx, &Pair { client, server })?;
+        // The option would change what was signed.
+        without_option(ctx, &Pair { client, server })?;
     }
     // A client without the key is not let in.
     let client = ctx.socket(Host::A)?;
