@@ -366,7 +366,12 @@ fn choose_v1(
     }
     Ok(ServerChoice {
         mode: Mode::V1,
-        limits: Limits::DEFAULT,
+        // RFC 7609, section 3.5.1: which group a connection goes into is the server's choice, so that it
+        // can fill groups less without a word to the client.
+        limits: Limits {
+            max_conns: caps.max_conns,
+            ..Limits::DEFAULT
+        },
         peer_id: proposal.peer_id,
         peer_gid: offer.gid,
         peer_mac: proposal.mac,

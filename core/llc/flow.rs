@@ -438,7 +438,11 @@ impl LinkFlow {
             link: own.link,
             user_id: own.user_id,
             max_links: own.max_links,
-            max_conns: own.max_conns,
+            // SMC-Rv2.1; reserved in RFC 7609, appendix A.3.1.
+            max_conns: match own.version {
+                LlcVersion::V1 => 0,
+                LlcVersion::V2 => own.max_conns,
+            },
             no_eyecatcher: true,
         })
     }
