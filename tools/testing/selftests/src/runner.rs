@@ -187,7 +187,9 @@ pub const SUITES: [Suite; 6] = [
         module: true,
         divisor: 16,
         roce: SoftRoce::V1,
-        subjects: &["basic", "close", "many", "stream", "urgent", "v1"],
+        subjects: &[
+            "basic", "close", "fallback", "urgent", "stream", "many", "hostile", "clc", "link", "v1",
+        ],
         about: "SMC-Rv1 over IPv4 and IPv6, on the test driver that has GIDs of RoCEv1",
     },
     Suite {

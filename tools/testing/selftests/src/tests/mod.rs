@@ -21,6 +21,7 @@ mod settings;
 mod stream;
 mod syn;
 mod urgent;
+mod v1;
 mod wiretap;
 
 use crate::runner::{Ctx, Needs, Test};
@@ -81,6 +82,7 @@ pub fn all() -> Vec<Test> {
     tests.extend(diag::TESTS);
     tests.extend(iwarp::TESTS);
     tests.extend(link::TESTS);
+    tests.extend(v1::TESTS);
     tests
 }
 
