@@ -37,7 +37,7 @@ quiet_cmd_smc_bindgen = BINDGEN $@
       cmd_smc_bindgen = \
 	$(BINDGEN) $< $(smc_bindgen_target_flags) --rust-target 1.85 \
 		--use-core --with-derive-default --ctypes-prefix ::kernel::ffi \
-		--no-layout-tests --no-debug '.*' \
+		--no-debug '.*' \
 		--enable-function-attribute-detection \
 		-o $@ -- $(smc_bindgen_c_flags_final) $(smc_bindgen_target_extra)
 

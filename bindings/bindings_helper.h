@@ -16,6 +16,7 @@
 #include <linux/netfilter_ipv6.h>
 #include <linux/poll.h>
 #include <linux/ptrace.h>
+#include <linux/ratelimit.h>
 #include <linux/sched/signal.h>
 #include <linux/skbuff.h>
 #include <linux/slab.h>

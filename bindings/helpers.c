@@ -7,6 +7,15 @@
 
 #include "bindings_helper.h"
 
+/* The state of __ratelimit() has no initialiser that Rust could use. */
+bool smc_rs_helper_log_allowed(void)
+{
+	static DEFINE_RATELIMIT_STATE(state, DEFAULT_RATELIMIT_INTERVAL,
+				      DEFAULT_RATELIMIT_BURST);
+
+	return __ratelimit(&state);
+}
+
 void smc_rs_helper_sock_hold(struct sock *sk)
 {
 	sock_hold(sk);

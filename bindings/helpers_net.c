@@ -16,6 +16,11 @@ void smc_rs_helper_put_net(struct net *net)
 	put_net(net);
 }
 
+unsigned int smc_rs_helper_net_inum(const struct net *net)
+{
+	return net->ns.inum;
+}
+
 void *smc_rs_helper_net_generic(const struct net *net, unsigned int id)
 {
 	return net_generic(net, id);

@@ -252,7 +252,10 @@ fn next_contact(context: &Context<'_>, path: &Path, have: HaveAccept) -> Result<
         Ok(conn) => conn,
         Err(reason) => return Err(Stop::Decline(have.decline(reason), reason)),
     };
-    let prepared = conn.register().and_then(|()| conn.meet(&peer));
+    let prepared = conn
+        .register()
+        .and_then(|()| conn.confirm_rmb())
+        .and_then(|()| conn.meet(&peer));
     let endpoint = conn.endpoint(&context.registry);
     let (Ok(()), Some(endpoint)) = (prepared, endpoint) else {
         conn.abort(ECONNABORTED);
@@ -280,18 +283,17 @@ fn first_contact(
 ) -> Result<Arc<Conn>, Stop> {
     let settings = &context.settings;
     let key = key(context, path, &have);
-    let made = context.registry.find_or_add(
-        &key,
-        |_| false,
-        |id| LinkGroup::begin(id, key, terms.limits, path, settings),
-    );
-    let Ok((group, _)) = made else {
+    let made = context
+        .registry
+        .add(|id| LinkGroup::begin(id, key, terms.limits, path, settings));
+    let Ok(group) = made else {
         let reason = DeclineReason::MEM;
         return Err(Stop::Decline(have.decline(reason), reason));
     };
     let result = form(context, have, terms, &group);
     match result {
         Ok(conn) => {
+            conn.rmb_confirmed();
             group.activate();
             Ok(conn)
         }

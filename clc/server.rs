@@ -172,7 +172,10 @@ fn negotiate(context: &Context<'_>) -> Result<Arc<Conn>, Stop> {
     let result = connect(context, have, &group, first, conn);
     if first {
         match &result {
-            Ok(_) => group.activate(),
+            Ok(conn) => {
+                conn.rmb_confirmed();
+                group.activate();
+            }
             Err(_) => group.end(DeleteReason::LOST_PATH, true, false),
         }
     }
@@ -250,7 +253,11 @@ fn finish(
     conn: &Conn,
 ) -> Result<(), Stop> {
     // The first link cannot register memory before it knows the peer.
-    let registered = if first { Ok(()) } else { conn.register() };
+    let registered = if first {
+        Ok(())
+    } else {
+        conn.register().and_then(|()| conn.confirm_rmb())
+    };
     let endpoint = conn.endpoint(&context.registry);
     let (Ok(()), Some(endpoint)) = (registered, endpoint) else {
         let reason = DeclineReason::ERR_REGBUF;

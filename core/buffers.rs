@@ -27,6 +27,10 @@ use kernel::{
     new_mutex,
     prelude::*,
     sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc,
         Mutex, //
     }, //
@@ -53,6 +57,8 @@ pub(crate) struct Ring {
     code: BufSizeCode,
     buffer: Arc<Buffer>,
     mapping: Mapping,
+    /// RMB: the peer knows it as one of the link group.
+    known: Atomic<bool>,
 }
 
 impl Ring {
@@ -69,7 +75,13 @@ impl Ring {
             code,
             buffer,
             mapping,
+            known: Atomic::new(false),
         })
+    }
+
+    /// Notes that the peer knows this RMB, or does not any more; whether it was known before.
+    pub(crate) fn set_known(&self, known: bool) -> bool {
+        self.known.xchg(known, Relaxed)
     }
 
     /// Size in the protocol's code.

@@ -14,7 +14,10 @@ pub(crate) use inspect::Inspection;
 
 use super::{
     buffers::Rings,
-    group::LinkGroup,
+    group::{
+        LinkFailure,
+        LinkGroup, //
+    },
     link::{
         Link,
         Pending, //
@@ -84,8 +87,8 @@ use kernel::{
     }, //
 };
 
-/// How long a connection without an application waits for its peer, in milliseconds; as long as TCP
-/// stays in FIN-WAIT-2.
+/// How long the data of a connection without an application may stay where it is, in milliseconds.
+/// Each byte that the peer takes begins it anew.
 const ORPHAN_MS: u32 = 60_000;
 
 const RCV_SHUTDOWN: u8 = 1;
@@ -137,6 +140,8 @@ struct Data {
     in_flight: u32,
     /// Something could not be sent for want of a slot.
     hungry: bool,
+    /// How long a connection without an application waits for its peer to close, in milliseconds.
+    fin_wait: u32,
     /// When [`Event::Timeout`] is due.
     deadline: Option<Millis>,
     /// The peer has said that it does not use our RMB any more.
@@ -194,6 +199,7 @@ impl Conn {
                 error: None,
                 in_flight: 0,
                 hungry: false,
+                fin_wait: ORPHAN_MS,
                 deadline: None,
                 peer_left: false,
                 over: false,
@@ -259,6 +265,24 @@ impl Conn {
             link.register(send)?;
         }
         Ok(())
+    }
+
+    /// Has the peer told of our RMB, if it does not know it yet (RFC 7609, section 3.5.5.2.1). Not at
+    /// first contact, whose CLC messages do that. Process context.
+    pub(crate) fn confirm_rmb(&self) -> Result {
+        let place = self.place().ok_or(ENOTCONN)?;
+        let rmb = &place.rings.rmb;
+        if rmb.set_known(true) {
+            return Ok(());
+        }
+        place.group.confirm_rmb(rmb)
+    }
+
+    /// The first contact of the link group has told the peer of our RMB.
+    pub(crate) fn rmb_confirmed(&self) {
+        if let Some(place) = self.place() {
+            place.rings.rmb.set_known(true);
+        }
     }
 
     /// Enters the peer's part: from now on messages are understood.
@@ -330,7 +354,7 @@ impl Conn {
         let effects = match flow.handle_cdc(message) {
             Ok(effects) => effects,
             Err(violation) => {
-                pr_warn!("connection {:#x} aborted: {violation:?}\n", self.token);
+                pr_warn_ratelimited!("connection {:#x} aborted: {violation:?}\n", self.token);
                 self.event(data, Some(link), Event::LocalAbort, ECONNRESET);
                 return;
             }
@@ -380,7 +404,7 @@ impl Conn {
             return;
         };
         let completed = flow.on_send_complete(sent);
-        if data.life.is_orphan() && data.deadline.is_some() {
+        if completed.freed > 0 && data.life.is_draining() && data.deadline.is_some() {
             data.deadline = Some(registry::now().after(ORPHAN_MS));
         }
         self.push(&mut data, link);
@@ -471,7 +495,7 @@ impl Conn {
                 true
             }
             Err(_) => {
-                place.group.link_failed();
+                place.group.link_failed(LinkFailure::Post);
                 false
             }
         }
@@ -544,7 +568,12 @@ impl Conn {
             }
         }
         if actions.arm_timer {
-            data.deadline = Some(registry::now().after(ORPHAN_MS));
+            let wait = if data.life.is_draining() {
+                ORPHAN_MS
+            } else {
+                data.fin_wait
+            };
+            data.deadline = Some(registry::now().after(wait));
         }
         if actions.free {
             data.over = true;
@@ -587,13 +616,14 @@ impl Conn {
             let mut data = self.data.lock();
             (data.place.take(), data.peer_left)
         };
-        // A peer that has not said goodbye may still write: its target is not used again as long
-        // as the link exists.
         if let Some(place) = place {
             let Rings { send, rmb } = place.rings.clone();
             link.pool().put(send);
             if reusable {
                 link.pool().put(rmb);
+            } else {
+                // A peer that has not said goodbye may still write.
+                place.group.delete_rmb(rmb);
             }
         }
         let clc = self.clc.lock().take();
@@ -618,6 +648,8 @@ impl Conn {
     /// for it, or throws it away. `clc` stays until the end.
     pub(crate) fn close(&self, sk: &Sock<SmcSocket>, clc: Option<Arc<ClcSock>>) {
         *self.clc.lock() = clc;
+        // As TCP in FIN-WAIT-2.
+        self.data.lock().fin_wait = sk.net().tcp_fin_timeout();
         let linger = sk.linger();
         let down = self
             .with_link(|data, link| {

@@ -3,6 +3,7 @@
 //! Link groups: all connections between two hosts that share their links (RFC 7609, section 2.2).
 
 use super::{
+    buffers::Ring,
     conn::Conn,
     link::Link,
     llc::{
@@ -13,6 +14,7 @@ use super::{
             LinkParams,
             LlcEvent,
             PeerLink,
+            Request,
             Role, //
         },
         wire::{
@@ -23,6 +25,10 @@ use super::{
     },
     path::Path,
     registry,
+    rkeys::{
+        Answer,
+        Rkeys, //
+    },
     time::Millis,
     types::{
         Gid,
@@ -42,7 +48,8 @@ use crate::{
         wait::{
             new_wait_queue,
             WaitQueue, //
-        }, //
+        },
+        wr::Status, //
     },
     kapi::lock::{
         new_spinlock_bh,
@@ -53,6 +60,7 @@ use crate::{
 };
 use kernel::{
     error::Result,
+    fmt,
     new_mutex,
     new_work,
     sync::{
@@ -124,6 +132,39 @@ pub(crate) enum Confirmation {
     Ended,
 }
 
+/// Why the only link of a group is of no use any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LinkFailure {
+    /// A message or data could not be sent.
+    Send(Status),
+    /// A receive request failed.
+    Receive(Status),
+    /// The device does not take requests.
+    Post,
+    /// Nothing was heard of the peer, and it does not answer TEST LINK.
+    Silence,
+    /// The port is down, or has lost its address.
+    Port,
+}
+
+impl fmt::Display for LinkFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Send(status) => {
+                f.write_str("sending failed: ")?;
+                fmt::Display::fmt(status, f)
+            }
+            Self::Receive(status) => {
+                f.write_str("receiving failed: ")?;
+                fmt::Display::fmt(status, f)
+            }
+            Self::Post => f.write_str("the queue pair takes no more requests"),
+            Self::Silence => f.write_str("the peer does not answer TEST LINK"),
+            Self::Port => f.write_str("the RDMA port is down or has lost its address"),
+        }
+    }
+}
+
 /// A link group.
 #[pin_data]
 pub(crate) struct LinkGroup {
@@ -139,6 +180,9 @@ pub(crate) struct LinkGroup {
     test_link_time: u32,
     phase: Atomic<u32>,
     failed: Atomic<bool>,
+    /// The first failure of the link.
+    #[pin]
+    failure: SpinLockBh<Option<LinkFailure>>,
     /// Something has come from the peer since the last tick.
     heard: Atomic<bool>,
     #[pin]
@@ -151,6 +195,8 @@ pub(crate) struct LinkGroup {
     inbox: SpinLockBh<Inbox>,
     #[pin]
     flow: Mutex<Option<LinkFlow>>,
+    #[pin]
+    rkeys: Rkeys,
     #[pin]
     work: Work<LinkGroup>,
 }
@@ -215,6 +261,11 @@ impl LinkGroup {
         Ok(group)
     }
 
+    /// Gives up a group that was just begun and that nobody knows.
+    pub(crate) fn discard(self: &Arc<Self>) {
+        self.end(DeleteReason::LOST_PATH, true, false);
+    }
+
     fn new(
         id: u32,
         key: GroupKey,
@@ -249,6 +300,7 @@ impl LinkGroup {
                 test_link_time: settings.testlink_seconds().saturating_mul(1000),
                 phase: Atomic::new(Phase::Forming as u32),
                 failed: Atomic::new(false),
+                failure <- new_spinlock_bh!(None, "LinkGroup::failure"),
                 heard: Atomic::new(false),
                 confirmation <- new_spinlock_bh!(None, "LinkGroup::confirmation"),
                 changed <- new_wait_queue!("LinkGroup::changed"),
@@ -261,6 +313,7 @@ impl LinkGroup {
                     "LinkGroup::inbox"
                 ),
                 flow <- new_mutex!(None, "LinkGroup::flow"),
+                rkeys <- Rkeys::new(),
                 work <- new_work!("LinkGroup::work"),
             }),
             GFP_KERNEL,
@@ -514,7 +567,8 @@ impl LinkGroup {
     }
 
     /// The link has failed. Any context.
-    pub(super) fn link_failed(self: &Arc<Self>) {
+    pub(super) fn link_failed(self: &Arc<Self>, failure: LinkFailure) {
+        self.failure.lock().get_or_insert(failure);
         if !self.failed.xchg(true, Full) {
             self.changed.wake_all();
             self.kick();
@@ -527,6 +581,7 @@ impl LinkGroup {
             self.take(|flow| flow.handle_bytes(&message, registry::now()));
         }
         self.reap();
+        self.ask_rkeys(registry::now());
         if self.failed.load(Acquire) {
             self.end(DeleteReason::LOST_PATH, false, false);
         }
@@ -549,6 +604,7 @@ impl LinkGroup {
         }
         self.for_each_conn(|conn| conn.tick(&self.link, now));
         self.reap();
+        self.ask_rkeys(now);
         let idle = {
             let table = self.conns.lock();
             table.used == 0 && table.idle_since.after(self.free_delay).reached(now)
@@ -576,7 +632,7 @@ impl LinkGroup {
         drop(place);
         let answered = answer.map_or(Ok(()), |message| self.link.send_llc(&message));
         if sent.is_err() || answered.is_err() {
-            self.link_failed();
+            self.link_failed(LinkFailure::Post);
         }
         match actions.event {
             Some(LlcEvent::ConfirmLinkReceived(peer) | LlcEvent::LinkConfirmed(peer)) => {
@@ -585,9 +641,55 @@ impl LinkGroup {
             Some(LlcEvent::ConfirmFailed(failure)) => {
                 self.set_confirmation(Confirmation::Failed(failure));
             }
-            Some(LlcEvent::LinkDown) => self.link_failed(),
+            Some(LlcEvent::RequestDone(request)) => self.rkey_answered(request, Answer::Done),
+            Some(LlcEvent::RequestRefused { request, retry }) => {
+                self.rkey_answered(request, Answer::Failed { retry });
+            }
+            Some(LlcEvent::RequestTimedOut(request)) => {
+                self.rkey_answered(request, Answer::Failed { retry: true });
+            }
+            Some(LlcEvent::LinkDown) => self.link_failed(LinkFailure::Silence),
             Some(LlcEvent::Terminate { reason, orderly }) => self.end(reason, orderly, false),
             _ => {}
+        }
+    }
+
+    /// The peer is to be told of a new RMB (RFC 7609, section 3.5.5.2.1). Process context.
+    ///
+    /// With a single link the connection need not wait for the answer: its CLC messages have named
+    /// the key for that link.
+    pub(super) fn confirm_rmb(self: &Arc<Self>, rmb: &Arc<Ring>) -> Result {
+        self.rkeys.confirm(rmb)?;
+        self.kick();
+        Ok(())
+    }
+
+    /// The peer may still write to an RMB that is not needed any more: has it told not to (RFC 7609,
+    /// section 3.5.5.2.2). Process context.
+    pub(super) fn delete_rmb(self: &Arc<Self>, rmb: Arc<Ring>) {
+        // Without memory for the request the RMB stays out of use as long as the link is there.
+        if self.rkeys.delete(rmb).is_ok() {
+            self.kick();
+        }
+    }
+
+    fn rkey_answered(self: &Arc<Self>, request: Request, answer: Answer) {
+        if let Some(rmb) = self.rkeys.answered(request, answer, registry::now()) {
+            rmb.set_known(false);
+            self.link.pool().put(rmb);
+        }
+        self.kick();
+    }
+
+    /// Makes the next request about RMBs.
+    fn ask_rkeys(self: &Arc<Self>, now: Millis) {
+        let sent = {
+            let mut place = self.flow.lock();
+            let actions = (*place).as_mut().and_then(|flow| self.rkeys.ask(flow, now));
+            actions.map_or(Ok(()), |actions| self.send(&actions))
+        };
+        if sent.is_err() {
+            self.link_failed(LinkFailure::Post);
         }
     }
 
@@ -640,7 +742,7 @@ impl LinkGroup {
             _ => !self.link.has_gid(),
         };
         if lost {
-            self.link_failed();
+            self.link_failed(LinkFailure::Port);
         }
     }
 
@@ -673,15 +775,21 @@ impl LinkGroup {
             }
         }
         if !orderly {
-            pr_warn!(
-                "link group {} to {:?} ended: reason {:#010x}\n",
-                self.id,
-                self.key.peer_gid,
-                reason.0
-            );
+            let (id, peer) = (self.id, self.key.peer_gid);
+            let failure = *self.failure.lock();
+            match failure {
+                Some(failure) => {
+                    pr_warn_ratelimited!("link group {id} to {peer:?} ended: {failure}\n");
+                }
+                None => pr_warn_ratelimited!(
+                    "link group {id} to {peer:?} ended by the peer: reason {:#010x}\n",
+                    reason.0
+                ),
+            }
         }
         self.for_each_conn(|conn| conn.group_down());
         self.link.shut();
+        self.rkeys.close();
         // Nothing completes any more, so nothing waits for it.
         loop {
             let mut found = None;

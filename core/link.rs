@@ -6,7 +6,10 @@
 use super::{
     buffers::Pool,
     cdc_demux,
-    group::LinkGroup,
+    group::{
+        LinkFailure,
+        LinkGroup, //
+    },
     path::Path,
     types::{
         Gid,
@@ -308,7 +311,7 @@ impl CqHandler for Handler {
             WrId::Send(slot) => {
                 let pending = link.slots.complete(slot);
                 if !completion.is_success() {
-                    self.group.link_failed();
+                    self.group.link_failed(LinkFailure::Send(completion.status));
                 }
                 if let Some(Pending::Cdc { token, sent }) = pending {
                     cdc_demux::sent(&self.group, link, token, sent, completion.is_success());
@@ -319,12 +322,15 @@ impl CqHandler for Handler {
                     cdc_demux::received(&self.group, link, message)
                 });
                 if received.is_err() {
-                    self.group.link_failed();
+                    self.group.link_failed(LinkFailure::Post);
                 }
             }
             WrId::Register(sequence) => link.registrar.complete(sequence, completion.status),
             // RDMA WRITEs complete only when they fail; so do receive requests that fail.
-            WrId::Write(_) | WrId::Recv(_) => self.group.link_failed(),
+            WrId::Write(_) => self.group.link_failed(LinkFailure::Send(completion.status)),
+            WrId::Recv(_) => self
+                .group
+                .link_failed(LinkFailure::Receive(completion.status)),
             WrId::Unknown(_) => {}
         }
     }

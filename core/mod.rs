@@ -22,5 +22,6 @@ pub(crate) mod link;
 pub(crate) mod path;
 mod ports;
 pub(crate) mod registry;
+mod rkeys;
 pub(crate) mod sock;
 pub(crate) mod ueid;

@@ -27,7 +27,11 @@ use crate::{
         port::Port,
         verbs::{
             client::PortEvent,
-            device::Device, //
+            device::Device,
+            wait::{
+                new_wait_queue,
+                WaitQueue, //
+            }, //
         }, //
     },
     kapi::{
@@ -45,8 +49,10 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::{
+            Acquire,
             Atomic,
-            Relaxed, //
+            Relaxed,
+            Release, //
         },
         Arc,
         Mutex,
@@ -56,6 +62,9 @@ use kernel::{
 
 /// How often timers are looked at, in milliseconds.
 const TICK_MS: u32 = 250;
+
+/// How long a device may take to make a link, in milliseconds.
+const MAKE_MS: u32 = 5_000;
 
 static REGISTRY: Global<Registry> = Global::new();
 
@@ -67,10 +76,20 @@ pub(crate) struct Registry {
     peer_id: SetOnce<PeerId>,
     #[pin]
     devices: Mutex<Devices>,
-    /// Outside of it: nothing. Inside of it: the locks of a group.
     #[pin]
-    groups: Mutex<KVec<Arc<LinkGroup>>>,
+    groups: Mutex<Groups>,
     next_group: Atomic<u32>,
+    /// Counts the groups that [`Registry::find_or_add`] has made, or failed to.
+    made: Atomic<u32>,
+    /// That has counted on.
+    #[pin]
+    changed: WaitQueue,
+}
+
+struct Groups {
+    list: KVec<Arc<LinkGroup>>,
+    /// A group for these is just being made.
+    making: KVec<GroupKey>,
 }
 
 /// The devices that RDMA knows, iWARP devices among them.
@@ -103,8 +122,13 @@ pub(crate) fn start(rsvd_ports_base: u16) -> Result<Running> {
                 Devices { known: KVec::new(), announced: false },
                 "Registry::devices"
             ),
-            groups <- new_mutex!(KVec::new(), "Registry::groups"),
+            groups <- new_mutex!(
+                Groups { list: KVec::new(), making: KVec::new() },
+                "Registry::groups"
+            ),
             next_group: Atomic::new(1),
+            made: Atomic::new(0),
+            changed <- new_wait_queue!("Registry::changed"),
         }),
         GFP_KERNEL,
     )?;
@@ -150,9 +174,7 @@ fn tick() {
         return;
     };
     let now = now();
-    for group in registry.snapshot(|_| true) {
-        group.tick(now);
-    }
+    registry.for_each_group(|_| true, |group| group.tick(now));
 }
 
 impl Registry {
@@ -182,41 +204,92 @@ impl Registry {
         self.devices.lock().known.iter().for_each(f);
     }
 
-    /// The groups for which `filter` holds.
-    pub(crate) fn snapshot(
+    /// Calls `f`, without a lock held, for every group for which `filter` holds, in the order of
+    /// their numbers. Needs no memory.
+    pub(crate) fn for_each_group(
         &self,
         filter: impl Fn(&LinkGroup) -> bool,
-    ) -> impl Iterator<Item = Arc<LinkGroup>> {
-        let groups = self.groups.lock();
-        let mut found = KVec::new();
-        for group in groups.iter().filter(|group| filter(group)) {
-            // Without memory the rest waits for the next time.
-            if found.push(group.clone(), GFP_KERNEL).is_err() {
-                break;
-            }
+        mut f: impl FnMut(&Arc<LinkGroup>),
+    ) {
+        let mut last = 0;
+        loop {
+            let next = self
+                .groups
+                .lock()
+                .list
+                .iter()
+                .filter(|group| group.id() > last && filter(group))
+                .min_by_key(|group| group.id())
+                .cloned();
+            let Some(group) = next else {
+                return;
+            };
+            last = group.id();
+            f(&group);
         }
-        found.into_iter()
     }
 
     /// Finds a group for `key` that `accept` accepts, or adds what `make` makes (given a number).
-    /// The flag is true for a new one.
+    /// The flag is true for a new one. Process context.
+    ///
+    /// Who asks for a group that is just being made waits for that, and nobody else does: devices
+    /// take their time.
     pub(crate) fn find_or_add(
         &self,
         key: &GroupKey,
         accept: impl Fn(&LinkGroup) -> bool,
         make: impl FnOnce(u32) -> Result<Arc<LinkGroup>>,
     ) -> Result<(Arc<LinkGroup>, bool)> {
-        let mut groups = self.groups.lock();
-        let found = groups
-            .iter()
-            .find(|group| group.key() == key && group.is_usable() && accept(group));
-        if let Some(group) = found {
-            return Ok((group.clone(), false));
+        loop {
+            let made = {
+                let mut groups = self.groups.lock();
+                let found = groups
+                    .list
+                    .iter()
+                    .find(|group| group.key() == key && group.is_usable() && accept(group));
+                if let Some(group) = found {
+                    return Ok((group.clone(), false));
+                }
+                if !groups.making.contains(key) {
+                    groups.making.push(*key, GFP_KERNEL)?;
+                    break;
+                }
+                self.made.load(Acquire)
+            };
+            self.changed
+                .wait(MAKE_MS, || (self.made.load(Acquire) != made).then_some(()))
+                .ok_or(EBUSY)?;
         }
-        groups.reserve(1, GFP_KERNEL)?;
+        let group = self.add(make);
+        {
+            let mut groups = self.groups.lock();
+            if let Some(index) = groups.making.iter().position(|other| other == key) {
+                let _ = groups.making.remove(index);
+            }
+            self.made.fetch_add(1u32, Release);
+        }
+        self.changed.wake_all();
+        group.map(|group| (group, true))
+    }
+
+    /// Adds what `make` makes, given a number. Process context.
+    pub(crate) fn add(
+        &self,
+        make: impl FnOnce(u32) -> Result<Arc<LinkGroup>>,
+    ) -> Result<Arc<LinkGroup>> {
+        self.groups.lock().list.reserve(1, GFP_KERNEL)?;
         let group = make(self.next_group.fetch_add(1u32, Relaxed))?;
-        groups.push(group.clone(), GFP_KERNEL)?;
-        Ok((group, true))
+        let kept = self.groups.lock().list.push(group.clone(), GFP_KERNEL);
+        if let Err(err) = kept {
+            group.discard();
+            return Err(err.into());
+        }
+        // Either whoever removes the device finds the group in the list, or it is seen here.
+        if group.link().port().device.is_gone() {
+            group.discard();
+            return Err(ENODEV);
+        }
+        Ok(group)
     }
 
     /// Finds a group for `key`.
@@ -227,6 +300,7 @@ impl Registry {
     ) -> Option<Arc<LinkGroup>> {
         self.groups
             .lock()
+            .list
             .iter()
             .find(|group| group.key() == key && group.is_usable() && accept(group))
             .cloned()
@@ -234,7 +308,7 @@ impl Registry {
 
     /// Forgets a group that has ended.
     pub(crate) fn forget(&self, group: &LinkGroup) {
-        let mut groups = self.groups.lock();
+        let groups = &mut self.groups.lock().list;
         if let Some(index) = groups
             .iter()
             .position(|other| core::ptr::eq(&**other, group))
@@ -282,9 +356,7 @@ impl Events for DeviceEvents {
         if device.is_iwarp() {
             ports::device_removing(device);
         }
-        for group in registry.snapshot(|group| group.uses(device)) {
-            group.end_orderly();
-        }
+        registry.for_each_group(|group| group.uses(device), LinkGroup::end_orderly);
     }
 
     fn port_event(device: &Arc<Device>, port: u32, event: PortEvent) {
@@ -297,8 +369,9 @@ impl Events for DeviceEvents {
         let Some(registry) = get() else {
             return;
         };
-        for group in registry.snapshot(|group| group.uses(device)) {
-            group.check_port(port, event);
-        }
+        registry.for_each_group(
+            |group| group.uses(device),
+            |group| group.check_port(port, event),
+        );
     }
 }

@@ -20,11 +20,7 @@ pub(crate) use self::{
         RecvRing, //
     },
     register::Registrar,
-    send::{
-        PostError,
-        SendSlots,
-        Slot, //
-    },
+    send::SendSlots, //
 };
 
 use super::verbs::{

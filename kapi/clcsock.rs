@@ -44,6 +44,15 @@ pub(crate) enum TcpState {
     Closed,
 }
 
+/// `TCP_NODELAY` and `TCP_CORK`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Nagle {
+    /// Small writes go out at once.
+    pub(crate) nodelay: bool,
+    /// They wait for more.
+    pub(crate) corked: bool,
+}
+
 /// A socket address as the user passed it, or as it is handed back.
 ///
 /// # Invariants
@@ -420,6 +429,17 @@ impl ClcSock {
             rest = rest.get(n..).unwrap_or(&[]);
         }
         Ok(())
+    }
+
+    /// What TCP was told of joining small writes.
+    pub(crate) fn nagle(&self) -> Nagle {
+        // SAFETY: By the type invariants `sk` is a TCP socket; a single byte, which `setsockopt` may
+        // change concurrently.
+        let bits = u32::from(unsafe { (*self.sk().cast::<bindings::tcp_sock>()).nonagle() });
+        Nagle {
+            nodelay: bits & bindings::TCP_NAGLE_OFF != 0,
+            corked: bits & bindings::TCP_NAGLE_CORK != 0,
+        }
     }
 
     /// Interface index of the route's device, if the connection has a route.

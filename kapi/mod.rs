@@ -8,6 +8,7 @@ pub(crate) mod global;
 pub(crate) mod host;
 pub(crate) mod kprobe;
 pub(crate) mod lock;
+pub(crate) mod log;
 pub(crate) mod netaddr;
 pub(crate) mod netlink;
 pub(crate) mod netns;

@@ -101,7 +101,7 @@ impl Net {
     /// The inode number, as in `/proc/PID/ns/net`.
     pub(crate) fn inum(&self) -> u32 {
         // SAFETY: The namespace is alive, and the number is set before it becomes visible.
-        unsafe { (*self.as_ptr()).ns.inum }
+        unsafe { bindings::net_inum(self.as_ptr()) }
     }
 
     /// The default sizes of TCP's send and receive buffers here, in bytes
@@ -116,6 +116,19 @@ impl Net {
                 ptr::read_volatile(&raw const (*net).ipv4.sysctl_tcp_rmem[1]),
             )
         }
+    }
+}
+
+impl Net {
+    /// How long TCP waits in FIN-WAIT-2 here for a peer whose connection no application holds any
+    /// more, in milliseconds (`net.ipv4.tcp_fin_timeout`).
+    pub(crate) fn tcp_fin_timeout(&self) -> u32 {
+        // SAFETY: As above: an aligned integer of a live namespace.
+        let jiffies =
+            unsafe { ptr::read_volatile(&raw const (*self.as_ptr()).ipv4.sysctl_tcp_fin_timeout) };
+        let a_second = kernel::time::msecs_to_jiffies(1000).max(1);
+        let ms = usize::try_from(jiffies).unwrap_or(0) * 1000 / a_second;
+        u32::try_from(ms).unwrap_or(u32::MAX)
     }
 }
 

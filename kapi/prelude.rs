@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! What most files here want in scope: the `kernel` crate's prelude, and what later versions of it
-//! have.
+//! have, and ours to report.
 
+pub(crate) use super::log::pr_warn_ratelimited;
 pub(crate) use kernel::prelude::*;
 
 #[cfg(smc_rs_before_7_3)]

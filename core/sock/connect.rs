@@ -7,6 +7,7 @@ use super::{
         self,
         Woken, //
     },
+    options,
     set_phase,
     Phase,
     SmcSocket,
@@ -136,6 +137,7 @@ pub(super) fn run(sk: &Sock<SmcSocket>) {
             life.watch = None;
             sk.conn.populate(conn.clone());
             // Before anybody sees the phase and sends.
+            options::carry_over(&clc, &conn);
             conn.established(sk.into());
             set_phase(sk, Phase::Smc);
             drop(life);

@@ -7,6 +7,7 @@ use super::{
         self,
         Woken, //
     },
+    options,
     set_phase,
     Phase,
     SmcSocket,
@@ -91,7 +92,7 @@ pub(super) fn run(sk: &Sock<SmcSocket>) {
             // The connection died in TCP's queue; look at the next one.
             Err(err) if err == ECONNABORTED || err == EPROTO => {}
             Err(err) => {
-                pr_warn!("a connection could not be accepted: {err:?}\n");
+                pr_warn_ratelimited!("a connection could not be accepted: {err:?}\n");
                 return;
             }
         }
@@ -139,6 +140,7 @@ pub(super) fn handshake(child: &SockRef) {
     let alive = match outcome {
         Outcome::Smc(conn) => {
             child.conn.populate(conn.clone());
+            options::carry_over(&clc, &conn);
             conn.established(child.clone());
             set_phase(child, Phase::Smc);
             drop(life);

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::kapi::prelude::*;
 use crate::kapi::{
+    clcsock::ClcSock,
     proto_ops::{
         GetOption,
         Ioctl,
@@ -15,6 +16,7 @@ use crate::kapi::{
     },
     sock::Sock, //
 };
+use crate::smc_core::conn::Conn;
 use kernel::{
     error::Result,
     ffi::{
@@ -54,6 +56,14 @@ pub(super) fn set(sk: &Sock<SmcSocket>, option: &SetOption) -> Result {
         }
     }
     Ok(())
+}
+
+/// What was set before there was an SMC-R connection holds for that, too; a connection that was
+/// accepted has it from its listener, as with TCP.
+pub(super) fn carry_over(clc: &ClcSock, conn: &Conn) {
+    let nagle = clc.nagle();
+    conn.set_nodelay(nagle.nodelay);
+    conn.set_corked(nagle.corked);
 }
 
 /// `getsockopt` of a level other than `SOL_SOCKET`.

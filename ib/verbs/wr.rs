@@ -4,6 +4,7 @@
 
 use super::mapping::Sge;
 use crate::bindings;
+use kernel::fmt;
 
 /// Identifies a work request: what it is for, and a number that its poster chose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +67,19 @@ pub(crate) enum Status {
     RemoteAccess,
     /// Any other failure, by the RDMA core's number.
     Other(u32),
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Success => f.write_str("done"),
+            Self::Flushed => f.write_str("the queue pair had failed before"),
+            Self::RetryExceeded => f.write_str("the peer's device does not answer"),
+            Self::RnrRetryExceeded => f.write_str("the peer does not take messages"),
+            Self::RemoteAccess => f.write_str("the peer's device refused access to its memory"),
+            Self::Other(status) => write!(f, "work completion status {status}"),
+        }
+    }
 }
 
 /// A completion.

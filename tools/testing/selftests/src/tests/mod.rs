@@ -17,6 +17,7 @@ mod nonblock;
 pub mod ports;
 mod process;
 mod raw;
+mod rkeys;
 mod settings;
 mod stream;
 mod syn;
@@ -81,6 +82,7 @@ pub fn all() -> Vec<Test> {
     tests.extend(events::TESTS);
     tests.extend(diag::TESTS);
     tests.extend(iwarp::TESTS);
+    tests.extend(rkeys::TESTS);
     tests.extend(link::TESTS);
     tests.extend(v1::TESTS);
     tests

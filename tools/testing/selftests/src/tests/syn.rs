@@ -27,14 +27,14 @@ pub const TESTS: [Test; 10] = [
 const PEERNOSMC: u32 = 0x0301_0000;
 
 /// A value of net.ipv4, put back when dropped.
-struct Sysctl {
+pub(super) struct Sysctl {
     host: Host,
     path: String,
     old: String,
 }
 
 impl Sysctl {
-    fn set(host: Host, name: &str, value: &str) -> Outcome<Sysctl> {
+    pub(super) fn set(host: Host, name: &str, value: &str) -> Outcome<Sysctl> {
         sys::enter(host)?;
         let path = format!("/proc/sys/net/ipv4/{name}");
         let old = sys::read_file(&path)?.trim().to_owned();
@@ -53,10 +53,10 @@ impl Drop for Sysctl {
 }
 
 /// Rules of a host's packet filter, for both versions of IP, gone when dropped.
-struct Rules(Host);
+pub(super) struct Rules(Host);
 
 impl Rules {
-    fn new(host: Host, hook: &str, rules: &[&str]) -> Outcome<Rules> {
+    pub(super) fn new(host: Host, hook: &str, rules: &[&str]) -> Outcome<Rules> {
         rig::run_on(host, "nft add table inet smctest")?;
         let all = Rules(host);
         rig::run_on(

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the peer is told about our RMBs after their connections' CLC messages: CONFIRM RKEY for a
+//! new one, DELETE RKEY for one that it may not write to any more (RFC 7609, section 3.5.5.2).
+//!
+//! There is one request at a time, so the others wait here, in their order.
+
+use super::{
+    buffers::Ring,
+    llc::{
+        flow::{
+            Actions,
+            Busy,
+            LinkFlow,
+            Request, //
+        },
+        wire::RToken, //
+    },
+    time::Millis,
+    types::RKey, //
+};
+use crate::kapi::prelude::*;
+use kernel::{
+    error::Result,
+    new_mutex,
+    sync::{
+        Arc,
+        Mutex, //
+    }, //
+};
+
+/// How often a request is made that the peer does not answer, or cannot follow yet.
+const TRIES: u8 = 3;
+
+/// How long to wait before asking again, in milliseconds.
+const PAUSE: u32 = 500;
+
+/// What is to be said about an RMB.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Subject {
+    /// It is new.
+    Confirm,
+    /// It is gone for the peer.
+    Delete,
+}
+
+struct Errand {
+    subject: Subject,
+    rmb: Arc<Ring>,
+    tries: u8,
+    not_before: Millis,
+}
+
+struct Queue {
+    /// The first one has been asked.
+    asked: bool,
+    errands: KVec<Errand>,
+    closed: bool,
+}
+
+/// How the peer has answered a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Answer {
+    /// It has done it.
+    Done,
+    /// It has not; or it has not said so. `retry`: it may do so later.
+    Failed {
+        /// Whether asking again is of use.
+        retry: bool,
+    },
+}
+
+/// The requests about RMBs that a link group has to make. Process context only.
+#[pin_data]
+pub(super) struct Rkeys {
+    #[pin]
+    queue: Mutex<Queue>,
+}
+
+fn request(errand: &Errand) -> Option<(Request, RToken)> {
+    let key = errand.rmb.mapping().planned_key()?;
+    let rkey = RKey(key.rkey);
+    let request = match errand.subject {
+        Subject::Confirm => Request::ConfirmRkey(rkey),
+        Subject::Delete => Request::DeleteRkey(rkey),
+    };
+    Some((
+        request,
+        RToken {
+            rkey,
+            vaddr: key.addr,
+        },
+    ))
+}
+
+impl Rkeys {
+    /// Nothing to ask.
+    pub(super) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            queue <- new_mutex!(
+                Queue { asked: false, errands: KVec::new(), closed: false },
+                "Rkeys::queue"
+            ),
+        })
+    }
+
+    /// The peer is to be told of a new RMB.
+    pub(super) fn confirm(&self, rmb: &Arc<Ring>) -> Result {
+        self.add(Subject::Confirm, rmb.clone())
+    }
+
+    /// The peer is to be told that it has no access to an RMB any more; afterwards it can be used
+    /// for another connection.
+    pub(super) fn delete(&self, rmb: Arc<Ring>) -> Result {
+        self.add(Subject::Delete, rmb)
+    }
+
+    fn add(&self, subject: Subject, rmb: Arc<Ring>) -> Result {
+        let errand = Errand {
+            subject,
+            rmb,
+            tries: 0,
+            not_before: Millis(0),
+        };
+        let mut queue = self.queue.lock();
+        if queue.closed {
+            return Err(ENOTCONN);
+        }
+        queue.errands.push(errand, GFP_KERNEL)?;
+        Ok(())
+    }
+
+    /// Makes the next request, if there is one and none is under way: what to send.
+    pub(super) fn ask(&self, flow: &mut LinkFlow, now: Millis) -> Option<Actions> {
+        let mut queue = self.queue.lock();
+        if queue.asked {
+            return None;
+        }
+        let errand = queue.errands.first_mut()?;
+        if !errand.not_before.reached(now) {
+            return None;
+        }
+        let asked = match request(errand)? {
+            (Request::ConfirmRkey(_), token) => flow.confirm_rkey(token, now),
+            (Request::DeleteRkey(rkey), _) => flow.delete_rkey(rkey, now),
+        };
+        match asked {
+            Ok(actions) => {
+                errand.tries = errand.tries.saturating_add(1);
+                queue.asked = true;
+                Some(actions)
+            }
+            // The link is not confirmed yet, or has ended.
+            Err(Busy) => None,
+        }
+    }
+
+    /// The peer has answered: an RMB that can be used again, if that was what it was about.
+    pub(super) fn answered(
+        &self,
+        answered: Request,
+        answer: Answer,
+        now: Millis,
+    ) -> Option<Arc<Ring>> {
+        let mut guard = self.queue.lock();
+        let queue = &mut *guard;
+        let first = queue.errands.first_mut()?;
+        if !queue.asked || request(first)?.0 != answered {
+            return None;
+        }
+        let again = answer == Answer::Failed { retry: true } && first.tries < TRIES;
+        first.not_before = now.after(PAUSE);
+        queue.asked = false;
+        if again {
+            return None;
+        }
+        let Errand { subject, rmb, .. } = queue.errands.remove(0).ok()?;
+        drop(guard);
+        match (subject, answer) {
+            (Subject::Delete, Answer::Done) => Some(rmb),
+            // The memory stays out of use as long as the link is there. And with a single link it
+            // does not matter what the peer makes of CONFIRM RKEY: the CLC messages have told it all.
+            _ => None,
+        }
+    }
+
+    /// The link is gone, and so is everything that was to be said on it.
+    pub(super) fn close(&self) {
+        let errands = {
+            let mut queue = self.queue.lock();
+            queue.closed = true;
+            core::mem::take(&mut queue.errands)
+        };
+        drop(errands);
+    }
+}
