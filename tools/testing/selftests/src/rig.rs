@@ -89,6 +89,9 @@ pub fn hosts_up(roce: SoftRoce) -> Outcome {
     }
     run("ip netns add A")?;
     run("ip netns add B")?;
+    for host in Host::BOTH {
+        run(&format!("ip netns set {} {}", host.name(), nsid(host)))?;
+    }
     // A known, different MAC on each: SMC tells peers apart by it.
     run("ip link add vA address 02:00:00:09:00:01 mtu 9000 netns A type veth peer name vB address 02:00:00:09:00:02 mtu 9000 netns B")?;
     for host in Host::BOTH {
@@ -133,13 +136,30 @@ pub fn gids(host: Host) -> Vec<String> {
         .collect()
 }
 
-/// Deletes the hosts and waits until their RDMA devices are gone, which happens asynchronously.
+/// Number under which the first namespace knows a host's: it has one as long as that is alive.
+fn nsid(host: Host) -> u32 {
+    match host {
+        Host::A => 7001,
+        Host::B => 7002,
+    }
+}
+
+/// Deletes the hosts and waits until namespaces and RDMA devices are gone, which happens
+/// asynchronously. A device alone proves little: it goes with its network device, and that with
+/// the other end.
 pub fn hosts_down() -> Outcome {
     sys::leave()?;
     for host in Host::BOTH {
         run(&format!("ip netns del {}", host.name()))?;
     }
     for host in Host::BOTH {
+        sys::eventually(
+            &format!("namespace {} gone after 'ip netns del'", host.name()),
+            || {
+                let known = run("ip netns list-id").map_err(|fail| io::Error::other(fail.0))?;
+                Ok(!known.contains(&format!("nsid {}", nsid(host))))
+            },
+        )?;
         sys::eventually(
             &format!("{} gone after 'ip netns del'", host.rdma_device()),
             || Ok(!Path::new(&format!("/sys/class/infiniband/{}", host.rdma_device())).exists()),
