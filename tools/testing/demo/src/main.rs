@@ -118,7 +118,7 @@ fn measure(app: &apps::App, transport: Transport) -> Outcome {
     server.stop();
     let result = result?;
     println!("  {:<6} {}", transport.name(), result.words);
-    println!("         {evidence}");
+    println!("         {}", evidence.words(transport));
     judge(transport, &evidence, result.bytes)
 }
 
@@ -128,6 +128,12 @@ fn judge(transport: Transport, evidence: &Evidence, bytes: u64) -> Outcome {
     const SET_UP: u64 = 3000;
     match transport {
         Transport::Tcp => {
+            if evidence.smc > 0 {
+                return Err(Fail(format!(
+                    "{} connections are SMC-R although plain TCP was asked for (sock_diag)",
+                    evidence.smc
+                )));
+            }
             if evidence.rdma_bytes > 0 {
                 return Err(Fail(format!(
                     "{} bytes went by RDMA although plain TCP was asked for",
@@ -141,6 +147,9 @@ fn judge(transport: Transport, evidence: &Evidence, bytes: u64) -> Outcome {
                     "{} of {} connections fell back to TCP unasked (sock_diag)",
                     evidence.fallbacks, evidence.opened
                 )));
+            }
+            if evidence.smc == 0 {
+                return Err(Fail("sock_diag has seen no connection by SMC-R".into()));
             }
             if evidence.rdma_packets == 0 {
                 return Err(Fail(

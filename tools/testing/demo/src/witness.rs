@@ -1,10 +1,11 @@
 //! Who saw what went over the wire: packet filter, RDMA devices, TCP's counters, sock_diag.
 
+use crate::Transport;
 use smc_selftest::kind::Host;
 use smc_selftest::mode::{self, Mode};
 use smc_selftest::{rig, sys, Fail, Outcome};
 use std::collections::HashMap;
-use std::fmt;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -85,17 +86,20 @@ fn tcp_opens() -> Outcome<u64> {
 pub struct Watch {
     before: Counters,
     over: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<HashMap<u64, Mode>>>,
+    threads: Vec<JoinHandle<Outcome<Modes>>>,
 }
+
+/// The modes of connections, which the client's address tells apart.
+type Modes = HashMap<SocketAddr, Mode>;
 
 pub struct Evidence {
     pub opened: u64,
     pub rdma_bytes: u64,
     pub rdma_packets: u64,
     pub tcp_bytes: u64,
-    /// Connections that sock_diag was seen to list as SMC-R, and as fallen back.
-    pub proved: usize,
-    pub fallbacks: usize,
+    /// Connections that sock_diag of AF_SMC has listed, at either end, as SMC-R and as fallen back.
+    pub smc: u64,
+    pub fallbacks: u64,
 }
 
 impl Watch {
@@ -105,23 +109,7 @@ impl Watch {
             .into_iter()
             .map(|host| {
                 let over = Arc::clone(&over);
-                std::thread::spawn(move || {
-                    let mut seen = HashMap::new();
-                    if sys::enter(host).is_err() {
-                        return seen;
-                    }
-                    while !over.load(Ordering::Relaxed) {
-                        for (inode, mode) in mode::connections().unwrap_or_default() {
-                            // Once fallen back is enough.
-                            let entry = seen.entry(inode).or_insert(mode);
-                            if matches!(mode, Mode::Fallback(_)) {
-                                *entry = mode;
-                            }
-                        }
-                        std::thread::sleep(Duration::from_millis(50));
-                    }
-                    seen
-                })
+                std::thread::spawn(move || look(host, &over))
             })
             .collect();
         Ok(Watch {
@@ -133,42 +121,76 @@ impl Watch {
 
     pub fn stop(self) -> Outcome<Evidence> {
         self.over.store(true, Ordering::Relaxed);
-        let mut proved = 0;
-        let mut fallbacks = 0;
+        let mut all = Modes::new();
         for thread in self.threads {
             let seen = thread
                 .join()
-                .map_err(|_| Fail("the thread that watches the sockets panicked".into()))?;
-            let by_rdma = seen.values().filter(|&&mode| mode == Mode::Rdma).count();
-            proved += by_rdma;
-            fallbacks += seen.len() - by_rdma;
+                .map_err(|_| Fail("the thread that watches the sockets panicked".into()))??;
+            for (client, mode) in seen {
+                note(&mut all, client, mode);
+            }
         }
+        let smc = all.values().filter(|&&mode| mode == Mode::Rdma).count();
         let after = counters()?;
         Ok(Evidence {
             opened: after.opened - self.before.opened,
             rdma_bytes: after.rdma_bytes - self.before.rdma_bytes,
             rdma_packets: after.rdma_packets - self.before.rdma_packets,
             tcp_bytes: after.tcp_bytes - self.before.tcp_bytes,
-            proved,
-            fallbacks,
+            smc: smc as u64,
+            fallbacks: (all.len() - smc) as u64,
         })
     }
 }
 
-impl fmt::Display for Evidence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "connections opened {}; by RDMA {} bytes in {} packets; by TCP {} bytes",
-            self.opened, self.rdma_bytes, self.rdma_packets, self.tcp_bytes
-        )?;
-        if self.proved + self.fallbacks > 0 {
-            write!(
-                f,
-                "; sockets seen by sock_diag: {} SMC-R, {} fallen back",
-                self.proved, self.fallbacks
-            )?;
+/// Lists the connections of a host again and again. A connection that is shorter than the pause is
+/// seen at the other host, or not at all.
+fn look(host: Host, over: &AtomicBool) -> Outcome<Modes> {
+    let mut seen = Modes::new();
+    sys::enter(host)?;
+    while !over.load(Ordering::Relaxed) {
+        for (entry, mode) in mode::connections()? {
+            // Clients are on A.
+            let client = match host {
+                Host::A => entry.local,
+                Host::B => entry.peer,
+            };
+            note(&mut seen, client, mode);
         }
-        Ok(())
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(seen)
+}
+
+/// One end that has fallen back is enough.
+fn note(seen: &mut Modes, client: SocketAddr, mode: Mode) {
+    let known = seen.entry(client).or_insert(mode);
+    if mode != Mode::Rdma {
+        *known = mode;
+    }
+}
+
+impl Evidence {
+    /// Connections by TCP: those that fell back, and without SMC all.
+    pub fn tcp(&self, transport: Transport) -> u64 {
+        match transport {
+            Transport::Tcp => self.opened.saturating_sub(self.smc),
+            Transport::Smc => self.fallbacks,
+        }
+    }
+
+    /// In words.
+    pub fn words(&self, transport: Transport) -> String {
+        let tcp = self.tcp(transport);
+        let unseen = self.opened.saturating_sub(self.smc + tcp);
+        let unseen = if unseen > 0 {
+            format!(", too short to see {unseen}")
+        } else {
+            String::new()
+        };
+        format!(
+            "connections opened {}: SMC-R {}, TCP {tcp}{unseen}; by RDMA {} bytes in {} packets; by TCP {} bytes",
+            self.opened, self.smc, self.rdma_bytes, self.rdma_packets, self.tcp_bytes
+        )
     }
 }

@@ -52,11 +52,11 @@ pub fn fallback(sock: &Sock) -> io::Result<Fallback> {
     }
 }
 
-/// (inode, mode) of every SMC connection of the calling thread's namespace.
-pub fn connections() -> io::Result<Vec<(u64, Mode)>> {
+/// Every SMC connection of the calling thread's namespace, and its mode.
+pub fn connections() -> io::Result<Vec<(diag::Entry, Mode)>> {
     Ok(diag::dump(0)?
-        .iter()
-        .filter_map(|entry| Some((entry.inode, Mode::of(entry)?)))
+        .into_iter()
+        .filter_map(|entry| Mode::of(&entry).map(|mode| (entry, mode)))
         .collect())
 }
 
