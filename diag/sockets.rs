@@ -44,6 +44,10 @@ impl Diag for SmcSocket {
     const REQUEST: usize = abi::REQUEST_LEN;
 
     fn describe(sk: &Sock<Self>, dump: &mut Dump<'_>) -> Result {
+        // A socket that is still being made, or is being closed, has no TCP socket.
+        let Some(addresses) = sk.addresses() else {
+            return Ok(());
+        };
         let wanted = Extensions::of(dump.request());
         let identity = Identity::of(sk, dump);
         let fallback = sk.phase() == Phase::Fallback;
@@ -56,7 +60,7 @@ impl Diag for SmcSocket {
                 abi::MODE_SMCR
             },
             shutdown: 0,
-            id: sock_id(sk.addresses(), &identity),
+            id: sock_id(&addresses, &identity),
             uid: identity.uid,
             inode: identity.inode,
         };
@@ -77,21 +81,14 @@ impl Diag for SmcSocket {
 }
 
 /// Addresses and ports are those of the TCP connection.
-fn sock_id(addresses: Option<Addresses>, identity: &Identity) -> SockId {
-    let cookie = identity.cookie;
-    match addresses {
-        Some(own) => SockId {
-            sport: own.port.to_be_bytes(),
-            dport: own.peer_port.to_be_bytes(),
-            src: own.addr,
-            dst: own.peer_addr,
-            ifindex: own.ifindex,
-            cookie,
-        },
-        None => SockId {
-            cookie,
-            ..SockId::default()
-        },
+fn sock_id(own: &Addresses, identity: &Identity) -> SockId {
+    SockId {
+        sport: own.port.to_be_bytes(),
+        dport: own.peer_port.to_be_bytes(),
+        src: own.addr,
+        dst: own.peer_addr,
+        ifindex: own.ifindex,
+        cookie: identity.cookie,
     }
 }
 

@@ -45,7 +45,7 @@ pub(crate) trait Diag: Protocol {
     /// Bytes of a request, behind its netlink header, that [`Self::describe`] needs.
     const REQUEST: usize;
 
-    /// Adds a message about `sk` to the answer. Process context, no locks held.
+    /// Adds a message about `sk` to the answer, or none if it is to be left out. Process context, no locks held.
     ///
     /// # Errors
     ///
