@@ -23,9 +23,14 @@ bool smc_rs_helper_rdma_protocol_iwarp(const struct ib_device *device, u32 port)
 	return rdma_protocol_iwarp(device, port);
 }
 
-bool smc_rs_helper_rdma_protocol_roce(const struct ib_device *device, u32 port)
+bool smc_rs_helper_rdma_protocol_roce_eth_encap(const struct ib_device *device, u32 port)
 {
-	return rdma_protocol_roce(device, port);
+	return rdma_protocol_roce_eth_encap(device, port);
+}
+
+bool smc_rs_helper_rdma_protocol_roce_udp_encap(const struct ib_device *device, u32 port)
+{
+	return rdma_protocol_roce_udp_encap(device, port);
 }
 
 void smc_rs_helper_init_ib_event_handler(struct ib_event_handler *handler,

@@ -69,15 +69,31 @@ impl Port {
         vlan: Option<u16>,
         mut accept: impl FnMut(&GidEntry) -> bool,
     ) -> Option<GidEntry> {
-        self.device.find_map_gid(self.number, |entry| {
-            (entry.kind == kind && entry.vlan == vlan && accept(entry)).then_some(*entry)
+        self.find_map_gid(kind, |entry| {
+            (entry.vlan == vlan && accept(entry)).then_some(*entry)
         })
     }
 
     /// The entry of a given GID.
     pub(crate) fn lookup_gid(&self, kind: GidKind, gid: &[u8; 16]) -> Option<GidEntry> {
+        self.find_map_gid(kind, |entry| (entry.gid == *gid).then_some(*entry))
+    }
+
+    fn find_map_gid(
+        &self,
+        kind: GidKind,
+        mut f: impl FnMut(&GidEntry) -> Option<GidEntry>,
+    ) -> Option<GidEntry> {
+        // The table may have a thousand entries: not to be read for what cannot be there.
+        if !self.device.supports(self.number, kind) {
+            return None;
+        }
         self.device.find_map_gid(self.number, |entry| {
-            (entry.kind == kind && entry.gid == *gid).then_some(*entry)
+            if entry.kind == kind {
+                f(entry)
+            } else {
+                None
+            }
         })
     }
 

@@ -22,7 +22,10 @@ use kernel::{
 };
 
 use super::{
-    gid::GidEntry,
+    gid::{
+        GidEntry,
+        GidKind, //
+    },
     netdev::NetDevice,
     wait::{
         new_wait_queue,
@@ -262,6 +265,25 @@ impl Device {
     /// Index of the network device behind a port. May sleep.
     pub(crate) fn netdev_ifindex(self: &Arc<Self>, port: u32) -> Option<i32> {
         self.netdev(port).map(|netdev| netdev.ifindex())
+    }
+
+    /// Whether a port can have GIDs of a kind.
+    pub(crate) fn supports(self: &Arc<Self>, port: u32, kind: GidKind) -> bool {
+        let Ok(device) = DeviceUse::new(self) else {
+            return false;
+        };
+        if port == 0 || port > self.port_count {
+            return false;
+        }
+        // SAFETY: The use keeps the device alive, and the port exists: the data of ports is indexed
+        // by their numbers, from 1 to `port_count`.
+        unsafe {
+            match kind {
+                GidKind::RoceV1 => bindings::rdma_protocol_roce_eth_encap(device.as_ptr(), port),
+                GidKind::RoceV2 => bindings::rdma_protocol_roce_udp_encap(device.as_ptr(), port),
+                GidKind::Other => true,
+            }
+        }
     }
 
     /// Calls `f` for the valid entries of a port's GID table, in order, until it returns a value.
