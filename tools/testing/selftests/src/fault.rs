@@ -1,6 +1,6 @@
 //! Kernel functions that fail when smc_rs calls them (tools/testing/faults).
 
-use crate::rig;
+use crate::rig::{self, SoftRoce};
 use crate::sys;
 use crate::{Context, Outcome};
 
@@ -27,7 +27,8 @@ impl Fault {
     /// Soft-RoCE loses the data of RDMA WRITEs of this length, and says that it has written it.
     pub fn of_rdma_write(length: usize) -> Outcome<Fault> {
         Fault::load(&format!(
-            "function=rxe_mr_copy caller=[rdma_rxe argument=3 value={length} result=0"
+            "function=rxe_mr_copy caller=[{} argument=3 value={length} result=0",
+            SoftRoce::here().module()
         ))
     }
 

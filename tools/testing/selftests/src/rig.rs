@@ -49,7 +49,8 @@ pub enum SoftRoce {
 }
 
 impl SoftRoce {
-    fn module(self) -> &'static str {
+    /// Name of its module.
+    pub fn module(self) -> &'static str {
         match self {
             SoftRoce::Stock => "rdma_rxe",
             SoftRoce::V1 => "rxe_v1",
