@@ -14,6 +14,7 @@
 #include <linux/module.h>
 #include <linux/printk.h>
 #include <linux/string.h>
+#include <rdma/ib_verbs.h>
 
 static char *function;
 module_param(function, charp, 0444);
@@ -41,9 +42,9 @@ static unsigned long value;
 module_param(value, ulong, 0444);
 MODULE_PARM_DESC(value, "only calls in which the argument of that number (from 0) is this fail");
 
-static bool nothing_taken;
-module_param(nothing_taken, bool, 0444);
-MODULE_PARM_DESC(nothing_taken, "(object, list, &rest): say that all of the list is left");
+static bool registrations;
+module_param(registrations, bool, 0444);
+MODULE_PARM_DESC(registrations, "of a driver's post_send: requests to register memory only; none is taken");
 
 static int hits;
 module_param(hits, int, 0444);
@@ -63,6 +64,12 @@ static bool is_meant(unsigned long address, struct pt_regs *regs)
 
 	if (argument >= 0 && regs_get_kernel_argument(regs, argument) != value)
 		return false;
+	if (registrations) {
+		const struct ib_send_wr *request = (void *)regs_get_kernel_argument(regs, 1);
+
+		if (request->opcode != IB_WR_REG_MR)
+			return false;
+	}
 	sprint_symbol(name, address);
 	return strstr(name, caller) != NULL;
 }
@@ -78,7 +85,8 @@ static int smc_fault_before(struct kprobe *probe, struct pt_regs *regs)
 	number = atomic_inc_return(&calls) - 1;
 	if (number < skip || (count >= 0 && number - skip >= count))
 		return 0;
-	if (nothing_taken)
+	/* post_send(qp, list, &rest): all of the list is left. */
+	if (registrations)
 		*(unsigned long *)regs_get_kernel_argument(regs, 2) = regs_get_kernel_argument(regs, 1);
 	WRITE_ONCE(hits, READ_ONCE(hits) + 1);
 	pr_info("call %d of %s fails, from %pS\n", number, function, (void *)from);

@@ -17,10 +17,10 @@ impl Fault {
         ))
     }
 
-    /// A driver's `post_send`, which takes nothing of the list that it is given.
-    pub fn of_post_send(driver: &str, skip: u32, count: u32) -> Outcome<Fault> {
+    /// A driver does not take requests to register memory.
+    pub fn of_registration(driver: &str, skip: u32, count: u32) -> Outcome<Fault> {
         Fault::load(&format!(
-            "function={driver}_post_send result=-12 skip={skip} count={count} nothing_taken=Y"
+            "function={driver}_post_send result=-12 skip={skip} count={count} registrations=Y"
         ))
     }
 

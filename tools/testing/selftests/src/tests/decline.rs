@@ -603,7 +603,7 @@ fn refused_resources(ctx: &Ctx) -> Outcome {
     echo(&open[0], b"nothing fails any more")?;
     for (skip, who) in [(0, Host::B), (1, Host::A)] {
         let what = format!("registration fails on host {}", who.name());
-        let fault = Fault::of_post_send("rxe", skip, 1)?;
+        let fault = Fault::of_registration("rxe", skip, 1)?;
         let pair = fallen_pair(ctx, &listener).during(&what)?;
         check_eq!(fault.hits()?, 1, "{what}: failed requests");
         drop(fault);
