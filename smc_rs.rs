@@ -8,7 +8,7 @@ use kernel::prelude::*;
 #[allow(unsafe_code, reason = "raw C bindings")]
 mod bindings;
 pub mod clc;
-mod diag;
+pub mod diag;
 mod ib;
 #[allow(unsafe_code, reason = "safe abstractions of C interfaces")]
 mod kapi;

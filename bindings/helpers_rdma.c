@@ -162,3 +162,8 @@ void smc_rs_helper_buffer_copy(void *to, const void *from, size_t len)
 {
 	memcpy(to, from, len);
 }
+
+bool smc_rs_helper_ib_device_is_rxe(const struct ib_device *device)
+{
+	return device->ops.driver_id == RDMA_DRIVER_RXE;
+}

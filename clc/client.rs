@@ -4,6 +4,7 @@
 
 use super::{
     common::{
+        await_confirmation,
         llc_version,
         this_host,
         LATE_DECLINE_MS, //
@@ -48,7 +49,10 @@ use crate::{
             LinkGroup, //
         },
         llc::{
-            flow::Role,
+            flow::{
+                ConfirmFailure,
+                Role, //
+            },
             wire::{
                 DeleteReason,
                 LlcVersion, //
@@ -332,15 +336,17 @@ fn form(
     io::send(context.clc, room.get(..len).unwrap_or(&[]))?;
 
     // RFC 7609, section 3.5.1.4: the server's CONFIRM LINK shows that the link works.
-    let reason = match group.wait_confirmed(CONFIRM_MS) {
-        Confirmation::Done(_) => {
+    let reason = match await_confirmation(group, context.clc, CONFIRM_MS) {
+        Some(Confirmation::Done) => {
             let ready = link.start().and_then(|()| conn.register());
             match ready.and_then(|()| group.answer_confirm()) {
                 Ok(()) => return Ok(conn),
                 Err(_) => DeclineReason::ERR_RDYLNK,
             }
         }
-        Confirmation::Failed(_) | Confirmation::Ended => {
+        Some(Confirmation::Failed(ConfirmFailure::EyeCatcher)) => DeclineReason::RMBE_EC,
+        Some(Confirmation::Failed(ConfirmFailure::WrongPeer)) => DeclineReason::ERR_RDYLNK,
+        Some(Confirmation::Failed(ConfirmFailure::Timeout) | Confirmation::Ended) | None => {
             // The server has the shorter wait: its Decline is here or on its way.
             let message = io::receive(context.clc, LATE_DECLINE_MS, &mut room)?;
             return match agreed.handle(message) {

@@ -2,13 +2,26 @@
 
 //! What both sides of the handshake have in common.
 
-use super::negotiate::{
-    Host,
-    Mode, //
+use super::{
+    io,
+    negotiate::{
+        Host,
+        Mode, //
+    }, //
 };
 use crate::{
-    kapi::host,
-    smc_core::llc::wire::LlcVersion, //
+    kapi::{
+        clcsock::ClcSock,
+        host, //
+    },
+    smc_core::{
+        group::{
+            Confirmation,
+            LinkGroup, //
+        },
+        llc::wire::LlcVersion,
+        registry, //
+    }, //
 };
 
 /// How long to wait for a Decline that may be on its way.
@@ -28,4 +41,23 @@ pub(super) fn llc_version(mode: &Mode) -> LlcVersion {
         Mode::V1 => LlcVersion::V1,
         Mode::V2 { .. } => LlcVersion::V2,
     }
+}
+
+/// Waits until the first link of `group` is confirmed, at most `timeout_ms` milliseconds. A peer
+/// that declines instead ends the wait, with [`None`].
+pub(super) fn await_confirmation(
+    group: &LinkGroup,
+    clc: &ClcSock,
+    timeout_ms: u32,
+) -> Option<Confirmation> {
+    const LOOK_MS: u32 = 200;
+
+    let deadline = registry::now().after(timeout_ms);
+    while !deadline.reached(registry::now()) {
+        let confirmation = group.wait_confirmed(LOOK_MS);
+        if confirmation.is_some() || io::has_input(clc) {
+            return confirmation;
+        }
+    }
+    None
 }

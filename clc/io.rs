@@ -10,17 +10,18 @@ use super::wire::{
 use crate::kapi::prelude::*;
 use crate::{
     kapi::clcsock::ClcSock,
-    smc_core::error::{
-        Fault,
-        WireError, //
-    }, //
+    smc_core::error::Fault, //
 };
-use kernel::error::{
-    Error,
-    Result, //
+use kernel::{
+    error::{
+        Error,
+        Result, //
+    },
+    pr_warn_once, //
 };
 
 const MSG_PEEK: u32 = 0x2;
+const MSG_DONTWAIT: u32 = 0x40;
 const MSG_WAITALL: u32 = 0x100;
 const HEADER_LEN: usize = 8;
 
@@ -35,7 +36,7 @@ pub(super) enum Failure {
     /// What comes is not CLC; nothing was taken from the stream.
     NotClc,
     /// What comes is damaged.
-    Wire(WireError),
+    Damaged,
     /// The connection is broken, or nothing comes.
     Io(Error),
 }
@@ -43,7 +44,7 @@ pub(super) enum Failure {
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::NotClc | Failure::Wire(_) => EPROTO,
+            Failure::NotClc | Failure::Damaged => EPROTO,
             // The wait for the peer is what timed out.
             Failure::Io(err) if err == EAGAIN => ETIMEDOUT,
             Failure::Io(err) => err,
@@ -70,7 +71,10 @@ pub(super) fn receive<'a>(
     }
     let header = Header::peek(&head).map_err(|error| match error.fault {
         Fault::EyeCatcher => Failure::NotClc,
-        _ => Failure::Wire(error),
+        _ => {
+            pr_warn_once!("a peer sent a bad SMC message: {error:?}\n");
+            Failure::Damaged
+        }
     })?;
     let message = room
         .get_mut(..usize::from(header.length))
@@ -94,4 +98,9 @@ pub(super) fn decline(clc: &ClcSock, decline: &Decline) {
 pub(super) fn send(clc: &ClcSock, message: &[u8]) -> Result {
     clc.set_timeouts(kernel::time::msecs_to_jiffies(WAIT_MS) as _);
     clc.send(message)
+}
+
+/// Whether something can be received, or nothing ever will.
+pub(super) fn has_input(clc: &ClcSock) -> bool {
+    clc.recv(&mut [0], MSG_PEEK | MSG_DONTWAIT) != Err(EAGAIN)
 }

@@ -4,6 +4,7 @@
 
 use super::{
     common::{
+        await_confirmation,
         llc_version,
         this_host,
         LATE_DECLINE_MS, //
@@ -42,7 +43,10 @@ use crate::{
             LinkGroup, //
         },
         llc::{
-            flow::Role,
+            flow::{
+                ConfirmFailure,
+                Role, //
+            },
             wire::{
                 DeleteReason,
                 LlcVersion, //
@@ -295,9 +299,10 @@ fn finish(
         .and_then(|()| conn.register())
         .and_then(|()| group.begin_confirm(peer.gid, peer.qpn));
     let reason = match ready {
-        Ok(()) => match group.wait_confirmed(CONFIRM_MS) {
-            Confirmation::Done(_) => return Ok(()),
-            Confirmation::Failed(_) | Confirmation::Ended => DeclineReason::TIMEOUT_CL,
+        Ok(()) => match await_confirmation(group, context.clc, CONFIRM_MS) {
+            Some(Confirmation::Done) => return Ok(()),
+            Some(Confirmation::Failed(ConfirmFailure::EyeCatcher)) => DeclineReason::RMBE_EC,
+            Some(Confirmation::Failed(_) | Confirmation::Ended) | None => DeclineReason::TIMEOUT_CL,
         },
         Err(_) => DeclineReason::ERR_RDYLNK,
     };

@@ -20,7 +20,7 @@ use crate::{
 use kernel::sync::Arc;
 
 /// A message has come in.
-pub(super) fn received(group: &Arc<LinkGroup>, link: &Link, message: &Received<'_>) {
+pub(super) fn received(group: &Arc<LinkGroup>, link: &Link, message: &Received) {
     group.note_activity();
     let head = message.head();
     if head.first() != Some(&CDC_TYPE) {

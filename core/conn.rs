@@ -172,7 +172,13 @@ impl Conn {
         let (sndbuf, rcvbuf) = sk.buffer_sizes();
         // The kernel keeps twice what was asked for.
         let half = |size: i32| usize::try_from(size / 2).unwrap_or(0);
-        let token = group.reserve_token().ok_or(DeclineReason::INTERR)?;
+        let token = group.reserve_token().ok_or_else(|| {
+            if group.is_usable() {
+                DeclineReason::INTERR
+            } else {
+                DeclineReason::NOACTLINK
+            }
+        })?;
         let make = || {
             let rings =
                 group
@@ -259,10 +265,10 @@ impl Conn {
     pub(crate) fn register(&self) -> Result {
         let place = self.place().ok_or(ENOTCONN)?;
         let link = place.group.link();
-        link.register(place.rings.rmb.mapping())?;
+        link.register(&place.group, place.rings.rmb.mapping())?;
         let send = place.rings.send.mapping();
         if send.planned_key().is_some() {
-            link.register(send)?;
+            link.register(&place.group, send)?;
         }
         Ok(())
     }

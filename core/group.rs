@@ -13,7 +13,6 @@ use super::{
             LinkFlow,
             LinkParams,
             LlcEvent,
-            PeerLink,
             Request,
             Role, //
         },
@@ -125,7 +124,7 @@ enum Phase {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Confirmation {
     /// The peer has confirmed.
-    Done(PeerLink),
+    Done,
     /// It has not.
     Failed(ConfirmFailure),
     /// The group has ended meanwhile.
@@ -335,11 +334,6 @@ impl LinkGroup {
         FIRST_LINK
     }
 
-    /// What was agreed on.
-    pub(crate) fn limits(&self) -> &Limits {
-        &self.limits
-    }
-
     /// The link.
     pub(crate) fn link(&self) -> &Arc<Link> {
         &self.link
@@ -391,16 +385,15 @@ impl LinkGroup {
         self.send(&actions)
     }
 
-    /// Waits until the peer's CONFIRM LINK, or its answer to ours, has come. Process context.
-    pub(crate) fn wait_confirmed(&self, timeout_ms: u32) -> Confirmation {
-        self.changed
-            .wait(timeout_ms, || {
-                if !self.is_usable() {
-                    return Some(Confirmation::Ended);
-                }
-                *self.confirmation.lock()
-            })
-            .unwrap_or(Confirmation::Failed(ConfirmFailure::Timeout))
+    /// Waits until the peer's CONFIRM LINK, or its answer to ours, has come; [`None`] when the time
+    /// is up. Process context.
+    pub(crate) fn wait_confirmed(&self, timeout_ms: u32) -> Option<Confirmation> {
+        self.changed.wait(timeout_ms, || {
+            if !self.is_usable() {
+                return Some(Confirmation::Ended);
+            }
+            *self.confirmation.lock()
+        })
     }
 
     /// Client: answers the server's CONFIRM LINK.
@@ -635,8 +628,8 @@ impl LinkGroup {
             self.link_failed(LinkFailure::Post);
         }
         match actions.event {
-            Some(LlcEvent::ConfirmLinkReceived(peer) | LlcEvent::LinkConfirmed(peer)) => {
-                self.set_confirmation(Confirmation::Done(peer));
+            Some(LlcEvent::ConfirmLinkReceived(_) | LlcEvent::LinkConfirmed(_)) => {
+                self.set_confirmation(Confirmation::Done);
             }
             Some(LlcEvent::ConfirmFailed(failure)) => {
                 self.set_confirmation(Confirmation::Failed(failure));
@@ -761,6 +754,8 @@ impl LinkGroup {
         if let Some(registry) = registry::get() {
             registry.forget(self);
         }
+        // First, so that nothing more is sent: the queue may hold seconds of data already.
+        self.for_each_conn(|conn| conn.group_down());
         if tell_peer && self.link.can_send() {
             // RFC 7609, section 4.6: tell the peer that all links go.
             let message = {
@@ -787,7 +782,6 @@ impl LinkGroup {
                 ),
             }
         }
-        self.for_each_conn(|conn| conn.group_down());
         self.link.shut();
         self.rkeys.close();
         // Nothing completes any more, so nothing waits for it.

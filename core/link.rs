@@ -68,7 +68,7 @@ use kernel::{
     }, //
 };
 
-/// How long the end of a link may take, in milliseconds.
+/// How long a link may stand still before it is given up, in milliseconds.
 const DRAIN_MS: u32 = 2_000;
 
 /// What is to be done when a message has been sent.
@@ -105,6 +105,9 @@ pub(crate) struct Link {
     ring: RecvRing,
     #[pin]
     registrar: Registrar,
+    /// Held while nothing may be sent.
+    #[pin]
+    quiet: Mutex<()>,
     #[pin]
     pool: Pool,
     cq: Arc<Cq<Handler>>,
@@ -134,7 +137,7 @@ impl Link {
         let qpn = Qpn24::from_low_bits(qp.number());
         let ring = RecvRing::new(&pd, &queues, recvs)?;
         let qp = qp.to_init(path.port.number).map_err(|(_, err)| err)?;
-        let slots = SendSlots::new(&pd, &queues, sends, false)?;
+        let slots = SendSlots::new(&pd, &queues, sends)?;
         let registrar = Registrar::new(&queues);
         let pool = Pool::new(&pd);
         let random = u32::from_ne_bytes(host::random());
@@ -153,6 +156,7 @@ impl Link {
                 slots <- slots,
                 ring,
                 registrar <- registrar,
+                quiet <- new_mutex!((), "Link::quiet"),
                 pool <- pool,
                 cq,
                 pd,
@@ -209,9 +213,23 @@ impl Link {
         }
     }
 
-    /// Registers the memory of a ring with the device. Process context; the link can send.
-    pub(crate) fn register(&self, mapping: &Mapping) -> Result {
-        self.registrar.register(mapping)
+    /// Registers the memory of a ring of `group`, this link's, with the device. Process context; the
+    /// link can send.
+    pub(crate) fn register(&self, group: &LinkGroup, mapping: &Mapping) -> Result {
+        if mapping.is_registered() || !self.port.device.attributes().registers_again {
+            return self.registrar.register(mapping);
+        }
+        let result = {
+            let _one = self.quiet.lock();
+            self.slots.pause(DRAIN_MS).and_then(|pause| {
+                let result = self.registrar.register(mapping);
+                drop(pause);
+                result
+            })
+        };
+        // No completion may come that would do so for those who found no slot meanwhile.
+        cdc_demux::feed(group, self);
+        result
     }
 
     /// Ends the link: nothing is sent or received afterwards, and no handler runs. Process context.
@@ -229,7 +247,7 @@ impl Link {
         self.pool.clear();
     }
 
-    /// Waits until all that was posted is sent. Process context.
+    /// Waits until all that was posted is sent, or nothing moves any more. Process context.
     pub(crate) fn drain(&self) {
         self.slots.wait_idle(DRAIN_MS);
     }
@@ -239,7 +257,6 @@ impl Link {
         self.slots
             .reserve_wait(DRAIN_MS)?
             .post(message, &[], Pending::Llc)
-            .map_err(|failed| failed.error)
     }
 
     /// Notes that a connection found no free slot: it will be called when there is one.

@@ -12,9 +12,6 @@ use super::verbs::{
     }, //
 };
 
-/// The prefix of IPv4 addresses among those of IPv6.
-const V4_MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
-
 /// A port of a device.
 #[derive(Clone)]
 pub(crate) struct Port {
@@ -36,11 +33,6 @@ impl Port {
     /// All ports of a device.
     pub(crate) fn all(device: &Arc<Device>) -> impl Iterator<Item = Self> + '_ {
         (1..=device.port_count()).map(|number| Self::new(device, number))
-    }
-
-    /// Whether both are the same port.
-    pub(crate) fn same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.device, &other.device) && self.number == other.number
     }
 
     /// Whether the port is up. May sleep, as all further methods.
@@ -96,21 +88,6 @@ impl Port {
             }
         })
     }
-
-    /// Index of the network device behind the port.
-    pub(crate) fn ifindex(&self) -> Option<i32> {
-        self.device.netdev_ifindex(self.number)
-    }
-}
-
-/// The IPv4 address (in network byte order) of a GID, if it is one.
-pub(crate) fn ipv4_of_gid(gid: &[u8; 16]) -> Option<[u8; 4]> {
-    let (prefix, addr) = gid.split_at(V4_MAPPED.len());
-
-    if prefix != V4_MAPPED {
-        return None;
-    }
-    addr.try_into().ok()
 }
 
 /// The GID of an IPv4 address (in network byte order).

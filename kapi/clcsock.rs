@@ -96,11 +96,6 @@ impl SockAddr {
         }
     }
 
-    /// Number of meaningful bytes.
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
     /// The address family (`AF_*`).
     pub(crate) fn family(&self) -> u16 {
         // SAFETY: Every `sockaddr` starts with its family, and `storage` is fully initialised.
@@ -244,19 +239,6 @@ impl ClcSock {
         // SAFETY: `addr` is a valid address of the given length.
         to_result(unsafe {
             bindings::kernel_bind(self.as_ptr(), addr.as_mut_ptr(), addr.len as c_int)
-        })
-    }
-
-    /// Starts to connect to `addr` without waiting: `EINPROGRESS` is the normal answer.
-    pub(crate) fn connect(&self, mut addr: SockAddr) -> Result {
-        // SAFETY: `addr` is a valid address of the given length.
-        to_result(unsafe {
-            bindings::kernel_connect(
-                self.as_ptr(),
-                addr.as_mut_ptr(),
-                addr.len as c_int,
-                bindings::O_NONBLOCK as c_int,
-            )
         })
     }
 

@@ -15,7 +15,6 @@ use kernel::{
     ffi::c_char,
     sync::lock::{
         Backend,
-        Guard,
         Lock, //
     },
 };
@@ -35,9 +34,6 @@ pub(crate) use new_spinlock_bh;
 ///
 /// May be taken in process and in BH context. What runs under it must not sleep.
 pub(crate) type SpinLockBh<T> = Lock<T, SpinLockBhBackend>;
-
-/// A [`Guard`] of a [`SpinLockBh`].
-pub(crate) type SpinLockBhGuard<'a, T> = Guard<'a, T, SpinLockBhBackend>;
 
 /// The kernel's `spinlock_t`, taken by `spin_lock_bh()`.
 pub(crate) struct SpinLockBhBackend;

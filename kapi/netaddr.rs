@@ -21,8 +21,6 @@ use crate::bindings;
 /// An IPv4 address of a network device.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ipv4Addr {
-    /// The device's own address.
-    pub(crate) local: [u8; 4],
     /// An address in the network it is attached to: its own, or that of the other end of a
     /// point-to-point connection.
     pub(crate) network: [u8; 4],
@@ -72,7 +70,6 @@ pub(crate) fn for_each_ipv4(net: &Net, ifindex: i32, mut f: impl FnMut(Ipv4Addr)
         // aligned integers, and the addresses are in network byte order.
         let address = unsafe {
             Ipv4Addr {
-                local: ptr::read_volatile(&raw const (*ifa).ifa_local).to_ne_bytes(),
                 network: ptr::read_volatile(&raw const (*ifa).ifa_address).to_ne_bytes(),
                 prefix_len: ptr::read_volatile(&raw const (*ifa).ifa_prefixlen),
             }

@@ -23,10 +23,7 @@ use kernel::{
     error::to_result,
     prelude::*,
     sync::{
-        aref::{
-            ARef,
-            AlwaysRefCounted, //
-        },
+        aref::AlwaysRefCounted,
         atomic::{
             Acquire,
             Atomic,
@@ -81,12 +78,6 @@ impl Net {
         unsafe { &*net.cast() }
     }
 
-    /// The namespace that the machine booted with.
-    pub(crate) fn init_net() -> &'static Self {
-        // SAFETY: `init_net` is static and never exits.
-        unsafe { Self::from_raw(&raw mut bindings::init_net) }
-    }
-
     /// The C namespace.
     pub(crate) fn as_ptr(&self) -> *mut bindings::net {
         self.0.get()
@@ -139,43 +130,6 @@ impl PartialEq for Net {
 }
 
 impl Eq for Net {}
-
-/// Calls `f` for every namespace, until it fails; no namespace comes or goes meanwhile.
-///
-/// Context: may sleep; holds `net_rwsem` for reading. Namespaces that have begun to exit are left
-/// out.
-///
-/// # Errors
-///
-/// The first error of `f`.
-pub(crate) fn for_each_net(mut f: impl FnMut(&Net) -> Result) -> Result {
-    // SAFETY: `net_rwsem` is a static semaphore, and this is a sleeping context.
-    unsafe { bindings::down_read(&raw mut bindings::net_rwsem) };
-    let head = &raw mut bindings::net_namespace_list;
-    let mut result = Ok(());
-    // SAFETY: The list is initialised, and stable while the semaphore is held.
-    let mut entry = unsafe { (*head).next };
-    while entry != head {
-        // SAFETY: Every entry but the head is the `list` member of a `net`.
-        let net = unsafe { kernel::container_of!(entry, bindings::net, list) };
-        // SAFETY: As above: stable while the semaphore is held.
-        entry = unsafe { (*entry).next };
-        // SAFETY: `net` stays valid while it is on the list.
-        let held = unsafe { bindings::maybe_get_net(net) };
-        let Some(held) = NonNull::new(held) else {
-            continue;
-        };
-        // SAFETY: We own the reference that `maybe_get_net` took.
-        let held: ARef<Net> = unsafe { ARef::from_raw(held.cast()) };
-        result = f(&held);
-        if result.is_err() {
-            break;
-        }
-    }
-    // SAFETY: Taken above.
-    unsafe { bindings::up_read(&raw mut bindings::net_rwsem) };
-    result
-}
 
 /// Data that every network namespace has one of while a [`Pernet`] is registered.
 pub(crate) trait PernetData: Send + Sync + Sized + 'static {

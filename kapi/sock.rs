@@ -18,7 +18,6 @@ use core::{
     cell::UnsafeCell,
     mem::MaybeUninit,
     ops::Deref,
-    pin::Pin,
     ptr::{
         self,
         NonNull, //
@@ -127,13 +126,6 @@ impl<T: Protocol> Sock<T> {
     /// The C socket.
     pub(crate) fn as_ptr(&self) -> *mut bindings::sock {
         ptr::from_ref(self).cast_mut().cast()
-    }
-
-    /// The protocol data, pinned.
-    pub(crate) fn data(&self) -> Pin<&T> {
-        // SAFETY: The data never moves: it lives in the socket's allocation until it is dropped in
-        // place.
-        unsafe { Pin::new_unchecked(&**self) }
     }
 
     /// Initialises the Rust part of a socket that `sk_alloc` made and `sock_init_data` set up.

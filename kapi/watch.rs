@@ -75,11 +75,6 @@ impl<H: WakeHandler> Watch<H> {
         Ok(Self { clc, entry })
     }
 
-    /// The watched socket.
-    pub(crate) fn clc(&self) -> &Arc<ClcSock> {
-        &self.clc
-    }
-
     fn queue(clc: &ClcSock) -> *mut bindings::wait_queue_head {
         // SAFETY: The socket is alive; this only takes the address of its embedded queue.
         unsafe { &raw mut (*clc.as_ptr()).wq.wait }

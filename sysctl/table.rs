@@ -166,11 +166,6 @@ impl Settings {
         self.limit_smc_hs.load(Relaxed) != 0
     }
 
-    /// Switches the limit for handshakes on or off.
-    pub(crate) fn set_limits_handshakes(&self, limit: bool) {
-        self.limit_smc_hs.store(limit.into(), Relaxed);
-    }
-
     /// Puts a new value of `tcp2smc` into effect.
     fn commit_tcp2smc(&self, value: i32) -> Result {
         let mut probe = self.probe.lock();

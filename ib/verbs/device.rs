@@ -69,22 +69,13 @@ impl fmt::Display for DeviceName {
 /// What a device can do, as far as its users here care.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attributes {
-    /// Most scatter/gather entries of a send request.
-    pub(crate) max_send_sge: u32,
     /// Most scatter/gather entries of a receive request.
     pub(crate) max_recv_sge: u32,
     /// Most outstanding requests on a queue.
     pub(crate) max_qp_wr: u32,
-    /// Most entries of a completion queue.
-    pub(crate) max_cqe: u32,
-    /// Most pages of a fast-registered memory region.
-    pub(crate) max_fast_reg_pages: u32,
-    /// Whether the device has a key for all local memory.
-    pub(crate) local_dma_lkey: bool,
-    /// PCI vendor, for diagnosis.
-    pub(crate) vendor_id: u32,
-    /// Part number of the vendor, for diagnosis.
-    pub(crate) vendor_part_id: u32,
+    /// Soft-RoCE: when it sends again what was not acknowledged, it also executes again the
+    /// registrations of memory behind it, which fails and with it the queue pair.
+    pub(crate) registers_again: bool,
 }
 
 /// State of a port.
@@ -110,10 +101,8 @@ pub(crate) struct Device {
     // Valid to dereference while `uses.count > 0`, or until `remove` ends.
     raw: NonNull<bindings::ib_device>,
     attributes: Attributes,
-    index: u32,
     port_count: u32,
     comp_vectors: u32,
-    infiniband_ca: bool,
     iwarp: bool,
     next_vector: Atomic<u32>,
     #[pin]
@@ -141,18 +130,11 @@ impl Device {
         // fields do not change any more.
         let device = unsafe { raw.as_ref() };
         let attrs = &device.attrs;
-        let local_dma_lkey = attrs.kernel_cap_flags
-            & u64::from(bindings::ib_kernel_cap_flags_IBK_LOCAL_DMA_LKEY)
-            != 0;
         let attributes = Attributes {
-            max_send_sge: limit(attrs.max_send_sge),
             max_recv_sge: limit(attrs.max_recv_sge),
             max_qp_wr: limit(attrs.max_qp_wr),
-            max_cqe: limit(attrs.max_cqe),
-            max_fast_reg_pages: attrs.max_fast_reg_page_list_len,
-            local_dma_lkey,
-            vendor_id: attrs.vendor_id,
-            vendor_part_id: attrs.vendor_part_id,
+            // SAFETY: The device is alive.
+            registers_again: unsafe { bindings::ib_device_is_rxe(raw.as_ptr()) },
         };
         // SAFETY: The device is alive, and all devices have a port 1.
         let iwarp = unsafe { bindings::rdma_protocol_iwarp(raw.as_ptr(), 1) };
@@ -161,10 +143,8 @@ impl Device {
             pin_init!(Self {
                 raw,
                 attributes,
-                index: device.index,
                 port_count: device.phys_port_cnt,
                 comp_vectors: u32::try_from(device.num_comp_vectors).unwrap_or(1).max(1),
-                infiniband_ca: u32::from(device.node_type) == bindings::RDMA_NODE_IB_CA,
                 iwarp,
                 next_vector: Atomic::new(0),
                 name <- new_spinlock_bh!(read_name(device), "ib::Device::name"),
@@ -188,11 +168,6 @@ impl Device {
         &self.attributes
     }
 
-    /// Number of the device, unique while it exists.
-    pub(crate) fn index(&self) -> u32 {
-        self.index
-    }
-
     /// Number of ports; they are numbered from 1.
     pub(crate) fn port_count(&self) -> u32 {
         self.port_count
@@ -201,16 +176,6 @@ impl Device {
     /// Whether the device speaks iWARP rather than InfiniBand's transport.
     pub(crate) fn is_iwarp(&self) -> bool {
         self.iwarp
-    }
-
-    /// Whether the device is an InfiniBand channel adapter; RoCE devices count as such.
-    pub(crate) fn is_channel_adapter(&self) -> bool {
-        self.infiniband_ca
-    }
-
-    /// Number of completion vectors (interrupts).
-    pub(crate) fn comp_vectors(&self) -> u32 {
-        self.comp_vectors
     }
 
     /// The next completion vector, round robin.
@@ -260,11 +225,6 @@ impl Device {
         let netdev = unsafe { bindings::ib_device_get_netdev(device.as_ptr(), port) };
         // SAFETY: The function returns null or a device with a reference for the caller.
         unsafe { NetDevice::from_raw(netdev) }
-    }
-
-    /// Index of the network device behind a port. May sleep.
-    pub(crate) fn netdev_ifindex(self: &Arc<Self>, port: u32) -> Option<i32> {
-        self.netdev(port).map(|netdev| netdev.ifindex())
     }
 
     /// Whether a port can have GIDs of a kind.

@@ -42,11 +42,6 @@ impl NetDevice {
         // SAFETY: The reference keeps the device alive; the result is only compared.
         unsafe { bindings::dev_net(self.0.as_ptr()) == net.as_ptr() }
     }
-
-    /// The raw device, for other modules that wrap C interfaces.
-    pub(crate) fn as_ptr(&self) -> *mut bindings::net_device {
-        self.0.as_ptr()
-    }
 }
 
 impl Drop for NetDevice {

@@ -390,15 +390,6 @@ pub(crate) enum AnyQp {
 }
 
 impl AnyQp {
-    /// The data path.
-    pub(crate) fn queues(&self) -> &Arc<Queues> {
-        match self {
-            Self::Init(qp) => qp.queues(),
-            Self::Rtr(qp) => qp.queues(),
-            Self::Rts(qp) => qp.queues(),
-        }
-    }
-
     /// See [`Qp::to_error`].
     pub(crate) fn to_error(&self) -> Result {
         match self {

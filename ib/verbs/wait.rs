@@ -49,13 +49,6 @@ unsafe impl Send for WaitQueue {}
 // SAFETY: All access goes through C functions that take the queue's own lock.
 unsafe impl Sync for WaitQueue {}
 
-/// How a wait treats signals.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Signals {
-    Ignore,
-    End,
-}
-
 impl WaitQueue {
     /// Makes an empty queue.
     pub(crate) fn new(name: &'static CStr, key: Pin<&'static LockClassKey>) -> impl PinInit<Self> {
@@ -78,34 +71,8 @@ impl WaitQueue {
     pub(crate) fn wait<R>(
         &self,
         timeout_ms: u32,
-        condition: impl FnMut() -> Option<R>,
-    ) -> Option<R> {
-        self.wait_inner(timeout_ms, Signals::Ignore, condition).ok()
-    }
-
-    /// Like [`Self::wait`], but a signal ends the wait.
-    ///
-    /// # Errors
-    ///
-    /// `ETIMEDOUT` when the time is up, `ERESTARTSYS` when a signal is pending.
-    pub(crate) fn wait_interruptible<R>(
-        &self,
-        timeout_ms: u32,
-        condition: impl FnMut() -> Option<R>,
-    ) -> Result<R> {
-        self.wait_inner(timeout_ms, Signals::End, condition)
-    }
-
-    fn wait_inner<R>(
-        &self,
-        timeout_ms: u32,
-        signals: Signals,
         mut condition: impl FnMut() -> Option<R>,
-    ) -> Result<R> {
-        let state = match signals {
-            Signals::Ignore => bindings::TASK_UNINTERRUPTIBLE,
-            Signals::End => bindings::TASK_INTERRUPTIBLE,
-        };
+    ) -> Option<R> {
         let entry = Opaque::<bindings::wait_queue_entry>::uninit();
         let mut left = msecs_to_jiffies(timeout_ms)
             .try_into()
@@ -116,17 +83,18 @@ impl WaitQueue {
 
         let result = loop {
             // SAFETY: `head` was initialised by `new`, `entry` just above.
-            let signal = unsafe {
-                bindings::prepare_to_wait_event(self.head.get(), entry.get(), state as c_int)
+            unsafe {
+                bindings::prepare_to_wait_event(
+                    self.head.get(),
+                    entry.get(),
+                    bindings::TASK_UNINTERRUPTIBLE as c_int,
+                )
             };
             if let Some(value) = condition() {
-                break Ok(value);
-            }
-            if signal != 0 {
-                break Err(ERESTARTSYS);
+                break Some(value);
             }
             if left == 0 {
-                break Err(ETIMEDOUT);
+                break None;
             }
             // SAFETY: Called in process context; any timeout is allowed.
             left = unsafe { bindings::schedule_timeout(left) };

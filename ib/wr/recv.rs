@@ -43,12 +43,10 @@ pub(crate) struct RecvRing {
 }
 
 /// A message as it was received: anything at all.
-pub(crate) struct Received<'a> {
+pub(crate) struct Received {
     head: [u8; MESSAGE_LEN],
     head_len: usize,
     len: usize,
-    slot: usize,
-    ring: &'a RecvRing,
 }
 
 impl RecvRing {
@@ -96,11 +94,6 @@ impl RecvRing {
         })
     }
 
-    /// Number of receive requests.
-    pub(crate) fn count(&self) -> u32 {
-        self.count
-    }
-
     /// Posts all receive requests: once, when the queue pair has reached INIT.
     pub(crate) fn post_all(&self) -> Result {
         (0..self.count).try_for_each(|slot| self.post(slot))
@@ -141,7 +134,7 @@ impl RecvRing {
         &self,
         slot: u32,
         byte_len: u32,
-        handle: impl FnOnce(&Received<'_>) -> R,
+        handle: impl FnOnce(&Received) -> R,
     ) -> Result<R> {
         let (memory, offset) = self.place(slot as usize).ok_or(EINVAL)?;
         let len = (byte_len as usize).min(LONG_MESSAGE_LEN);
@@ -159,8 +152,6 @@ impl RecvRing {
             head,
             head_len,
             len,
-            slot: slot as usize,
-            ring: self,
         });
 
         self.post(slot)?;
@@ -168,7 +159,7 @@ impl RecvRing {
     }
 }
 
-impl Received<'_> {
+impl Received {
     /// Number of bytes received.
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -177,26 +168,5 @@ impl Received<'_> {
     /// The message, or the first [`MESSAGE_LEN`] bytes of it.
     pub(crate) fn head(&self) -> &[u8] {
         self.head.get(..self.head_len).unwrap_or(&[])
-    }
-
-    /// The message, if it is exactly [`MESSAGE_LEN`] bytes long.
-    pub(crate) fn short(&self) -> Option<&[u8; MESSAGE_LEN]> {
-        (self.len == MESSAGE_LEN).then_some(&self.head)
-    }
-
-    /// Copies what comes after the first [`MESSAGE_LEN`] bytes; the number of bytes.
-    pub(crate) fn copy_tail(&self, to: &mut [u8]) -> usize {
-        let place = match &self.ring.spill {
-            Some(spill) => Some((spill, 0)),
-            None => self
-                .ring
-                .place(self.slot)
-                .map(|(memory, offset)| (memory, offset + MESSAGE_LEN)),
-        };
-        let len = self.len.saturating_sub(MESSAGE_LEN).min(to.len());
-        let copied = place
-            .and_then(|(memory, offset)| memory.buffer()?.read(offset, to.get_mut(..len)?).ok());
-
-        copied.map_or(0, |()| len)
     }
 }

@@ -10,7 +10,6 @@ use kernel::{
 use super::{
     message_memory,
     send_slots_of,
-    LONG_MESSAGE_LEN,
     MESSAGE_LEN,
     MESSAGE_ROOM, //
 };
@@ -43,8 +42,6 @@ use crate::{
 pub(crate) struct SendSlots<T> {
     queues: Arc<Queues>,
     messages: Mapping,
-    long: Option<Mapping>,
-    count: u32,
     #[pin]
     inner: SpinLockBh<Inner<T>>,
     #[pin]
@@ -55,26 +52,16 @@ struct Inner<T> {
     // Free slots; the one freed last is used first, as its memory is warm. Has room for all.
     free: KVec<u32>,
     // By slot: what was posted, and not completed.
-    pending: KVec<Option<Pending<T>>>,
+    pending: KVec<Option<T>>,
     posted: u32,
-    long_used: bool,
+    /// Counts completions, and wraps.
+    completed: u32,
     waiters: u32,
     /// Tasks among them that wait for a slot: their turn is before that of [`SendSlots::reserve`].
     turns: u32,
     closed: bool,
-}
-
-struct Pending<T> {
-    value: T,
-    long: bool,
-}
-
-/// Why posting failed, with the value back.
-pub(crate) struct PostError<T> {
-    /// What went wrong.
-    pub(crate) error: Error,
-    /// The value that was to be kept until the completion.
-    pub(crate) value: T,
+    /// Somebody wants the send queue to be empty.
+    paused: bool,
 }
 
 /// A reserved slot; it becomes free again when it is dropped.
@@ -85,13 +72,10 @@ pub(crate) struct Slot<'a, T> {
 
 impl<T: Send> SendSlots<T> {
     /// Makes as many slots as the queue pair has room for, but at most `limit`. May sleep.
-    ///
-    /// With `long` there is memory for one message of up to [`LONG_MESSAGE_LEN`] bytes.
     pub(crate) fn new(
         pd: &Arc<Pd>,
         queues: &Arc<Queues>,
         limit: u32,
-        long: bool,
     ) -> Result<impl PinInit<Self>> {
         let count = send_slots_of(queues.capabilities()).min(limit);
         let len = usize::try_from(count)?;
@@ -106,40 +90,24 @@ impl<T: Send> SendSlots<T> {
             pending.push(None, GFP_KERNEL)?;
         }
         let messages = message_memory(pd, len * MESSAGE_ROOM, Direction::ToDevice)?;
-        let long = if long {
-            Some(message_memory(pd, LONG_MESSAGE_LEN, Direction::ToDevice)?)
-        } else {
-            None
-        };
         let queues = queues.clone();
         let inner = Inner {
             free,
             pending,
             posted: 0,
-            long_used: false,
+            completed: 0,
             waiters: 0,
             turns: 0,
             closed: false,
+            paused: false,
         };
 
         Ok(pin_init!(Self {
             queues,
             messages,
-            long,
-            count,
             inner <- new_spinlock_bh!(inner, "ib::SendSlots::inner"),
             changed <- new_wait_queue!("ib::SendSlots::changed"),
         }))
-    }
-
-    /// The queue pair's data path.
-    pub(crate) fn queues(&self) -> &Arc<Queues> {
-        &self.queues
-    }
-
-    /// Number of slots.
-    pub(crate) fn count(&self) -> u32 {
-        self.count
     }
 
     /// Reserves a slot, if one is free that no task waits for in [`Self::reserve_wait`]. For process
@@ -149,12 +117,15 @@ impl<T: Send> SendSlots<T> {
     /// a task would never come by one, and control messages have to get through (RFC 7609, section
     /// 4.5.3: a TEST LINK without answer ends the link).
     ///
-    /// Where there is none, the next call of [`Self::complete`] makes one free: a completion handler
-    /// that has sent for others what they could not can be sure to be called.
+    /// Where there is none, the next call of [`Self::complete`] makes one free, or the end of a
+    /// [`Pause`] does: who sends for others what they could not can be sure to be called then.
     pub(crate) fn reserve(&self) -> Option<Slot<'_, T>> {
         let mut inner = self.inner.lock();
 
-        if inner.closed || inner.free.len() <= usize::try_from(inner.turns).unwrap_or(0) {
+        if inner.closed
+            || inner.paused
+            || inner.free.len() <= usize::try_from(inner.turns).unwrap_or(0)
+        {
             return None;
         }
         let index = inner.free.pop()?;
@@ -167,6 +138,9 @@ impl<T: Send> SendSlots<T> {
 
         if inner.closed {
             return Some(Err(ENOTCONN));
+        }
+        if inner.paused {
+            return None;
         }
         let index = inner.free.pop()?;
         Some(Ok(Slot { slots: self, index }))
@@ -181,14 +155,6 @@ impl<T: Send> SendSlots<T> {
     pub(crate) fn reserve_wait(&self, timeout_ms: u32) -> Result<Slot<'_, T>> {
         self.in_turn(|| self.changed.wait(timeout_ms, || self.reserve_turn()))
             .ok_or(ETIMEDOUT)?
-    }
-
-    /// Like [`Self::reserve_wait`], but a signal ends the wait with `ERESTARTSYS`.
-    pub(crate) fn reserve_interruptible(&self, timeout_ms: u32) -> Result<Slot<'_, T>> {
-        self.in_turn(|| {
-            self.changed
-                .wait_interruptible(timeout_ms, || self.reserve_turn())
-        })?
     }
 
     /// Counts a task that waits for a slot.
@@ -222,18 +188,16 @@ impl<T: Send> SendSlots<T> {
     /// The slot is free when this returns. [`None`] for a slot that was not posted.
     pub(crate) fn complete(&self, index: u32) -> Option<T> {
         let mut inner = self.inner.lock();
-        let pending = inner.pending.get_mut(index as usize)?.take()?;
+        let value = inner.pending.get_mut(index as usize)?.take()?;
 
-        if pending.long {
-            inner.long_used = false;
-        }
         inner.posted = inner.posted.saturating_sub(1);
+        inner.completed = inner.completed.wrapping_add(1);
         let wake = inner.release(index);
         drop(inner);
         if wake {
             self.changed.wake_all();
         }
-        Some(pending.value)
+        Some(value)
     }
 
     /// Number of messages that are under way.
@@ -242,12 +206,45 @@ impl<T: Send> SendSlots<T> {
     }
 
     /// Waits until no message is under way: after the queue pair was set to its error state all of
-    /// them complete. Whether that came true in `timeout_ms` milliseconds. For process context.
-    pub(crate) fn wait_idle(&self, timeout_ms: u32) -> bool {
+    /// them complete. Whether that came true; it gives up when nothing has completed for
+    /// `patience_ms` milliseconds. For process context.
+    pub(crate) fn wait_idle(&self, patience_ms: u32) -> bool {
         let idle = || (self.in_flight() == 0).then_some(());
 
-        self.waiting(|| self.changed.wait(timeout_ms, idle))
-            .is_some()
+        self.waiting(|| {
+            let mut before = self.inner.lock().completed;
+            while self.changed.wait(patience_ms, idle).is_none() {
+                let completed = self.inner.lock().completed;
+                if completed == before {
+                    return false;
+                }
+                before = completed;
+            }
+            true
+        })
+    }
+
+    /// Gives out no slots until the pause is dropped, and waits for at most `timeout_ms` milliseconds
+    /// until all that was posted is sent. One at a time. For process context.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTCONN` after [`Self::close`], `ETIMEDOUT` when the time is up.
+    pub(crate) fn pause(&self, timeout_ms: u32) -> Result<Pause<'_, T>> {
+        self.inner.lock().paused = true;
+        let pause = Pause { slots: self };
+
+        self.waiting(|| {
+            self.changed.wait(timeout_ms, || {
+                let inner = self.inner.lock();
+                if inner.closed {
+                    return Some(Err(ENOTCONN));
+                }
+                (inner.free.len() == inner.pending.len()).then_some(Ok(()))
+            })
+        })
+        .ok_or(ETIMEDOUT)??;
+        Ok(pause)
     }
 
     /// Gives out no more slots, and ends all waits for one.
@@ -278,11 +275,6 @@ impl<T> Inner<T> {
 }
 
 impl<T: Send> Slot<'_, T> {
-    /// Number of the slot, as in [`WrId::Send`](crate::ib::verbs::wr::WrId::Send).
-    pub(crate) fn index(&self) -> u32 {
-        self.index
-    }
-
     /// Sends `writes` and then `message`, in one chain; keeps `value` until the completion. For
     /// process and BH context.
     ///
@@ -294,92 +286,41 @@ impl<T: Send> Slot<'_, T> {
         message: &[u8; MESSAGE_LEN],
         writes: &[RdmaWrite<'_>],
         value: T,
-    ) -> Result<(), PostError<T>> {
-        let offset = self.index as usize * MESSAGE_ROOM;
-        let slots = self.slots;
-
-        self.post_from(&slots.messages, offset, message, writes, value, false)
-    }
-
-    /// Sends a message of any length up to [`LONG_MESSAGE_LEN`]; at most one longer than
-    /// [`MESSAGE_LEN`] can be under way.
-    ///
-    /// # Errors
-    ///
-    /// `EBUSY` if there is another long message under way, `EMSGSIZE` if it is too long or there is
-    /// no memory for long messages, else as for [`Self::post`].
-    pub(crate) fn post_long(self, message: &[u8], value: T) -> Result<(), PostError<T>> {
-        let slots = self.slots;
-
-        if message.len() <= MESSAGE_ROOM {
-            let offset = self.index as usize * MESSAGE_ROOM;
-            return self.post_from(&slots.messages, offset, message, &[], value, false);
-        }
-        let Some(long) = slots.long.as_ref() else {
-            return Err(PostError {
-                error: EMSGSIZE,
-                value,
-            });
-        };
-        if message.len() > LONG_MESSAGE_LEN {
-            return Err(PostError {
-                error: EMSGSIZE,
-                value,
-            });
-        }
-        if core::mem::replace(&mut slots.inner.lock().long_used, true) {
-            return Err(PostError {
-                error: EBUSY,
-                value,
-            });
-        }
-        let result = self.post_from(long, 0, message, &[], value, true);
-        if result.is_err() {
-            slots.inner.lock().long_used = false;
-        }
-        result
-    }
-
-    fn post_from(
-        self,
-        memory: &Mapping,
-        offset: usize,
-        message: &[u8],
-        writes: &[RdmaWrite<'_>],
-        value: T,
-        long: bool,
-    ) -> Result<(), PostError<T>> {
+    ) -> Result {
         let slots = self.slots;
         let index = self.index;
-        let prepared = memory
-            .buffer()
-            .ok_or(EINVAL)
-            .and_then(|buffer| buffer.write(offset, message))
-            .and_then(|()| memory.sge(offset, message.len()));
-        let sge = match prepared {
-            Ok(sge) => sge,
-            Err(error) => return Err(PostError { error, value }),
-        };
+        let memory = &slots.messages;
+        let offset = index as usize * MESSAGE_ROOM;
+
+        memory.buffer().ok_or(EINVAL)?.write(offset, message)?;
+        let sge = memory.sge(offset, message.len())?;
         memory.sync_for_device(offset..offset + message.len());
 
         // Before posting, as the completion may come at once.
         {
             let mut inner = slots.inner.lock();
             if let Some(pending) = inner.pending.get_mut(index as usize) {
-                *pending = Some(Pending { value, long });
+                *pending = Some(value);
             }
             inner.posted = inner.posted.saturating_add(1);
         }
         // From here on the completion frees the slot.
         core::mem::forget(self);
-        match slots.queues.send(index, writes, sge) {
-            Ok(()) => Ok(()),
-            Err(error) => match slots.complete(index) {
-                Some(value) => Err(PostError { error, value }),
-                // Only if the handler was given a completion that nobody posted.
-                None => Ok(()),
-            },
-        }
+        slots.queues.send(index, writes, sge).inspect_err(|_| {
+            slots.complete(index);
+        })
+    }
+}
+
+/// Nothing is being sent; see [`SendSlots::pause`].
+pub(crate) struct Pause<'a, T> {
+    slots: &'a SendSlots<T>,
+}
+
+impl<T> Drop for Pause<'_, T> {
+    fn drop(&mut self) {
+        self.slots.inner.lock().paused = false;
+        self.slots.changed.wake_all();
     }
 }
 

@@ -1,6 +1,7 @@
 //! Link groups: who shares one, when it ends, and what its end does to its connections.
 
 use super::settings::{self, Changed};
+use super::syn::Rules;
 use super::{join, once, Pattern};
 use crate::fault::Fault;
 use crate::kind::Host;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub const TESTS: [Test; 17] = [
+pub const TESTS: [Test; 18] = [
     once("link.group_is_shared", 120, group_is_shared),
     once("link.group_is_freed", 200, group_is_freed),
     once(
@@ -35,6 +36,7 @@ pub const TESTS: [Test; 17] = [
     once("link.namespaces_go", 300, namespaces_go),
     once("link.unload_after_a_storm", 300, unload_after_a_storm),
     once("link.setting_changes", 120, setting_changes),
+    once("link.lossy_network", 300, lossy_network),
 ];
 
 /// Queue pairs of connections that a host's device has.
@@ -824,4 +826,36 @@ fn setting_changes(ctx: &Ctx) -> Outcome {
         "net.smc.smcr_lgr_free_delay=-1 was not refused"
     );
     Ok(())
+}
+
+/// Packets of RDMA get lost while connections come, talk and go: the link sends them again, and
+/// neither it nor a byte is lost.
+fn lossy_network(ctx: &Ctx) -> Outcome {
+    fresh(ctx)?;
+    let (listener, address) = ctx.listener(64)?;
+    let first = ctx.pair_from(&listener, address)?;
+    echo(&first, b"before")?;
+    let rule = "udp dport 4791 numgen random mod 100 < 2 counter drop";
+    let lossy = [
+        Rules::new(Host::A, "input", &[rule])?,
+        Rules::new(Host::B, "input", &[rule])?,
+    ];
+    let mut threads = Vec::new();
+    for _ in 0..24 {
+        let pair = ctx.pair_from(&listener, address)?;
+        let ctx = ctx.with_kind(ctx.kind);
+        threads.push(std::thread::spawn(move || stream_in_turn(&ctx, &pair)));
+    }
+    threads.into_iter().try_for_each(join)?;
+    for (host, rules) in Host::BOTH.into_iter().zip(&lossy) {
+        check!(
+            rules.seen()? > 0,
+            "no packet was lost on host {}",
+            host.name()
+        );
+    }
+    drop(lossy);
+    echo(&first, b"the same link")?;
+    await_queue_pairs(1)?;
+    prove_by_queue_pairs(ctx)
 }

@@ -79,8 +79,7 @@ fn rmbs_of_orphans_come_back(ctx: &Ctx) -> Outcome {
     fresh(ctx)?;
     let keeper = ctx.pair()?;
     echo(&keeper, b"keeps the link")?;
-    // All of them before a packet is lost: rxe does not survive that a registration of memory is in
-    // its queue when it sends again (Documentation/testing.rst).
+    // All of them at once: a registration of memory would wait as long as SENDs are lost.
     let mut clients = Vec::new();
     let mut servers = Vec::new();
     for _ in 0..ORPHANS {

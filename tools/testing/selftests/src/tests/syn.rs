@@ -70,7 +70,7 @@ impl Rules {
     }
 
     /// Packets that the rules with a counter have seen.
-    fn seen(&self) -> Outcome<u64> {
+    pub(super) fn seen(&self) -> Outcome<u64> {
         let text = rig::run_on(self.0, "nft list table inet smctest")?;
         let mut words = text.split_whitespace();
         let mut sum = 0;
