@@ -153,7 +153,7 @@ pub struct Suite {
     pub about: &'static str,
 }
 
-pub const SUITES: [Suite; 6] = [
+pub const SUITES: [Suite; 5] = [
     Suite {
         name: "tcp",
         kinds: &[Kind::Tcp4, Kind::Tcp6],
@@ -200,15 +200,6 @@ pub const SUITES: [Suite; 6] = [
         roce: SoftRoce::Stock,
         subjects: &[],
         about: "the module loads, and unloads without a trace",
-    },
-    Suite {
-        name: "debug",
-        kinds: &[Kind::Smc4],
-        module: true,
-        divisor: 16,
-        roce: SoftRoce::Stock,
-        subjects: &[],
-        about: "every test with slab debugging and KFENCE (boot arguments in tools/testing/qemu/suites)",
     },
 ];
 
