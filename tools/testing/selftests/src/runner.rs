@@ -188,7 +188,8 @@ pub const SUITES: [Suite; 5] = [
         divisor: 16,
         roce: SoftRoce::V1,
         subjects: &[
-            "basic", "close", "diag", "fallback", "urgent", "stream", "many", "hostile", "clc", "link", "v1",
+            "basic", "close", "diag", "fallback", "urgent", "stream", "many", "hostile", "clc",
+            "link", "v1",
         ],
         about: "SMC-Rv1 over IPv4 and IPv6, on the test driver that has GIDs of RoCEv1",
     },
