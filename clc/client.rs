@@ -339,21 +339,26 @@ fn form(
     let reason = match await_confirmation(group, context.clc, CONFIRM_MS) {
         Some(Confirmation::Done) => {
             let ready = link.start().and_then(|()| conn.register());
-            match ready.and_then(|()| group.answer_confirm()) {
-                Ok(()) => return Ok(conn),
-                Err(_) => DeclineReason::ERR_RDYLNK,
+            // That may have taken longer than the server waits: what it says then comes first.
+            if io::has_input(context.clc) {
+                None
+            } else if ready.and_then(|()| group.answer_confirm()).is_ok() {
+                return Ok(conn);
+            } else {
+                Some(DeclineReason::ERR_RDYLNK)
             }
         }
-        Some(Confirmation::Failed(ConfirmFailure::EyeCatcher)) => DeclineReason::RMBE_EC,
-        Some(Confirmation::Failed(ConfirmFailure::WrongPeer)) => DeclineReason::ERR_RDYLNK,
-        Some(Confirmation::Failed(ConfirmFailure::Timeout) | Confirmation::Ended) | None => {
-            // The server has the shorter wait: its Decline is here or on its way.
-            let message = io::receive(context.clc, LATE_DECLINE_MS, &mut room)?;
-            return match agreed.handle(message) {
-                Ok(declined) => Err(Stop::PeerDeclined(declined)),
-                Err(_) => Err(Stop::Fail(EPROTO)),
-            };
-        }
+        Some(Confirmation::Failed(ConfirmFailure::EyeCatcher)) => Some(DeclineReason::RMBE_EC),
+        Some(Confirmation::Failed(ConfirmFailure::WrongPeer)) => Some(DeclineReason::ERR_RDYLNK),
+        Some(Confirmation::Failed(ConfirmFailure::Timeout) | Confirmation::Ended) | None => None,
+    };
+    let Some(reason) = reason else {
+        // The server has the shorter wait: its Decline is here or on its way.
+        let message = io::receive(context.clc, LATE_DECLINE_MS, &mut room)?;
+        return match agreed.handle(message) {
+            Ok(declined) => Err(Stop::PeerDeclined(declined)),
+            Err(_) => Err(Stop::Fail(EPROTO)),
+        };
     };
     match agreed.decline(reason) {
         Some(decline) => Err(Stop::Decline(decline, reason)),

@@ -213,6 +213,7 @@ fn join(
             .registry
             .find_or_add(
                 &key,
+                deadline,
                 |group| group.has_room(),
                 |id| LinkGroup::begin(id, key, choice.limits, path, &context.settings),
             )
@@ -245,6 +246,12 @@ fn connect(
     let result = finish(context, have, group, first, &conn);
     if result.is_err() {
         conn.abort(ECONNABORTED);
+    }
+    if let Err(Stop::PeerDeclined(declined)) = &result {
+        // RFC 7609, section A.2.5: the client does not have this link group any more.
+        if declined.out_of_sync && declined.peer_id == group.key().peer_id {
+            group.end(DeleteReason::LOST_PATH, false, false);
+        }
     }
     result.map(|()| conn)
 }

@@ -41,5 +41,5 @@ pub(super) fn sent(group: &LinkGroup, link: &Link, token: u32, sent: Cursor, suc
 
 /// There are free slots again.
 pub(super) fn feed(group: &LinkGroup, link: &Link) {
-    group.for_each_conn(|conn| conn.feed(link));
+    group.feed(link);
 }

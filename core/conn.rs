@@ -413,7 +413,13 @@ impl Conn {
         if completed.freed > 0 && data.life.is_draining() && data.deadline.is_some() {
             data.deadline = Some(registry::now().after(ORPHAN_MS));
         }
-        self.push(&mut data, link);
+        if link.is_starved() {
+            // Others wait for a slot: this connection takes its turn with them, when the handler is
+            // done with this batch of completions.
+            data.hungry = true;
+        } else {
+            self.push(&mut data, link);
+        }
         self.check_drained(&mut data, Some(link));
         if data.over && data.in_flight == 0 {
             self.kick(&data);
@@ -425,12 +431,13 @@ impl Conn {
         }
     }
 
-    /// There is a free slot.
-    pub(super) fn feed(&self, link: &Link) {
+    /// There is a free slot; whether it was not enough.
+    pub(super) fn feed(&self, link: &Link) -> bool {
         let mut data = self.data.lock();
         if core::mem::take(&mut data.hungry) {
             self.push(&mut data, link);
         }
+        data.hungry
     }
 
     /// Time has passed.

@@ -26,7 +26,8 @@ use super::{
     registry,
     rkeys::{
         Answer,
-        Rkeys, //
+        Rkeys,
+        Settled, //
     },
     time::Millis,
     types::{
@@ -142,6 +143,8 @@ pub(crate) enum LinkFailure {
     Post,
     /// Nothing was heard of the peer, and it does not answer TEST LINK.
     Silence,
+    /// The peer does not answer requests about RMBs.
+    Unanswered,
     /// The port is down, or has lost its address.
     Port,
 }
@@ -159,6 +162,7 @@ impl fmt::Display for LinkFailure {
             }
             Self::Post => f.write_str("the queue pair takes no more requests"),
             Self::Silence => f.write_str("the peer does not answer TEST LINK"),
+            Self::Unanswered => f.write_str("the peer does not answer CONFIRM or DELETE RKEY"),
             Self::Port => f.write_str("the RDMA port is down or has lost its address"),
         }
     }
@@ -203,6 +207,8 @@ pub(crate) struct LinkGroup {
 struct Table {
     entries: KVec<Entry>,
     used: usize,
+    /// The entry that gets the next free slot.
+    next_fed: usize,
     /// Since when there is no connection.
     idle_since: Millis,
 }
@@ -304,7 +310,7 @@ impl LinkGroup {
                 confirmation <- new_spinlock_bh!(None, "LinkGroup::confirmation"),
                 changed <- new_wait_queue!("LinkGroup::changed"),
                 conns <- new_spinlock_bh!(
-                    Table { entries, used: 0, idle_since: registry::now() },
+                    Table { entries, used: 0, next_fed: 0, idle_since: registry::now() },
                     "LinkGroup::conns"
                 ),
                 inbox <- new_spinlock_bh!(
@@ -499,6 +505,25 @@ impl LinkGroup {
         }
     }
 
+    /// Lets connections that wait for a slot of `link` send, in turn: the first is the one that was
+    /// left without last time. Any context.
+    pub(super) fn feed(&self, link: &Link) {
+        let mut table = self.conns.lock();
+        let start = table.next_fed;
+        let (before, from) = table.entries.split_at(start.min(table.entries.len()));
+        let order = Iterator::chain(from.iter(), before);
+        let unfed = order
+            .enumerate()
+            .find_map(|(turn, entry)| match &entry.state {
+                Place::Taken(conn) if conn.feed(link) => Some(turn),
+                _ => None,
+            });
+        if let Some(turn) = unfed {
+            let len = table.entries.len().max(1);
+            table.next_fed = start.wrapping_add(turn).checked_rem(len).unwrap_or(0);
+        }
+    }
+
     /// Calls `f` for every connection. Any context.
     pub(crate) fn for_each_conn(&self, mut f: impl FnMut(&Arc<Conn>)) {
         let table = self.conns.lock();
@@ -602,8 +627,11 @@ impl LinkGroup {
             let table = self.conns.lock();
             table.used == 0 && table.idle_since.after(self.free_delay).reached(now)
         };
-        if idle && self.phase.load(Acquire) == Phase::Active as u32 {
-            self.end(DeleteReason::PROGRAM, true, true);
+        if idle
+            && self.phase.load(Acquire) == Phase::Active as u32
+            && self.mark_dead(|table| table.used == 0)
+        {
+            self.wind_up(DeleteReason::PROGRAM, true, true);
         }
     }
 
@@ -639,7 +667,7 @@ impl LinkGroup {
                 self.rkey_answered(request, Answer::Failed { retry });
             }
             Some(LlcEvent::RequestTimedOut(request)) => {
-                self.rkey_answered(request, Answer::Failed { retry: true });
+                self.rkey_answered(request, Answer::Missing);
             }
             Some(LlcEvent::LinkDown) => self.link_failed(LinkFailure::Silence),
             Some(LlcEvent::Terminate { reason, orderly }) => self.end(reason, orderly, false),
@@ -667,9 +695,14 @@ impl LinkGroup {
     }
 
     fn rkey_answered(self: &Arc<Self>, request: Request, answer: Answer) {
-        if let Some(rmb) = self.rkeys.answered(request, answer, registry::now()) {
-            rmb.set_known(false);
-            self.link.pool().put(rmb);
+        match self.rkeys.answered(request, answer, registry::now()) {
+            Some(Settled::Returned(rmb)) => {
+                rmb.set_known(false);
+                self.link.pool().put(rmb);
+            }
+            // A peer that lives and does not answer keeps our memory for ever.
+            Some(Settled::Unanswered) => self.link_failed(LinkFailure::Unanswered),
+            None => {}
         }
         self.kick();
     }
@@ -742,13 +775,21 @@ impl LinkGroup {
     /// Ends the group and all its connections. Does nothing the second time. Process context, also
     /// from the group's own work item.
     pub(crate) fn end(self: &Arc<Self>, reason: DeleteReason, orderly: bool, tell_peer: bool) {
-        {
-            // Under the lock, so that nobody installs a connection afterwards.
-            let _table = self.conns.lock();
-            if self.phase.xchg(Phase::Dead as u32, Full) == Phase::Dead as u32 {
-                return;
-            }
+        if self.mark_dead(|_| true) {
+            self.wind_up(reason, orderly, tell_peer);
         }
+    }
+
+    /// Lets nobody use the group any more, if `condition` holds; false if it does not, or if that was
+    /// done before.
+    fn mark_dead(&self, condition: impl FnOnce(&Table) -> bool) -> bool {
+        // Under the lock, so that nobody installs a connection afterwards.
+        let table = self.conns.lock();
+        condition(&table) && self.phase.xchg(Phase::Dead as u32, Full) != Phase::Dead as u32
+    }
+
+    /// All of [`Self::end`] but the decision.
+    fn wind_up(self: &Arc<Self>, reason: DeleteReason, orderly: bool, tell_peer: bool) {
         self.failed.store(true, Release);
         self.changed.wake_all();
         if let Some(registry) = registry::get() {
@@ -766,12 +807,15 @@ impl LinkGroup {
             };
             if let Some(message) = message {
                 let _ = self.link.send_llc(&message);
-                self.link.drain();
             }
+        }
+        let failure = *self.failure.lock();
+        if failure.is_none() {
+            // What has just been said, here or in answer to the peer, is to get through.
+            self.link.finish();
         }
         if !orderly {
             let (id, peer) = (self.id, self.key.peer_gid);
-            let failure = *self.failure.lock();
             match failure {
                 Some(failure) => {
                     pr_warn_ratelimited!("link group {id} to {peer:?} ended: {failure}\n");

@@ -61,7 +61,8 @@ use kernel::{
     sync::{
         atomic::{
             Atomic,
-            Full, //
+            Full,
+            Relaxed, //
         },
         Arc,
         Mutex, //
@@ -70,6 +71,10 @@ use kernel::{
 
 /// How long a link may stand still before it is given up, in milliseconds.
 const DRAIN_MS: u32 = 2_000;
+
+/// How long an LLC message may wait for a slot, in milliseconds: longer than a registration of
+/// memory, for which some devices let nothing be sent.
+const LLC_MS: u32 = 8_000;
 
 /// What is to be done when a message has been sent.
 pub(crate) enum Pending {
@@ -247,21 +252,28 @@ impl Link {
         self.pool.clear();
     }
 
-    /// Waits until all that was posted is sent, or nothing moves any more. Process context.
-    pub(crate) fn drain(&self) {
+    /// Takes no more messages, and waits until all that was posted is sent, or nothing moves any more.
+    /// Process context.
+    pub(crate) fn finish(&self) {
+        self.slots.close();
         self.slots.wait_idle(DRAIN_MS);
     }
 
     /// Sends an LLC message, waiting for a slot if need be. Process context.
     pub(crate) fn send_llc(&self, message: &[u8; wr::MESSAGE_LEN]) -> Result {
         self.slots
-            .reserve_wait(DRAIN_MS)?
+            .reserve_wait(LLC_MS)?
             .post(message, &[], Pending::Llc)
     }
 
     /// Notes that a connection found no free slot: it will be called when there is one.
     pub(crate) fn set_starved(&self) {
         self.starved.store(1, kernel::sync::atomic::Release);
+    }
+
+    /// Whether a connection waits for a slot. Any context.
+    pub(crate) fn is_starved(&self) -> bool {
+        self.starved.load(Relaxed) != 0
     }
 
     /// Free slots for messages.

@@ -63,9 +63,6 @@ use kernel::{
 /// How often timers are looked at, in milliseconds.
 const TICK_MS: u32 = 250;
 
-/// How long a device may take to make a link, in milliseconds.
-const MAKE_MS: u32 = 5_000;
-
 static REGISTRY: Global<Registry> = Global::new();
 
 /// The devices and link groups of this host.
@@ -232,11 +229,12 @@ impl Registry {
     /// Finds a group for `key` that `accept` accepts, or adds what `make` makes (given a number).
     /// The flag is true for a new one. Process context.
     ///
-    /// Who asks for a group that is just being made waits for that, and nobody else does: devices
-    /// take their time.
+    /// Who asks for a group that is just being made waits for that until `deadline`, and nobody else
+    /// does: devices take their time.
     pub(crate) fn find_or_add(
         &self,
         key: &GroupKey,
+        deadline: Millis,
         accept: impl Fn(&LinkGroup) -> bool,
         make: impl FnOnce(u32) -> Result<Arc<LinkGroup>>,
     ) -> Result<(Arc<LinkGroup>, bool)> {
@@ -256,8 +254,11 @@ impl Registry {
                 }
                 self.made.load(Acquire)
             };
+            let left = deadline.0.saturating_sub(now().0);
             self.changed
-                .wait(MAKE_MS, || (self.made.load(Acquire) != made).then_some(()))
+                .wait(u32::try_from(left).unwrap_or(0), || {
+                    (self.made.load(Acquire) != made).then_some(())
+                })
                 .ok_or(EBUSY)?;
         }
         let group = self.add(make);

@@ -63,11 +63,21 @@ struct Queue {
 pub(super) enum Answer {
     /// It has done it.
     Done,
-    /// It has not; or it has not said so. `retry`: it may do so later.
+    /// It has not said anything.
+    Missing,
+    /// It has not done it. `retry`: it may do so later.
     Failed {
         /// Whether asking again is of use.
         retry: bool,
     },
+}
+
+/// What a request that is over has come to.
+pub(super) enum Settled {
+    /// The peer does not use this RMB any more.
+    Returned(Arc<Ring>),
+    /// It was asked again and again, and has never answered.
+    Unanswered,
 }
 
 /// The requests about RMBs that a link group has to make. Process context only.
@@ -155,20 +165,21 @@ impl Rkeys {
         }
     }
 
-    /// The peer has answered: an RMB that can be used again, if that was what it was about.
+    /// The peer has answered, or not in time.
     pub(super) fn answered(
         &self,
         answered: Request,
         answer: Answer,
         now: Millis,
-    ) -> Option<Arc<Ring>> {
+    ) -> Option<Settled> {
         let mut guard = self.queue.lock();
         let queue = &mut *guard;
         let first = queue.errands.first_mut()?;
         if !queue.asked || request(first)?.0 != answered {
             return None;
         }
-        let again = answer == Answer::Failed { retry: true } && first.tries < TRIES;
+        let again = matches!(answer, Answer::Failed { retry: true } | Answer::Missing)
+            && first.tries < TRIES;
         first.not_before = now.after(PAUSE);
         queue.asked = false;
         if again {
@@ -177,7 +188,8 @@ impl Rkeys {
         let Errand { subject, rmb, .. } = queue.errands.remove(0).ok()?;
         drop(guard);
         match (subject, answer) {
-            (Subject::Delete, Answer::Done) => Some(rmb),
+            (Subject::Delete, Answer::Done) => Some(Settled::Returned(rmb)),
+            (_, Answer::Missing) => Some(Settled::Unanswered),
             // The memory stays out of use as long as the link is there. And with a single link it
             // does not matter what the peer makes of CONFIRM RKEY: the CLC messages have told it all.
             _ => None,

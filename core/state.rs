@@ -386,8 +386,10 @@ impl Life {
 
             // Section 4.8.1: "each SMC-R peer needs to provide some logic that will prevent
             // being stranded in a termination state".
+            // As TCP in FIN-WAIT-2, without a word: who has heard that we have closed does not write
+            // any more, and is not to lose what it has not read yet.
             (PeerCloseWait1 | PeerCloseWait2 | PeerFinCloseWait, E::Timeout) if self.app_closed => {
-                (State::Closed, abort)
+                (State::Closed, Actions::NONE)
             }
             (PeerAbortWait, E::Timeout) => (State::Closed, Actions::NONE),
             // The buffer of an orphan does not drain.

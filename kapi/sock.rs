@@ -106,6 +106,10 @@ impl<T> Deref for Sock<T> {
     }
 }
 
+/// `add_wait_queue()` or its exclusive form.
+type EnterQueue =
+    unsafe extern "C" fn(*mut bindings::wait_queue_head, *mut bindings::wait_queue_entry);
+
 impl<T: Protocol> Sock<T> {
     /// Size of the object, for `proto::obj_size`.
     pub(crate) const SIZE: usize = size_of::<Self>();
@@ -506,7 +510,22 @@ impl<T: Protocol> Sock<T> {
 
     /// Waits in the socket's queue until `ready` says so, a signal arrives, or `*timeo` jiffies
     /// are over (`EAGAIN`); `*timeo` is what is left. Process context, no locks held.
-    pub(crate) fn wait(&self, timeo: &mut c_long, mut ready: impl FnMut() -> bool) -> Result {
+    pub(crate) fn wait(&self, timeo: &mut c_long, ready: impl FnMut() -> bool) -> Result {
+        self.wait_as(timeo, ready, bindings::add_wait_queue)
+    }
+
+    /// As [`Self::wait`], but of those who wait this way an event wakes only one: whoever fails here
+    /// must see to it that another one is woken, if there is still something to do.
+    pub(crate) fn wait_in_turn(&self, timeo: &mut c_long, ready: impl FnMut() -> bool) -> Result {
+        self.wait_as(timeo, ready, bindings::add_wait_queue_exclusive)
+    }
+
+    fn wait_as(
+        &self,
+        timeo: &mut c_long,
+        mut ready: impl FnMut() -> bool,
+        enter: EnterQueue,
+    ) -> Result {
         if ready() {
             return Ok(());
         }
@@ -527,7 +546,7 @@ impl<T: Protocol> Sock<T> {
             },
         };
         // SAFETY: The entry is removed again below, before it goes out of scope.
-        unsafe { bindings::add_wait_queue(queue.as_ptr(), &mut entry) };
+        unsafe { enter(queue.as_ptr(), &mut entry) };
         // Pairs with the barrier of `skwq_has_sleeper()`: either who makes the condition true sees the
         // entry, or this task sees that the condition is true.
         // SAFETY: A barrier may be anywhere.

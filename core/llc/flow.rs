@@ -38,8 +38,11 @@ use crate::smc_core::types::{
     RKey, //
 };
 
-/// How long either side waits for CONFIRM LINK on a new link, in milliseconds.
+/// How long the server waits for the answer to CONFIRM LINK on a new link, in milliseconds.
 pub const CONFIRM_LINK_WAIT: u32 = 5_000;
+/// How long the client waits for CONFIRM LINK. Longer: the server's wait begins later, and it is the
+/// server that is to give up first, and say so.
+pub const CONFIRM_LINK_CLIENT_WAIT: u32 = 8_000;
 /// How long a request may be unanswered, in milliseconds.
 pub const RESPONSE_WAIT: u32 = 2_000;
 
@@ -103,14 +106,13 @@ impl LinkFlow {
     /// First contact: the server asks, the client waits to be asked (RFC 7609, section 3.5.1).
     /// The client calls this as soon as its queue pair can receive.
     pub fn start(&mut self, now: Millis) -> Actions {
-        let deadline = now.after(CONFIRM_LINK_WAIT);
         match self.params.role {
             Role::Client => {
-                self.phase = Phase::AwaitRequest(deadline);
+                self.phase = Phase::AwaitRequest(now.after(CONFIRM_LINK_CLIENT_WAIT));
                 Actions::NONE
             }
             Role::Server => {
-                self.phase = Phase::AwaitResponse(deadline);
+                self.phase = Phase::AwaitResponse(now.after(CONFIRM_LINK_WAIT));
                 Actions::send(self.emit(false, self.confirm_link()))
             }
         }

@@ -72,9 +72,17 @@ pub(super) fn accept(sk: &Sock<SmcSocket>, nonblock: bool) -> Result<SockRef> {
             sk.queue_job(JOB_SET_UP, crate::queues::handshake());
             return Ok(child);
         }
-        sk.wait(&mut timeo, || {
+        // One connection is for one task; TCP's `accept` waits like this, too.
+        let waited = sk.wait_in_turn(&mut timeo, || {
             sk.queue.len() > 0 || sk.phase() != Phase::Listen
-        })?;
+        });
+        if waited.is_err() {
+            // The connection that woke this task, which has got a signal as well, is for another one.
+            if sk.queue.len() > 0 {
+                sk.wake_readable();
+            }
+            waited?;
+        }
     }
 }
 

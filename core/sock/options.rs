@@ -14,7 +14,8 @@ use crate::kapi::{
         Ioctl,
         SetOption, //
     },
-    sock::Sock, //
+    sock::Sock,
+    tcp_option, //
 };
 use crate::smc_core::conn::Conn;
 use kernel::{
@@ -30,6 +31,7 @@ const SMC_LIMIT_HS: c_int = 1;
 const SOL_TCP: c_int = 6;
 const TCP_NODELAY: c_int = 1;
 const TCP_CORK: c_int = 3;
+const TCP_SAVE_SYN: c_int = 27;
 const TCP_ULP: c_int = 31;
 
 const SIOCINQ: c_uint = 0x541b;
@@ -47,6 +49,9 @@ pub(super) fn set(sk: &Sock<SmcSocket>, option: &SetOption) -> Result {
     }
     option.delegate(&*sk.try_clc()?)?;
     if option.level == SOL_TCP {
+        if option.name == TCP_SAVE_SYN && sk.phase() == Phase::Listen {
+            tcp_option::keep_saving_syn(&*sk.try_clc()?);
+        }
         if let Some(conn) = sk.conn() {
             match option.name {
                 TCP_NODELAY => conn.set_nodelay(option.int()? != 0),
@@ -71,7 +76,12 @@ pub(super) fn get(sk: &Sock<SmcSocket>, option: &GetOption) -> Result {
     if option.level == SOL_SMC {
         return get_own(sk, option);
     }
-    option.delegate(&*sk.try_clc()?)
+    let clc = sk.try_clc()?;
+    if (option.level, option.name) == (SOL_TCP, TCP_SAVE_SYN) && tcp_option::saves_syn_unasked(&clc)
+    {
+        return option.put_int(0);
+    }
+    option.delegate(&clc)
 }
 
 /// `setsockopt` of `SOL_SMC`.

@@ -167,6 +167,9 @@ impl<T: Send> SendSlots<T> {
             let result = wait();
             let mut inner = self.inner.lock();
             inner.turns = inner.turns.saturating_sub(1);
+            drop(inner);
+            // Who wants a pause waits for that.
+            self.changed.wake_all();
             result
         })
     }
@@ -231,20 +234,27 @@ impl<T: Send> SendSlots<T> {
     ///
     /// `ENOTCONN` after [`Self::close`], `ETIMEDOUT` when the time is up.
     pub(crate) fn pause(&self, timeout_ms: u32) -> Result<Pause<'_, T>> {
-        self.inner.lock().paused = true;
-        let pause = Pause { slots: self };
+        let mut pause = None;
 
         self.waiting(|| {
             self.changed.wait(timeout_ms, || {
-                let inner = self.inner.lock();
+                let mut inner = self.inner.lock();
                 if inner.closed {
                     return Some(Err(ENOTCONN));
+                }
+                if pause.is_none() {
+                    // Control messages first: one registration after the other would leave them none.
+                    if inner.turns > 0 {
+                        return None;
+                    }
+                    inner.paused = true;
+                    pause = Some(Pause { slots: self });
                 }
                 (inner.free.len() == inner.pending.len()).then_some(Ok(()))
             })
         })
         .ok_or(ETIMEDOUT)??;
-        Ok(pause)
+        pause.ok_or(EINVAL)
     }
 
     /// Gives out no more slots, and ends all waits for one.

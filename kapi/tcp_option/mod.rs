@@ -240,14 +240,35 @@ pub(crate) fn prepare_listener(clc: &ClcSock) -> Result {
         unsafe { shim::remove(lock.0) };
         return Err(error);
     }
+    save_syn(&lock);
+    Ok(())
+}
+
+/// Has the SYNs of a listener's connections saved, unless that is so.
+fn save_syn(lock: &SockLock) {
     let tp: *mut bindings::tcp_sock = lock.0.cast();
-    // SAFETY: As above.
+    // SAFETY: The socket is a locked TCP socket.
     unsafe {
         if (*tp).save_syn() == 0 {
             (*tp).set_save_syn(shim::SAVE_SYN_OURS);
         }
     }
-    Ok(())
+}
+
+/// After the user has set `TCP_SAVE_SYN` of a prepared listener: we need it still. May sleep.
+pub(crate) fn keep_saving_syn(clc: &ClcSock) {
+    // SAFETY: The socket is alive, and nobody in this module calls with its lock held.
+    let lock = unsafe { SockLock::new(clc.as_ptr()) };
+    save_syn(&lock);
+}
+
+/// Whether SYNs are saved for us, and not for the user. May sleep.
+pub(crate) fn saves_syn_unasked(clc: &ClcSock) -> bool {
+    // SAFETY: The socket is alive, and nobody in this module calls with its lock held.
+    let lock = unsafe { SockLock::new(clc.as_ptr()) };
+    let tp: *const bindings::tcp_sock = lock.0.cast();
+    // SAFETY: The socket is a locked TCP socket.
+    unsafe { (*tp).save_syn() == shim::SAVE_SYN_OURS }
 }
 
 /// Makes a prepared listener leave the option out of the SYN-ACKs for new connections (`true`), or

@@ -12,7 +12,6 @@ pub mod mode;
 pub mod rig;
 pub mod runner;
 pub mod sys;
-pub mod tap;
 pub mod tests;
 
 use std::fmt;

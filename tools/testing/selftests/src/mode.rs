@@ -62,10 +62,13 @@ pub fn connections() -> io::Result<Vec<(diag::Entry, Mode)>> {
 
 /// A counter of a host's RDMA device.
 pub fn counter(host: Host, name: &str) -> io::Result<u64> {
-    let path = format!(
-        "/sys/class/infiniband/{}/ports/1/hw_counters/{name}",
+    let counters = format!(
+        "/sys/class/infiniband/{}/ports/1/hw_counters",
         host.rdma_device()
     );
+    // The RDMA core shows what it has read in the last so many milliseconds again.
+    sys::write_file(&format!("{counters}/lifespan"), "0")?;
+    let path = format!("{counters}/{name}");
     sys::read_file(&path)?
         .trim()
         .parse()

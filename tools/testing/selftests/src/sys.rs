@@ -351,6 +351,15 @@ impl Sock {
     }
 
     /// The inode number, by which sock_diag knows the socket.
+    /// SIOCOUTQNSD: bytes that were written and not sent yet.
+    pub fn unsent_bytes(&self) -> io::Result<usize> {
+        const SIOCOUTQNSD: libc::c_ulong = 0x894b;
+        let mut unsent: libc::c_int = 0;
+        // SAFETY: the call writes an int.
+        cvt(unsafe { libc::ioctl(self.as_raw_fd(), SIOCOUTQNSD, &mut unsent) })?;
+        Ok(usize::try_from(unsent).unwrap_or(0))
+    }
+
     pub fn inode(&self) -> io::Result<u64> {
         // SAFETY: all zeroes is a valid stat.
         let mut stat: libc::stat = unsafe { zeroed() };
@@ -399,6 +408,21 @@ impl Sock {
 /// How long anything may take that is to happen "soon". The machine is emulated and its host may
 /// be busy: this only ends a hang, it measures nothing.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until what `look` sees does not change any more and every entry's flag is set.
+pub fn settled<T: PartialEq>(
+    what: &str,
+    mut look: impl FnMut() -> io::Result<Vec<(T, bool)>>,
+) -> io::Result<Vec<(T, bool)>> {
+    let mut last = Vec::new();
+    eventually(what, || {
+        let now = look()?;
+        let settled = now == last && now.iter().all(|(_, set)| *set);
+        last = now;
+        Ok(settled)
+    })?;
+    Ok(last)
+}
 
 /// Polls a condition until it holds; fails after [`PATIENCE`].
 pub fn eventually(what: &str, mut condition: impl FnMut() -> io::Result<bool>) -> io::Result<()> {

@@ -9,7 +9,7 @@ use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
-pub const TESTS: [Test; 10] = [
+pub const TESTS: [Test; 12] = [
     any("api.peek", 60, peek),
     any("api.waitall", 60, waitall),
     any("api.dontwait", 60, dontwait),
@@ -20,6 +20,8 @@ pub const TESTS: [Test; 10] = [
     any("api.sendfile", 120, sendfile),
     any("api.splice", 120, splice),
     any("api.not_connected", 60, not_connected),
+    any("api.save_syn", 60, save_syn),
+    any("api.cork_before_connect", 60, cork_before_connect),
 ];
 
 fn peek(ctx: &Ctx) -> Outcome {
@@ -367,5 +369,58 @@ fn not_connected(ctx: &Ctx) -> Outcome {
         libc::EISCONN,
         "connect() on a connected socket"
     );
+    Ok(())
+}
+
+/// The listener looks at SYNs itself, which must not be seen in the user's own option.
+fn save_syn(ctx: &Ctx) -> Outcome {
+    const TCP_SAVE_SYN: i32 = 27;
+    let (listener, address) = ctx.listener(8)?;
+    for value in [0, 1, 0] {
+        if value != 0 {
+            listener.set(libc::IPPROTO_TCP, TCP_SAVE_SYN, value)?;
+        }
+        check_eq!(
+            listener.get(libc::IPPROTO_TCP, TCP_SAVE_SYN)?,
+            value,
+            "TCP_SAVE_SYN of a listener"
+        );
+        ctx.pair_from(&listener, address)
+            .during(&format!("TCP_SAVE_SYN is {value}"))?;
+        listener.set(libc::IPPROTO_TCP, TCP_SAVE_SYN, 0)?;
+        ctx.pair_from(&listener, address)
+            .during("TCP_SAVE_SYN was set to 0")?;
+    }
+    Ok(())
+}
+
+/// TCP_CORK holds small writes back, also if it was set when there was no connection.
+fn cork_before_connect(ctx: &Ctx) -> Outcome {
+    let (listener, address) = ctx.listener(8)?;
+    let mut unsent = 0;
+    // A cork gives way after some 200 ms, which may just be over.
+    for _ in 0..5 {
+        let client = ctx.socket(crate::kind::Host::A)?;
+        client.set(libc::IPPROTO_TCP, libc::TCP_CORK, 1)?;
+        client.connect(address)?;
+        let server = listener.accept()?;
+        ctx.prove(crate::kind::Host::A, &client)?;
+        for word in [b"one ".as_slice(), b"two ", b"three"] {
+            client.send_all(word)?;
+        }
+        unsent = client.unsent_bytes()?;
+        client.set(libc::IPPROTO_TCP, libc::TCP_CORK, 0)?;
+        let mut got = [0; 13];
+        server.recv_all(&mut got)?;
+        check_eq!(
+            &got,
+            b"one two three",
+            "what came after the cork was taken off"
+        );
+        if unsent == got.len() {
+            return Ok(());
+        }
+    }
+    check_eq!(unsent, 13, "bytes that are not sent yet under the cork");
     Ok(())
 }

@@ -3,12 +3,14 @@
 use super::{any, join};
 use crate::kind::{Host, AF_SMC, IPPROTO_SMC};
 use crate::runner::{Ctx, Test};
-use crate::sys::Sock;
-use crate::{check, check_eq, check_errno, Context, Outcome};
+use crate::sys::{self, Sock};
+use crate::{check, check_eq, check_errno, Context, Fail, Outcome};
 
+use std::io;
+use std::sync::mpsc;
 use std::time::Duration;
 
-pub const TESTS: [Test; 7] = [
+pub const TESTS: [Test; 8] = [
     any("basic.echo", 60, echo),
     any("basic.echo_server_first", 60, echo_server_first),
     any("basic.names", 60, names),
@@ -16,6 +18,7 @@ pub const TESTS: [Test; 7] = [
     any("basic.connect_refused", 60, connect_refused),
     any("basic.blocked_accept", 60, blocked_accept),
     any("basic.socket_options", 60, socket_options),
+    any("basic.accept_wakes_one", 60, accept_wakes_one),
 ];
 
 fn echo(ctx: &Ctx) -> Outcome {
@@ -198,4 +201,68 @@ fn socket_options(ctx: &Ctx) -> Outcome {
     pair.server.recv_all(&mut got)?;
     check_eq!(&got, b"still works", "what the server received");
     Ok(())
+}
+
+/// How often a thread of this process has gone to sleep, and whether it sleeps now.
+fn sleeps(thread: i32) -> io::Result<(u64, bool)> {
+    let text = sys::read_file(&format!("/proc/self/task/{thread}/status"))?;
+    let field = |name: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(name))
+            .map(|rest| rest.trim().to_owned())
+            .unwrap_or_default()
+    };
+    let count = field("voluntary_ctxt_switches:").parse();
+    Ok((
+        count.map_err(io::Error::other)?,
+        field("State:").starts_with('S'),
+    ))
+}
+
+/// Many threads in accept(): each connection wakes one of them.
+fn accept_wakes_one(ctx: &Ctx) -> Outcome {
+    const THREADS: usize = 8;
+    let (listener, address) = ctx.listener(8)?;
+    let (tell, told) = mpsc::channel();
+    let mut threads = Vec::new();
+    for _ in 0..THREADS {
+        let listener = listener.dup()?;
+        let tell = tell.clone();
+        threads.push(std::thread::spawn(move || -> Outcome {
+            // SAFETY: no arguments.
+            let me = unsafe { libc::gettid() };
+            tell.send((me, None)).ok();
+            let server = listener.accept()?;
+            tell.send((me, Some(server))).ok();
+            Ok(())
+        }));
+    }
+    let mut waiting = Vec::new();
+    for _ in 0..THREADS {
+        waiting.push(told.recv().during("a thread starts")?.0);
+    }
+    while !waiting.is_empty() {
+        let before = sys::settled("all threads sleep in accept()", || {
+            waiting.iter().map(|&thread| sleeps(thread)).collect()
+        })?;
+        let client = ctx.connect(address)?;
+        let (woken, server) = told.recv().during("a thread accepts")?;
+        let server = server.ok_or_else(|| Fail("a thread started twice".into()))?;
+        client.send_all(b"x")?;
+        server.recv_all(&mut [0])?;
+        let mut left = Vec::new();
+        for (&thread, (count, _)) in waiting.iter().zip(&before) {
+            if thread != woken {
+                check_eq!(
+                    sleeps(thread)?.0,
+                    *count,
+                    "wake-ups of a thread that got no connection, {} in all",
+                    waiting.len()
+                );
+                left.push(thread);
+            }
+        }
+        waiting = left;
+    }
+    threads.into_iter().try_for_each(join)
 }

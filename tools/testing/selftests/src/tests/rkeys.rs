@@ -3,11 +3,13 @@
 use super::link::{echo, fresh, prove_by_queue_pairs};
 use super::once;
 use super::syn::{Rules, Sysctl};
+use super::wiretap::{Llc, Wiretap, CONFIRM_RKEY, DELETE_RKEY};
 use crate::kind::Host;
 use crate::rig;
 use crate::runner::{Ctx, Pair, Test};
-use crate::tap::{Tap, CONFIRM_RKEY, DELETE_RKEY};
+use crate::sys;
 use crate::{check, Context, Outcome};
+use std::io;
 
 pub const TESTS: [Test; 2] = [
     once("rkeys.new_rmbs_are_confirmed", 120, new_rmbs_are_confirmed),
@@ -17,6 +19,39 @@ pub const TESTS: [Test; 2] = [
         rmbs_of_orphans_come_back,
     ),
 ];
+
+/// Sees the LLC messages between the hosts from now on.
+struct Tap {
+    wire: Wiretap,
+    seen: Vec<Llc>,
+}
+
+impl Tap {
+    fn start() -> Outcome<Tap> {
+        Ok(Tap {
+            wire: Wiretap::new()?,
+            seen: Vec::new(),
+        })
+    }
+
+    /// All that was seen so far.
+    fn seen(&mut self) -> io::Result<&[Llc]> {
+        self.seen.extend(self.wire.llc()?);
+        Ok(&self.seen)
+    }
+
+    /// Waits until there are so many messages of a kind.
+    fn expect(
+        &mut self,
+        what: &str,
+        count: usize,
+        wanted: impl Fn(&Llc) -> bool,
+    ) -> io::Result<()> {
+        sys::eventually(what, || {
+            Ok(self.seen()?.iter().filter(|llc| wanted(llc)).count() >= count)
+        })
+    }
+}
 
 /// Memory regions that a host's device has.
 fn regions(host: Host) -> Outcome<usize> {
@@ -102,8 +137,9 @@ fn rmbs_of_orphans_come_back(ctx: &Ctx) -> Outcome {
     tap.expect("DELETE RKEY for each orphan, answered", ORPHANS, |llc| {
         llc.kind == DELETE_RKEY && llc.from == Host::B && llc.response && !llc.negative
     })?;
+    // As with TCP: the end of the stream, and no error.
     for server in &servers {
-        server.await_events(libc::POLLERR)?;
+        check!(server.recv_to_end()?.is_empty(), "data after the end");
     }
     let again = (0..ORPHANS)
         .map(|_| ctx.pair())

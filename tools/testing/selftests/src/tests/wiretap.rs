@@ -40,6 +40,20 @@ pub struct Clc {
     pub bytes: Vec<u8>,
 }
 
+/// Kinds of LLC messages, as SMC-Rv2 numbers them.
+pub const CONFIRM_RKEY: u8 = 0x26;
+pub const DELETE_RKEY: u8 = 0x29;
+
+/// The head of an LLC message (RFC 7609, appendix A.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Llc {
+    pub from: Host,
+    pub kind: u8,
+    pub response: bool,
+    /// It says no.
+    pub negative: bool,
+}
+
 #[derive(Default)]
 pub struct Seen {
     pub roce: Vec<Roce>,
@@ -105,6 +119,22 @@ impl Wiretap {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// The LLC messages that went by since the last call.
+    pub fn llc(&self) -> io::Result<Vec<Llc>> {
+        const CDC: u8 = 0xfe;
+
+        let head = |packet: &Roce| match packet.message.as_deref() {
+            Some(&[kind, _, _, flags, ..]) if kind != CDC => Some(Llc {
+                from: packet.from,
+                kind,
+                response: flags & 0x80 != 0,
+                negative: flags & 0x20 != 0,
+            }),
+            _ => None,
+        };
+        Ok(self.seen()?.roce.iter().filter_map(head).collect())
     }
 
     /// The Declines that went by since the last call: who sent them, and the diagnosis.
