@@ -11,9 +11,13 @@ KDIR ?=
 ROOT := tools/testing/buildroot
 RIG := tools/testing/qemu
 
+# Where `make install-tools` puts them: DESTDIR/PREFIX.
+PREFIX ?= /usr/local
+DESTDIR ?=
+
 export INSTALL_MOD_PATH
 
-.PHONY: all module install uninstall clean distclean help setup check-env check fmt demo vm shell test root-shell
+.PHONY: all module tools install install-tools uninstall uninstall-tools clean distclean help setup check-env check fmt demo vm shell test root-shell
 .DEFAULT_GOAL := all
 
 all: module
@@ -72,12 +76,22 @@ endif
 distclean:
 	@$(ROOT)/install $(KERNEL) distclean
 
+# The tools: smcss and smc_run, with the library that smc_run preloads.
+tools:
+	@tools/smc-tools/build build
+
+install-tools: tools
+	@tools/smc-tools/build install "$(DESTDIR)$(PREFIX)"
+
+uninstall-tools:
+	@tools/smc-tools/build uninstall "$(DESTDIR)$(PREFIX)"
+
 check:
 	@$(RIG)/check
 
 # Formats with the same rustfmt that `make check` asks.
 fmt: setup
-	@$(ROOT)/enter trixie sh -c 'rustfmt --edition 2021 smc_rs.rs; for c in tools/testing/*/Cargo.toml; do (cd $${c%/*} && cargo fmt); done'
+	@$(ROOT)/enter trixie sh -c 'rustfmt --edition 2021 smc_rs.rs; for c in tools/testing/*/Cargo.toml tools/smc-tools/Cargo.toml; do (cd $${c%/*} && cargo fmt --all); done'
 
 demo:
 	@$(RIG)/demo $(KERNEL)
@@ -96,6 +110,8 @@ help:
 	@echo 'make KDIR=DIR        build against a kernel tree that has its Rust metadata'
 	@echo 'make install         put the module under /lib/modules and run depmod (with KDIR= or KERNEL=)'
 	@echo 'make uninstall       take it away again'
+	@echo 'make install-tools   build smcss and smc_run and put them under DESTDIR= and PREFIX= (/usr/local)'
+	@echo 'make uninstall-tools take them away again'
 	@echo 'make demo            boot the kernel with two hosts: Redis, nginx and iperf3 over SMC-R beside TCP'
 	@echo 'make test            everything that proves the project; the last line counts'
 	@echo 'make check           the quick part: formatting, clippy, host tests, lints; no kernel'

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the SMC tools share: netlink, the layout of what the kernel says, and tables.
+//!
+//! `unsafe` is in [`netlink`] only, where the system calls are.
+
+pub mod diag;
+pub mod error;
+pub mod netlink;
+pub mod reason;
+pub mod table;
+mod wire;
+
+pub use error::Error;
+
+/// Number of the address family `AF_SMC`.
+pub const AF_SMC: u8 = 43;
+
+/// What `--version` says after the tool's name.
+pub const VERSION: &str = concat!("smc_rs ", env!("CARGO_PKG_VERSION"));
