@@ -72,6 +72,9 @@ use kernel::{
 /// How long a link may stand still before it is given up, in milliseconds.
 const DRAIN_MS: u32 = 2_000;
 
+/// How long the end of a link waits for its last message while nothing moves, in milliseconds.
+const FINISH_MS: u32 = 4_000;
+
 /// How long an LLC message may wait for a slot, in milliseconds: longer than a registration of
 /// memory, for which some devices let nothing be sent.
 const LLC_MS: u32 = 8_000;
@@ -256,7 +259,7 @@ impl Link {
     /// Process context.
     pub(crate) fn finish(&self) {
         self.slots.close();
-        self.slots.wait_idle(DRAIN_MS);
+        self.slots.wait_idle(FINISH_MS);
     }
 
     /// Sends an LLC message, waiting for a slot if need be. Process context.
