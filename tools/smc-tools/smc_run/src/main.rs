@@ -98,10 +98,12 @@ fn preload(others: Option<OsString>, library: &OsStr) -> OsString {
 /// cut the size down.
 fn raise(limit: &str, size: Size) {
     let path = format!("/proc/sys/net/core/{limit}");
-    let now = fs::read_to_string(&path)
-        .ok()
-        .and_then(|text| text.trim().parse::<u64>().ok());
-    if now.is_some_and(|now| now >= u64::from(size.bytes())) {
+    // A network namespace that does not show the limit does not let it be raised either.
+    let Ok(text) = fs::read_to_string(&path) else {
+        return;
+    };
+    let now = text.trim().parse::<u64>().unwrap_or(0);
+    if now >= u64::from(size.bytes()) {
         return;
     }
     if let Err(error) = fs::write(&path, size.bytes().to_string()) {

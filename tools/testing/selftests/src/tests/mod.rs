@@ -21,6 +21,7 @@ mod rkeys;
 mod settings;
 mod stream;
 mod syn;
+mod tools;
 mod urgent;
 mod v1;
 mod wiretap;
@@ -81,6 +82,7 @@ pub fn all() -> Vec<Test> {
     tests.extend(decline::TESTS);
     tests.extend(events::TESTS);
     tests.extend(diag::TESTS);
+    tests.extend(tools::TESTS);
     tests.extend(iwarp::TESTS);
     tests.extend(rkeys::TESTS);
     tests.extend(link::TESTS);

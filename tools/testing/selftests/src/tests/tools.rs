@@ -1,0 +1,554 @@
+//! The tools that users have (tools/smc-tools), against live sockets and what sock_diag says of them,
+//! and unmodified programs under smc_run.
+
+use super::once;
+use crate::diag::{self, Entry};
+use crate::kind::{Host, Kind};
+use crate::mode::{self, Mode};
+use crate::runner::{Ctx, Pair, Test};
+use crate::sys::{self, Sock};
+use crate::{check, check_eq, rig, Context, Fail, Outcome};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+pub const TESTS: [Test; 6] = [
+    once("tools.smcss", 120, smcss),
+    once("tools.smcss_watch", 120, smcss_watch),
+    once("tools.smcss_without_module", 120, smcss_without_module),
+    once("tools.smc_run_client", 120, smc_run_client),
+    once("tools.smc_run_server", 120, smc_run_server),
+    once("tools.smc_run_redis", 180, smc_run_redis),
+];
+
+/// A program on a host, with its standard input and output; killed when dropped.
+struct Program {
+    child: Child,
+    /// Until nobody reads it any more.
+    out: Option<BufReader<ChildStdout>>,
+}
+
+impl Program {
+    fn start(host: Host, line: &str) -> Outcome<Program> {
+        let mut child = Command::new("ip")
+            .args(["netns", "exec", host.name()])
+            .args(line.split_whitespace())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .during(line)?;
+        let out = child.stdout.take().map(BufReader::new);
+        Ok(Program { child, out })
+    }
+
+    fn write(&mut self, data: &[u8]) -> Outcome {
+        let input = self.child.stdin.as_mut();
+        let input = input.ok_or_else(|| Fail("no standard input".into()))?;
+        input.write_all(data)?;
+        input.flush()?;
+        Ok(())
+    }
+
+    fn line(&mut self) -> Outcome<String> {
+        let mut line = String::new();
+        check!(
+            self.out()?.read_line(&mut line)? > 0,
+            "the program has ended"
+        );
+        Ok(line.trim_end().to_owned())
+    }
+
+    fn out(&mut self) -> Outcome<&mut BufReader<ChildStdout>> {
+        let out = self.out.as_mut();
+        out.ok_or_else(|| Fail("no standard output".into()))
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // Errors mean that it is gone.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What smcss prints on a host: its title line, and the words of each other line.
+fn listing(host: Host, options: &str) -> Outcome<(String, Vec<Vec<String>>)> {
+    let text = rig::run_on(host, &format!("smcss {options}"))?;
+    let mut lines = text.lines();
+    let title = lines.next().unwrap_or_default().to_owned();
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
+    Ok((title, lines.map(words).collect()))
+}
+
+fn state_name(state: u8) -> &'static str {
+    match state {
+        1 => "ACTIVE",
+        2 => "INIT",
+        10 => "LISTEN",
+        20 => "PEERCLOSEWAIT1",
+        22 => "APPCLOSEWAIT1",
+        _ => "a state that no socket here has",
+    }
+}
+
+/// The words that `smcss -W` has to print about a socket.
+fn words(entry: &Entry) -> Vec<String> {
+    let address = |address: std::net::SocketAddr| format!("{}:{}", address.ip(), address.port());
+    let mut words = vec![
+        state_name(entry.state).to_owned(),
+        format!("{:05}", entry.uid),
+        format!("{:07}", entry.inode),
+    ];
+    if entry.state == diag::SMC_INIT {
+        return words;
+    }
+    words.push(address(entry.local));
+    if entry.state == diag::SMC_LISTEN {
+        return words;
+    }
+    words.push(address(entry.peer));
+    words.push(format!("{:04x}", entry.ifindex));
+    if entry.mode == diag::SMC_DIAG_MODE_SMCR {
+        words.push("SMCR".into());
+        return words;
+    }
+    words.push("TCP".into());
+    let codes = entry.fallback;
+    words.push(match codes.peer_diagnosis {
+        0 => format!("{:#010x}", codes.reason),
+        peer => format!("{:#010x}/{peer:#010x}", codes.reason),
+    });
+    words
+}
+
+/// The words of `-d` behind those.
+fn debug_words(entry: &Entry) -> Outcome<Vec<String>> {
+    let conn = entry.conn.as_ref();
+    let conn = conn.ok_or_else(|| Fail("no connection info".into()))?;
+    let cursor = |cursor: diag::Cursor| format!("{:04x}:{:08x}", cursor.wrap, cursor.count);
+    let flags = |one: u8, two: u8| format!("{one:02x}:{two:02x}");
+    let shut = ["<->", "R->", "<-W", "R-W"];
+    Ok(vec![
+        shut[usize::from(entry.shutdown & 3)].to_owned(),
+        format!("{:08x}", conn.token),
+        format!("{:08x}", conn.sndbuf_size),
+        format!("{:08x}", conn.rmbe_size),
+        format!("{:08x}", conn.peer_rmbe_size),
+        cursor(conn.rx_prod),
+        cursor(conn.rx_cons),
+        flags(conn.rx_prod_flags, conn.rx_conn_state_flags),
+        cursor(conn.tx_prod),
+        cursor(conn.tx_cons),
+        flags(conn.tx_prod_flags, conn.tx_conn_state_flags),
+        cursor(conn.tx_prep),
+        cursor(conn.tx_sent),
+        cursor(conn.tx_fin),
+    ])
+}
+
+/// Every option of smcss, with sockets of every sort, against sock_diag.
+fn smcss(ctx: &Ctx) -> Outcome {
+    // By RDMA, with data under way one way, and one of them half closed.
+    let pair = ctx.pair()?;
+    pair.server.send_all(&[1; 5000])?;
+    pair.client.recv_all(&mut [0; 2000])?;
+    let half = ctx.pair()?;
+    half.client.shutdown(libc::SHUT_WR)?;
+    // Fallen back: the server has no SMC.
+    let plain = Sock::new(Host::B, Kind::Tcp4, 0)?;
+    plain.bind(Host::B.address(Kind::Tcp4, 0))?;
+    plain.listen(1)?;
+    let fallen = Sock::new(Host::A, Kind::Smc4, 0)?;
+    fallen.connect(plain.local()?)?;
+    check!(
+        matches!(mode::of(&fallen)?, Mode::Fallback(_)),
+        "the connection did not fall back"
+    );
+    // Listening over both IPs, and new.
+    let listeners = [Kind::Smc4, Kind::Smc6, Kind::IpSmc4, Kind::IpSmc6]
+        .into_iter()
+        .map(|kind| -> Outcome<Sock> {
+            let sock = Sock::new(Host::A, kind, 0)?;
+            sock.bind(Host::A.address(kind, 0))?;
+            sock.listen(1)?;
+            Ok(sock)
+        })
+        .collect::<Outcome<Vec<Sock>>>()?;
+    let new = Sock::new(Host::A, Kind::Smc4, 0)?;
+    // Until nothing moves any more.
+    let all = settled(diag::WITH_CONNINFO | diag::WITH_LGRINFO)?;
+    check_eq!(all.len(), 8, "sockets of host A");
+    let only = |keep: &dyn Fn(&Entry) -> bool| -> Vec<Vec<String>> {
+        all.iter().filter(|entry| keep(entry)).map(words).collect()
+    };
+    let connected = |entry: &Entry| !matches!(entry.state, diag::SMC_INIT | diag::SMC_LISTEN);
+    let by_rdma = |entry: &Entry| connected(entry) && entry.mode == diag::SMC_DIAG_MODE_SMCR;
+
+    let (title, lines) = listing(Host::A, "-W")?;
+    check_eq!(
+        title,
+        "State          UID   Inode   Local Address           Peer Address            Intf Mode",
+        "title"
+    );
+    check_eq!(lines, only(&connected), "smcss -W");
+    check_eq!(lines.len(), 3, "connections");
+    check_eq!(listing(Host::A, "-aW")?.1, only(&|_| true), "smcss -aW");
+    check_eq!(
+        listing(Host::A, "--listening --wide")?.1,
+        only(&|entry| entry.state == diag::SMC_LISTEN),
+        "smcss --listening --wide"
+    );
+    check_eq!(
+        listing(Host::A, "-D")?.1,
+        Vec::<Vec<String>>::new(),
+        "smcss -D"
+    );
+
+    // Long addresses are cut: none of these is.
+    check_eq!(listing(Host::A, "")?.1, lines, "smcss");
+
+    let mut expected = Vec::new();
+    for entry in all.iter().filter(|entry| by_rdma(entry)) {
+        let link = entry.link.as_ref();
+        let link = link.ok_or_else(|| Fail("no link info".into()))?;
+        let mut line = words(entry);
+        line.extend(debug_words(entry)?);
+        line.extend([
+            ["CLNT", "SERV"][usize::from(link.role)].to_owned(),
+            link.ibname.clone(),
+            format!("{:02x}", link.ibport),
+            format!("{:02x}", link.link_id),
+            link.gid.clone(),
+            link.peer_gid.clone(),
+        ]);
+        expected.push(line);
+    }
+    let (title, lines) = listing(Host::A, "-dRW")?;
+    check_eq!(lines, expected, "smcss -dRW");
+    check_eq!(lines.len(), 2, "connections by RDMA");
+    check!(
+        lines.iter().any(|line| line[7] == "<-W") && lines.iter().any(|line| line[7] == "<->"),
+        "shutdown: {lines:?}"
+    );
+    check!(
+        title.ends_with("Peer-GID") && title.contains(" rxprod-Cursor "),
+        "title of -dR: {title}"
+    );
+
+    json(&all)?;
+    for options in ["-l -a", "-R -D", "-x", "--count 1"] {
+        check!(
+            rig::run_on(Host::A, &format!("smcss {options}")).is_err(),
+            "smcss {options} succeeded"
+        );
+    }
+    drop((pair, half, fallen, listeners, new));
+    sys::eventually("smcss lists nothing", || {
+        let text = rig::run_on(Host::A, "smcss -a");
+        let text = text.map_err(|fail| std::io::Error::other(fail.0))?;
+        Ok(text.lines().count() == 1)
+    })?;
+    Ok(())
+}
+
+/// The sockets of host A, when two lists in a row are the same.
+fn settled(extensions: u8) -> Outcome<Vec<Entry>> {
+    sys::enter(Host::A)?;
+    let mut before = String::new();
+    let mut all = Vec::new();
+    sys::eventually("nothing moves", || {
+        all = diag::dump(extensions)?;
+        let now = format!("{all:?}");
+        let same = now == before;
+        before = now;
+        Ok(same)
+    })?;
+    Ok(all)
+}
+
+/// `smcss --json` has each socket with what there is of it.
+fn json(all: &[Entry]) -> Outcome {
+    let text = rig::run_on(Host::A, "smcss -a --json")?;
+    check_eq!(text.lines().count(), 1, "lines of JSON");
+    let parts: Vec<&str> = text.split("{\"state\":").skip(1).collect();
+    check_eq!(parts.len(), all.len(), "sockets in the JSON");
+    for (part, entry) in parts.iter().zip(all) {
+        let mut wanted = vec![
+            format!("\"{}\",\"mode\":", state_name(entry.state)),
+            format!("\"inode\":{},\"cookie\":{},", entry.inode, entry.cookie),
+            format!(
+                "\"local\":{{\"address\":\"{}\",\"port\":{}}}",
+                entry.local.ip(),
+                entry.local.port()
+            ),
+            format!(
+                "\"shutdown\":{{\"receive\":{},\"send\":{}}}",
+                entry.shutdown & 1 != 0,
+                entry.shutdown & 2 != 0
+            ),
+        ];
+        if entry.mode == diag::SMC_DIAG_MODE_FALLBACK_TCP {
+            wanted.push(format!(
+                "\"fallback\":{{\"reason\":{},\"text\":\"peer did not indicate SMC\"",
+                entry.fallback.reason
+            ));
+        } else {
+            wanted.push("\"fallback\":null".into());
+        }
+        if let (Some(conn), Some(link)) = (&entry.conn, &entry.link) {
+            wanted.push(format!(
+                "\"connection\":{{\"token\":{},\"sndbuf\":{},\"rcvbuf\":{},",
+                conn.token, conn.sndbuf_size, conn.rmbe_size
+            ));
+            wanted.push(format!(
+                "\"rx_prod\":{{\"wrap\":{},\"count\":{}}}",
+                conn.rx_prod.wrap, conn.rx_prod.count
+            ));
+            wanted.push(format!("\"ib_device\":\"{}\"", link.ibname));
+        } else {
+            wanted.push("\"connection\":null,\"link\":null".into());
+        }
+        for text in wanted {
+            check!(part.contains(&text), "no {text} in {part}");
+        }
+    }
+    Ok(())
+}
+
+/// Rates are there when data goes and only then; the end of the output ends smcss.
+fn smcss_watch(ctx: &Ctx) -> Outcome {
+    let Pair { client, server } = ctx.pair()?;
+    let inode = format!("{:07}", client.inode()?);
+    let mut watch = Program::start(Host::A, "smcss --watch=0.1")?;
+    check!(
+        watch.line()?.ends_with("Mode Sent/s   Received/s"),
+        "title of --watch"
+    );
+    // The rates of the client's next listing.
+    let next = |watch: &mut Program| -> Outcome<(String, String)> {
+        loop {
+            let line = watch.line()?;
+            let words: Vec<&str> = line.split_whitespace().collect();
+            if words.get(2) == Some(&inode.as_str()) {
+                check_eq!((words.len(), words[6]), (9, "SMCR"), "words of '{line}'");
+                return Ok((words[7].to_owned(), words[8].to_owned()));
+            }
+        }
+    };
+    let pair = |sent: &str, received: &str| (sent.to_owned(), received.to_owned());
+    check_eq!(next(&mut watch)?, pair("-", "-"), "first rates");
+    check_eq!(next(&mut watch)?, pair("0", "0"), "rates without data");
+    client.send_all(&[1; 3000])?;
+    let mut seen = false;
+    loop {
+        let (sent, received) = next(&mut watch)?;
+        check_eq!(received, "0", "received before anything was sent back");
+        // It may be sent in more than one part.
+        match (seen, sent.as_str()) {
+            (false, "0") => {}
+            (true, "0") => break,
+            _ => seen = true,
+        }
+    }
+    server.send_all(&[2; 3000])?;
+    loop {
+        let (sent, received) = next(&mut watch)?;
+        if received != "0" {
+            check_eq!(sent, "0", "sent when nothing goes any more");
+            break;
+        }
+    }
+    // As `| head` does.
+    watch.out = None;
+    check_eq!(
+        watch.child.wait()?.code(),
+        Some(0),
+        "exit code when nobody reads any more"
+    );
+    // A number of listings, as JSON.
+    let text = rig::run_on(Host::A, "smcss --json --watch=0.1 --count=3")?;
+    let rates = |line: &str| line.contains("\"rate\":{\"sent_bytes_per_second\":0,");
+    let seen: Vec<bool> = text.lines().map(rates).collect();
+    check_eq!(seen, [false, true, true], "rates in JSON");
+    Ok(())
+}
+
+/// smcss says what to do, and does not load the module; smc_run does.
+fn smcss_without_module(_: &Ctx) -> Outcome {
+    // Whatever happens, the tests that follow want the module.
+    struct Reload;
+    impl Drop for Reload {
+        fn drop(&mut self) {
+            if let Err(fail) = rig::module_load() {
+                eprintln!("# {fail}");
+            }
+        }
+    }
+    let _reload = Reload;
+    sys::eventually("rmmod succeeds", || {
+        Ok(rig::run(&format!("rmmod {}", rig::MODULE)).is_ok())
+    })?;
+    let output = Command::new("smcss").arg("-a").output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    check_eq!(
+        (output.status.code(), said.as_ref(), output.stdout.len()),
+        (
+            Some(1),
+            "smcss: error: the SMC module is not loaded: run 'modprobe smc_rs' as root\n",
+            0
+        ),
+        "smcss without the module"
+    );
+    check!(!rig::module_loaded(), "smcss has loaded the module");
+    // A program that makes a socket; that nobody listens is its affair.
+    let output = Command::new("smc_run")
+        .args(["-d", "socat", "-u", "/dev/null", "TCP4:127.0.0.1:1"])
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    check!(
+        rig::module_loaded() && said.contains("libsmc-preload: map sock to AF_SMC"),
+        "smc_run without the module: {said}"
+    );
+    Ok(())
+}
+
+/// What sock_diag says of the connection that ends at the peer of `server`, on host A.
+fn other_end(server: &Sock) -> Outcome<Entry> {
+    let (local, peer) = (server.peer()?, server.local()?);
+    sys::enter(Host::A)?;
+    diag::dump(diag::WITH_CONNINFO | diag::WITH_LGRINFO)?
+        .into_iter()
+        .find(|entry| (entry.local, entry.peer) == (local, peer))
+        .ok_or_else(|| Fail(format!("host A has no SMC socket {local}")))
+}
+
+/// socat as the client: its connection goes by RDMA, with the sizes that were asked for.
+fn smc_run_client(ctx: &Ctx) -> Outcome {
+    for (kind, family, run) in [
+        (Kind::Smc4, 43, "smc_run -r 64k -t 128k"),
+        (Kind::Smc6, 43, "smc_run"),
+        (Kind::IpSmc4, 2, "smc_run -f inet"),
+        (Kind::IpSmc6, 10, "smc_run -f auto"),
+        // A child of the program.
+        (Kind::Smc4, 43, "smc_run timeout 60"),
+    ] {
+        let ctx = ctx.with_kind(kind);
+        let (listener, address) = ctx.listener(1)?;
+        let target = format!("{}:{address}", if kind.is_v6() { "TCP6" } else { "TCP4" });
+        let mut client = Program::start(Host::A, &format!("{run} socat - {target}"))?;
+        let server = listener.accept()?;
+        ctx.prove(Host::B, &server).during(run)?;
+        client.write(b"question\n")?;
+        let mut question = [0; 9];
+        server.recv_all(&mut question)?;
+        check_eq!(&question, b"question\n", "what the server heard");
+        server.send_all(b"answer\n")?;
+        check_eq!(client.line()?, "answer", "what the client heard");
+        let entry = other_end(&server).during(run)?;
+        check_eq!(entry.family, family, "family of the socket of '{run}'");
+        let conn = match (entry.mode, &entry.conn) {
+            (diag::SMC_DIAG_MODE_SMCR, Some(conn)) => conn,
+            // IPv6 over RoCEv2: there is no SMC-Rv2 for it.
+            _ if kind.is_v6() => continue,
+            _ => return Err(Fail(format!("'{run}': {entry:?}"))),
+        };
+        if run.contains("64k") {
+            check_eq!(
+                (conn.rmbe_size, conn.sndbuf_size),
+                (64 << 10, 128 << 10),
+                "sizes that were asked for"
+            );
+        }
+        drop(server);
+        let mut rest = String::new();
+        client.out()?.read_to_string(&mut rest)?;
+        check_eq!(rest, "", "the end of the stream");
+    }
+    Ok(())
+}
+
+/// socat as the server, which sends back what it gets.
+fn smc_run_server(ctx: &Ctx) -> Outcome {
+    const PORT: u16 = 7007;
+    let _server = Program::start(
+        Host::B,
+        &format!("smc_run socat TCP4-LISTEN:{PORT},bind=10.9.0.2,reuseaddr PIPE"),
+    )?;
+    let address = Host::B.address(ctx.kind, PORT);
+    sys::eventually("the server listens on an SMC socket", || {
+        sys::enter(Host::B)?;
+        Ok(diag::dump(0)?
+            .iter()
+            .any(|entry| entry.state == diag::SMC_LISTEN && entry.local == address))
+    })?;
+    let client = ctx.connect(address)?;
+    ctx.prove(Host::A, &client)?;
+    client.send_all(b"to and fro")?;
+    let mut got = [0; 10];
+    client.recv_all(&mut got)?;
+    check_eq!(&got, b"to and fro", "what came back");
+    Ok(())
+}
+
+/// Redis, both sides: every connection of its port is SMC-R.
+fn smc_run_redis(ctx: &Ctx) -> Outcome {
+    const PORT: u16 = 6379;
+    let _server = Program::start(
+        Host::B,
+        "smc_run redis-server --bind 10.9.0.2 --port 6379 --protected-mode no --save --dir /tmp --logfile /tmp/redis.log",
+    )?;
+    let address = Host::B.address(ctx.kind, PORT);
+    sys::eventually("redis-server listens on an SMC socket", || {
+        sys::enter(Host::B)?;
+        Ok(diag::dump(0)?
+            .iter()
+            .any(|entry| entry.state == diag::SMC_LISTEN && entry.local == address))
+    })?;
+    let text = rig::run_on(Host::A, "smc_run redis-cli -h 10.9.0.2 set key value")?;
+    check_eq!(text.trim(), "OK", "answer to SET");
+    // One that stays: it waits for messages.
+    let mut waiting = Program::start(
+        Host::A,
+        "smc_run redis-cli -h 10.9.0.2 --csv subscribe news",
+    )?;
+    check_eq!(waiting.line()?, "\"subscribe\",\"news\",1", "subscription");
+    for (host, remote) in [(Host::A, true), (Host::B, false)] {
+        sys::enter(host)?;
+        let connections: Vec<Mode> = mode::connections()?
+            .into_iter()
+            .filter(|(entry, _)| {
+                let end = if remote { entry.peer } else { entry.local };
+                end == address && entry.state == 1
+            })
+            .map(|(_, mode)| mode)
+            .collect();
+        check_eq!(
+            connections,
+            [Mode::Rdma],
+            "connections of host {}",
+            host.name()
+        );
+        let (_, lines) = listing(host, "-R")?;
+        let port = format!("10.9.0.2:{PORT}");
+        let mine: Vec<&Vec<String>> = lines
+            .iter()
+            .filter(|line| line[0] == "ACTIVE" && line[if remote { 4 } else { 3 }] == port)
+            .collect();
+        check_eq!(mine.len(), 1, "lines of smcss -R on host {}", host.name());
+        let role = if remote { "CLNT" } else { "SERV" };
+        check_eq!(
+            (
+                mine[0][6].as_str(),
+                mine[0][7].as_str(),
+                mine[0][8].as_str()
+            ),
+            ("SMCR", role, host.rdma_device()),
+            "mode, role and device"
+        );
+    }
+    let text = rig::run_on(Host::A, "smc_run redis-cli -h 10.9.0.2 publish news paper")?;
+    check_eq!(text.trim(), "1", "listeners of the news");
+    check_eq!(waiting.line()?, "\"message\",\"news\",\"paper\"", "news");
+    Ok(())
+}
