@@ -45,11 +45,6 @@ void smc_rs_helper_dev_put(struct net_device *dev)
 	dev_put(dev);
 }
 
-void smc_rs_helper_dev_hold(struct net_device *dev)
-{
-	dev_hold(dev);
-}
-
 /* Index of the network device behind a GID; 0 if it has none. */
 int smc_rs_helper_gid_attr_ifindex(const struct ib_gid_attr *attr)
 {

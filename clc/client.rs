@@ -51,7 +51,8 @@ use crate::{
         llc::{
             flow::{
                 ConfirmFailure,
-                Role, //
+                Role,
+                CONFIRM_LINK_CLIENT_WAIT, //
             },
             wire::{
                 DeleteReason,
@@ -81,10 +82,6 @@ use kernel::{
     pr_warn_once,
     sync::Arc, //
 };
-
-/// How long the server has for CONFIRM LINK. Longer than the server itself waits for our answer, so
-/// that it is the server that gives up first, and says so.
-const CONFIRM_MS: u32 = 8_000;
 
 /// Why a handshake ends without SMC-R.
 enum Stop {
@@ -248,7 +245,7 @@ fn next_contact(context: &Context<'_>, path: &Path, have: HaveAccept) -> Result<
         return Err(Stop::Decline(have.decline(reason), reason));
     };
     // The server is sure only after our Confirm, so that its group may still be forming here.
-    if !group.wait_formed(CONFIRM_MS) {
+    if !group.wait_formed(CONFIRM_LINK_CLIENT_WAIT) {
         let reason = DeclineReason::NOACTLINK;
         return Err(Stop::Decline(have.decline(reason), reason));
     }
@@ -336,7 +333,7 @@ fn form(
     io::send(context.clc, room.get(..len).unwrap_or(&[]))?;
 
     // RFC 7609, section 3.5.1.4: the server's CONFIRM LINK shows that the link works.
-    let reason = match await_confirmation(group, context.clc, CONFIRM_MS) {
+    let reason = match await_confirmation(group, context.clc, CONFIRM_LINK_CLIENT_WAIT) {
         Some(Confirmation::Done) => {
             let ready = link.start().and_then(|()| conn.register());
             // That may have taken longer than the server waits: what it says then comes first.

@@ -38,8 +38,3 @@ pub(super) fn received(group: &Arc<LinkGroup>, link: &Link, message: &Received) 
 pub(super) fn sent(group: &LinkGroup, link: &Link, token: u32, sent: Cursor, success: bool) {
     group.with_conn(token, |conn| conn.handle_sent(link, sent, success));
 }
-
-/// There are free slots again.
-pub(super) fn feed(group: &LinkGroup, link: &Link) {
-    group.feed(link);
-}

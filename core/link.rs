@@ -236,7 +236,7 @@ impl Link {
             })
         };
         // No completion may come that would do so for those who found no slot meanwhile.
-        cdc_demux::feed(group, self);
+        group.feed(self);
         result
     }
 
@@ -369,7 +369,7 @@ impl CqHandler for Handler {
 
     fn batch_done(&self) {
         if self.link.starved.xchg(0, Full) != 0 {
-            cdc_demux::feed(&self.group, &self.link);
+            self.group.feed(&self.link);
         }
     }
 }

@@ -108,9 +108,7 @@ impl Net {
             )
         }
     }
-}
 
-impl Net {
     /// How long TCP waits in FIN-WAIT-2 here for a peer whose connection no application holds any
     /// more, in milliseconds (`net.ipv4.tcp_fin_timeout`).
     pub(crate) fn tcp_fin_timeout(&self) -> u32 {
