@@ -180,6 +180,16 @@ void smc_rs_helper_copy_sock_options(struct sock *from, struct sock *to)
 	release_sock(to);
 }
 
+/* SO_KEEPALIVE of @sk. May sleep. */
+void smc_rs_helper_set_keepalive(struct sock *sk, bool on)
+{
+	lock_sock(sk);
+	if (sk->sk_prot->keepalive)
+		sk->sk_prot->keepalive(sk, on);
+	sock_valbool_flag(sk, SOCK_KEEPOPEN, on);
+	release_sock(sk);
+}
+
 /*
  * Hands the user's file over to @clcsock, so that every later system call on it
  * reaches TCP directly. Caller holds the socket lock of @sk.

@@ -115,7 +115,7 @@ struct Context<'a> {
 }
 
 /// Negotiates on a TCP connection whose server has said that it speaks SMC. Waits for the network.
-pub(crate) fn handshake(sk: &Sock<SmcSocket>, clc: &ClcSock) -> Outcome {
+pub(crate) fn handshake(sk: &Sock<SmcSocket>, clc: &Arc<ClcSock>) -> Outcome {
     let Some(registry) = registry::get() else {
         return Outcome::Failed(ENETDOWN);
     };
@@ -136,7 +136,7 @@ pub(crate) fn handshake(sk: &Sock<SmcSocket>, clc: &ClcSock) -> Outcome {
         Err(reason) => Err(Stop::Decline(decline_unread(peer_id, reason), reason)),
     };
     match result {
-        Ok(conn) => Outcome::Smc(conn),
+        Ok(conn) => Outcome::made(conn, clc),
         Err(Stop::Decline(decline, reason)) => {
             io::decline(clc, &decline);
             Outcome::Fallback(reason, 0)

@@ -3,7 +3,10 @@
 //! How a handshake ends.
 
 use super::decline::DeclineReason;
-use crate::smc_core::conn::Conn;
+use crate::{
+    kapi::clcsock::ClcSock,
+    smc_core::conn::Conn, //
+};
 use kernel::{
     error::Error,
     sync::Arc, //
@@ -20,6 +23,17 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
+    /// The handshake on `clc` has made `conn`.
+    pub(super) fn made(conn: Arc<Conn>, clc: &Arc<ClcSock>) -> Self {
+        match conn.keep_tcp(clc) {
+            Ok(()) => Self::Smc(conn),
+            Err(err) => {
+                conn.refuse();
+                Self::Failed(err)
+            }
+        }
+    }
+
     /// Nobody is interested any more.
     pub(crate) fn dispose(self) {
         if let Self::Smc(conn) = self {

@@ -106,7 +106,7 @@ struct Context<'a> {
 }
 
 /// Negotiates on a TCP connection whose client has said that it speaks SMC. Waits for the network.
-pub(crate) fn handshake(sk: &Sock<SmcSocket>, clc: &ClcSock) -> Outcome {
+pub(crate) fn handshake(sk: &Sock<SmcSocket>, clc: &Arc<ClcSock>) -> Outcome {
     let (Some(registry), Ok(settings)) = (registry::get(), Settings::of(sk.net())) else {
         return Outcome::Failed(ENETDOWN);
     };
@@ -117,7 +117,7 @@ pub(crate) fn handshake(sk: &Sock<SmcSocket>, clc: &ClcSock) -> Outcome {
         settings,
     };
     match negotiate(&context) {
-        Ok(conn) => Outcome::Smc(conn),
+        Ok(conn) => Outcome::made(conn, clc),
         Err(Stop::Decline(decline, reason)) => {
             io::decline(clc, &decline);
             Outcome::Fallback(reason, 0)

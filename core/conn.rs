@@ -8,9 +8,11 @@
 //! wake-ups.
 
 mod inspect;
+mod tcp;
 mod transfer;
 
 pub(crate) use inspect::Inspection;
+use tcp::Tcp;
 
 use super::{
     buffers::Rings,
@@ -47,7 +49,6 @@ use crate::{
     },
     ib::verbs::wr::RdmaWrite,
     kapi::{
-        clcsock::ClcSock,
         lock::{
             new_spinlock_bh,
             SpinLockBh, //
@@ -75,15 +76,13 @@ use kernel::{
         Result, //
     },
     new_mutex,
-    new_spinlock,
     sync::{
         atomic::{
             Atomic,
             Relaxed, //
         },
         Arc,
-        Mutex,
-        SpinLock, //
+        Mutex, //
     }, //
 };
 
@@ -111,9 +110,6 @@ pub(crate) struct Conn {
     /// Held by whoever copies out of the RMB.
     #[pin]
     rx: Mutex<()>,
-    /// The TCP connection, from close until the end.
-    #[pin]
-    clc: SpinLock<Option<Arc<ClcSock>>>,
 }
 
 /// Where a connection is: gone when it is over, or its link group.
@@ -133,6 +129,7 @@ struct Data {
     /// Confirm, and RDMA is quicker than TCP. Messages are cumulative, the last one says it all.
     early: Option<CdcMessage>,
     life: Life,
+    tcp: Tcp,
     sk: Option<SockRef>,
     eof: bool,
     error: Option<Error>,
@@ -200,6 +197,7 @@ impl Conn {
                 peer_address: 0,
                 early: None,
                 life: Life::new(),
+                tcp: Tcp::default(),
                 sk: None,
                 eof: false,
                 error: None,
@@ -219,7 +217,6 @@ impl Conn {
                     data <- new_spinlock_bh!(data, "Conn::data"),
                     tx <- new_mutex!((), "Conn::tx"),
                     rx <- new_mutex!((), "Conn::rx"),
-                    clc <- new_spinlock!(None, "Conn::clc"),
                 }),
                 GFP_KERNEL,
             )
@@ -264,11 +261,17 @@ impl Conn {
     /// Registers the memory that needs it. The link can send. Process context.
     pub(crate) fn register(&self) -> Result {
         let place = self.place().ok_or(ENOTCONN)?;
-        let link = place.group.link();
-        link.register(&place.group, place.rings.rmb.mapping())?;
+        let group = &place.group;
+        let register = |mapping| {
+            group
+                .link()
+                .register(group, mapping)
+                .inspect_err(|_| group.doubt())
+        };
+        register(place.rings.rmb.mapping())?;
         let send = place.rings.send.mapping();
         if send.planned_key().is_some() {
-            link.register(&place.group, send)?;
+            register(send)?;
         }
         Ok(())
     }
@@ -354,6 +357,7 @@ impl Conn {
     }
 
     fn take_cdc(&self, data: &mut Data, link: &Link, message: &CdcMessage) {
+        data.tcp.note_message();
         let Some(flow) = data.flow.as_mut() else {
             return;
         };
@@ -451,6 +455,13 @@ impl Conn {
         if data.deadline.is_some_and(|at| at.reached(now)) {
             data.deadline = None;
             self.event(&mut data, Some(link), Event::Timeout, ETIMEDOUT);
+        }
+        if let Some(err) = Self::lost_peer(&mut data, now) {
+            // The link may be no better, and new connections are not to use it then.
+            if let Some(place) = data.place.as_ref() {
+                place.group.doubt();
+            }
+            self.event(&mut data, Some(link), Event::LocalAbort, err);
         }
     }
 
@@ -625,9 +636,9 @@ impl Conn {
 
     /// Gives the memory back, after [`Self::is_over`]. Process context.
     pub(super) fn give_back(&self, link: &Link) {
-        let (place, reusable) = {
+        let (place, tcp, reusable) = {
             let mut data = self.data.lock();
-            (data.place.take(), data.peer_left)
+            (data.place.take(), data.tcp.take(), data.peer_left)
         };
         if let Some(place) = place {
             let Rings { send, rmb } = place.rings.clone();
@@ -639,8 +650,7 @@ impl Conn {
                 place.group.delete_rmb(rmb);
             }
         }
-        let clc = self.clc.lock().take();
-        drop(clc);
+        drop(tcp);
     }
 
     /// The link group has ended. Any context.
@@ -653,14 +663,11 @@ impl Conn {
     pub(super) fn forget_rings(&self) {
         let place = self.data.lock().place.take();
         drop(place);
-        let clc = self.clc.lock().take();
-        drop(clc);
     }
 
     /// The user is gone. Data goes on being sent, as TCP would; `SO_LINGER` makes the caller wait
-    /// for it, or throws it away. `clc` stays until the end.
-    pub(crate) fn close(&self, sk: &Sock<SmcSocket>, clc: Option<Arc<ClcSock>>) {
-        *self.clc.lock() = clc;
+    /// for it, or throws it away.
+    pub(crate) fn close(&self, sk: &Sock<SmcSocket>) {
         // As TCP in FIN-WAIT-2.
         self.data.lock().fin_wait = sk.net().tcp_fin_timeout();
         let linger = sk.linger();
@@ -692,10 +699,6 @@ impl Conn {
         }
         let own = self.data.lock().sk.take();
         drop(own);
-        if down {
-            let clc = self.clc.lock().take();
-            drop(clc);
-        }
     }
 
     /// Gives up a connection whose handshake has succeeded, but which nobody wants any more: for the

@@ -188,6 +188,10 @@ pub(crate) struct LinkGroup {
     failure: SpinLockBh<Option<LinkFailure>>,
     /// Something has come from the peer since the last tick.
     heard: Atomic<bool>,
+    /// Something has happened to the TCP connection of one of the connections.
+    tcp_woken: Atomic<bool>,
+    /// The link is to be tested, whatever the idle time.
+    doubtful: Atomic<bool>,
     #[pin]
     confirmation: SpinLockBh<Option<Confirmation>>,
     #[pin]
@@ -307,6 +311,8 @@ impl LinkGroup {
                 failed: Atomic::new(false),
                 failure <- new_spinlock_bh!(None, "LinkGroup::failure"),
                 heard: Atomic::new(false),
+                tcp_woken: Atomic::new(false),
+                doubtful: Atomic::new(false),
                 confirmation <- new_spinlock_bh!(None, "LinkGroup::confirmation"),
                 changed <- new_wait_queue!("LinkGroup::changed"),
                 conns <- new_spinlock_bh!(
@@ -534,6 +540,14 @@ impl LinkGroup {
         }
     }
 
+    /// The connections, one after the other, without a lock between them. Process context.
+    fn conns(&self) -> impl Iterator<Item = Arc<Conn>> + '_ {
+        (0..MAX_CONNS).filter_map(|index| match &self.conns.lock().entries.get(index)?.state {
+            Place::Taken(conn) => Some(conn.clone()),
+            _ => None,
+        })
+    }
+
     // Messages.
 
     /// Takes an LLC message from the link. Bottom-half context.
@@ -584,6 +598,17 @@ impl LinkGroup {
         }
     }
 
+    /// Something has happened to the TCP connection of a connection. Any context.
+    pub(super) fn tcp_woken(self: &Arc<Self>) {
+        self.tcp_woken.store(true, Release);
+        self.kick();
+    }
+
+    /// Something went wrong that should not if peer and link are well: asks the peer soon. Any context.
+    pub(super) fn doubt(&self) {
+        self.doubtful.store(true, Relaxed);
+    }
+
     /// The link has failed. Any context.
     pub(super) fn link_failed(self: &Arc<Self>, failure: LinkFailure) {
         self.failure.lock().get_or_insert(failure);
@@ -597,6 +622,10 @@ impl LinkGroup {
     fn serve(self: &Arc<Self>) {
         while let Some(message) = self.next_llc() {
             self.take(|flow| flow.handle_bytes(&message, registry::now()));
+        }
+        if self.tcp_woken.xchg(false, Full) {
+            let now = registry::now();
+            self.for_each_conn(|conn| conn.look_at_tcp(now));
         }
         self.reap();
         self.ask_rkeys(registry::now());
@@ -621,6 +650,9 @@ impl LinkGroup {
             self.take(|flow| flow.on_timeout(now));
         }
         self.for_each_conn(|conn| conn.tick(&self.link, now));
+        if self.doubtful.xchg(false, Relaxed) {
+            self.take(|flow| flow.probe(now));
+        }
         self.reap();
         self.ask_rkeys(now);
         let idle = {
@@ -733,18 +765,11 @@ impl LinkGroup {
 
     /// Frees connections that are over. Process context.
     fn reap(&self) {
-        loop {
-            let mut found = None;
-            self.for_each_conn(|conn| {
-                if found.is_none() && conn.is_over() {
-                    found = Some(conn.clone());
-                }
-            });
-            let Some(conn) = found else {
-                return;
-            };
-            self.release_token(conn.token());
-            conn.give_back(&self.link);
+        for conn in self.conns() {
+            if conn.is_over() {
+                self.release_token(conn.token());
+                conn.give_back(&self.link);
+            }
         }
     }
 
@@ -809,6 +834,8 @@ impl LinkGroup {
                 let _ = self.link.send_llc(&message);
             }
         }
+        // That message may not get through.
+        self.conns().for_each(|conn| conn.reset_tcp());
         let failure = *self.failure.lock();
         if failure.is_none() {
             // What has just been said, here or in answer to the peer, is to get through.
@@ -829,16 +856,7 @@ impl LinkGroup {
         self.link.shut();
         self.rkeys.close();
         // Nothing completes any more, so nothing waits for it.
-        loop {
-            let mut found = None;
-            self.for_each_conn(|conn| {
-                if found.is_none() {
-                    found = Some(conn.clone());
-                }
-            });
-            let Some(conn) = found else {
-                return;
-            };
+        for conn in self.conns() {
             self.release_token(conn.token());
             conn.forget_rings();
         }

@@ -44,6 +44,15 @@ pub(crate) enum TcpState {
     Closed,
 }
 
+/// How a TCP connection has ended, as far as the peer goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ending {
+    /// The peer sends no more (FIN).
+    Finished,
+    /// Nothing goes either way any more: reset, timed out, or closed by both.
+    Broken,
+}
+
 /// `TCP_NODELAY` and `TCP_CORK`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Nagle {
@@ -350,6 +359,26 @@ impl ClcSock {
         }
     }
 
+    /// Whether the connection has ended. Any context.
+    pub(crate) fn ending(&self) -> Option<Ending> {
+        let sk = self.sk();
+        // SAFETY: The `sk` is valid; these are words that change concurrently, and that are never taken
+        // back once the connection has ended.
+        let (shutdown, err) = unsafe {
+            (
+                ptr::read_volatile(&raw const (*sk).sk_shutdown),
+                ptr::read_volatile(&raw const (*sk).sk_err),
+            )
+        };
+        if err != 0 || self.state() == TcpState::Closed {
+            Some(Ending::Broken)
+        } else if u32::from(shutdown) & bindings::RCV_SHUTDOWN != 0 {
+            Some(Ending::Finished)
+        } else {
+            None
+        }
+    }
+
     /// Takes the pending error, as `SO_ERROR` does.
     pub(crate) fn take_error(&self) -> Result {
         // SAFETY: The `sk` is valid; `sk_err` is exchanged as `sock_error` does.
@@ -422,6 +451,12 @@ impl ClcSock {
             nodelay: bits & bindings::TCP_NAGLE_OFF != 0,
             corked: bits & bindings::TCP_NAGLE_CORK != 0,
         }
+    }
+
+    /// `SO_KEEPALIVE`. May sleep.
+    pub(crate) fn set_keepalive(&self, on: bool) {
+        // SAFETY: The `sk` is valid; the helper takes its lock.
+        unsafe { bindings::set_keepalive(self.sk(), on) };
     }
 
     /// Interface index of the route's device, if the connection has a route.

@@ -70,6 +70,9 @@ pub(crate) trait SocketOps: Sized + Send + Sync + 'static {
     /// `setsockopt(2)` of a level other than `SOL_SOCKET`.
     fn setsockopt(sk: &Sock<Self>, option: &SetOption) -> Result;
 
+    /// `SO_KEEPALIVE` is being set, under the socket's lock.
+    fn set_keepalive(sk: &Sock<Self>, on: bool);
+
     /// `getsockopt(2)` of a level other than `SOL_SOCKET`.
     fn getsockopt(sk: &Sock<Self>, option: &GetOption) -> Result;
 

@@ -75,6 +75,11 @@ impl<H: WakeHandler> Watch<H> {
         Ok(Self { clc, entry })
     }
 
+    /// The socket that is watched.
+    pub(crate) fn clc(&self) -> &ClcSock {
+        &self.clc
+    }
+
     fn queue(clc: &ClcSock) -> *mut bindings::wait_queue_head {
         // SAFETY: The socket is alive; this only takes the address of its embedded queue.
         unsafe { &raw mut (*clc.as_ptr()).wq.wait }

@@ -181,6 +181,14 @@ impl LinkFlow {
         self.delete_all(reason, orderly)
     }
 
+    /// There is reason to doubt that the peer is still there: asks at once, whatever the idle time.
+    pub fn probe(&mut self, now: Millis) -> Actions {
+        match self.liveness {
+            Liveness::Idle(_) if self.phase == Phase::Active => self.test_link(now),
+            _ => Actions::NONE,
+        }
+    }
+
     /// A message of any kind has arrived on the link: it lives.
     pub fn on_activity(&mut self, now: Millis) {
         self.liveness = Liveness::Idle(now);

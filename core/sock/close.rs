@@ -29,7 +29,7 @@ pub(super) fn release(sk: &Sock<SmcSocket>) {
     let watch = life.watch.take();
     drop(life);
     drop(watch);
-    let mut clc = sk.clc.lock().take();
+    let clc = sk.clc.lock().take();
     // The work item keeps the TCP socket while it runs, but a port is to be free when `close`
     // returns. Only a handshake takes long; it ends by itself.
     if phase != Phase::Connecting {
@@ -46,7 +46,7 @@ pub(super) fn release(sk: &Sock<SmcSocket>) {
         Phase::Fallback => sk.take_file_back(),
         Phase::Smc => {
             if let Some(conn) = sk.conn() {
-                conn.close(sk, clc.take());
+                conn.close(sk);
             }
         }
         _ => {}

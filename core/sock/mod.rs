@@ -337,6 +337,13 @@ impl SocketOps for SmcSocket {
         options::set(sk, option)
     }
 
+    fn set_keepalive(sk: &Sock<Self>, on: bool) {
+        // It is TCP that notices that the peer is gone, as long as nothing is sent.
+        if let Some(clc) = sk.clc() {
+            clc.set_keepalive(on);
+        }
+    }
+
     fn getsockopt(sk: &Sock<Self>, option: &GetOption) -> Result {
         options::get(sk, option)
     }

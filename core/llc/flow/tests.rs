@@ -177,6 +177,25 @@ fn an_idle_link_is_tested() {
 }
 
 #[test]
+fn a_doubtful_link_is_tested_at_once() {
+    let (mut a, mut b) = pair();
+    // Nobody tests an idle link.
+    a.params.test_link_time = 0;
+    assert_eq!(a.poll_timeout(), None);
+    let test = a.probe(T0).send.unwrap();
+    assert!(a.probe(T0).is_empty(), "once is enough");
+    let answer = b.handle_bytes(&test, T0).send.unwrap();
+    a.handle_bytes(&answer, T0);
+    assert_eq!(a.poll_timeout(), None);
+
+    a.probe(T0);
+    let at = a.poll_timeout().unwrap();
+    assert_eq!(a.on_timeout(at).event, Some(LlcEvent::LinkDown));
+    assert!(a.probe(at).is_empty());
+    assert!(LinkFlow::new(params(Role::Client)).probe(T0).is_empty());
+}
+
+#[test]
 fn groups_end_from_either_side() {
     let reason = DeleteReason::PROGRAM;
     let orderly = true;

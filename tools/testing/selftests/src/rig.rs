@@ -169,6 +169,12 @@ pub fn hosts_down() -> Outcome {
     Ok(())
 }
 
+/// Hosts as new, after a test that may have left anything.
+pub fn hosts_again(roce: SoftRoce) -> Outcome {
+    hosts_down()?;
+    hosts_up(roce)
+}
+
 /// Whether this boot brought the module along.
 pub fn module_present() -> bool {
     Path::new(MODULE_FILE).exists()

@@ -300,7 +300,15 @@ pub fn run(options: &Options, tests: &[Test]) -> bool {
             if took > Duration::from_secs(5) {
                 report.diagnostic(&format!("{name} took {} s", took.as_secs()));
             }
+            let failed = outcome.is_err();
             report.result(&name, outcome.into());
+            if failed {
+                // So that it says nothing of the next one.
+                if let Err(failure) = rig::hosts_again(options.suite.roce) {
+                    report.diagnostic(&format!("the hosts cannot be set up anew: {failure}"));
+                    ready = false;
+                }
+            }
         }
     }
 

@@ -37,9 +37,9 @@ pub(super) enum Step {
 
 /// How a relayed handshake ended.
 pub(super) struct Relayed {
-    outcome: std::io::Result<Sock>,
-    to_client: RawPeer,
-    to_server: RawPeer,
+    pub(super) outcome: std::io::Result<Sock>,
+    pub(super) to_client: RawPeer,
+    pub(super) to_server: RawPeer,
 }
 
 fn dial(kind: Kind, address: SocketAddr) -> JoinHandle<Outcome<std::io::Result<Sock>>> {
@@ -88,6 +88,7 @@ pub(super) fn relay(
         for part in message.chunks(piece) {
             to.send(part)?;
         }
+        to.flush()?;
     }
     if !alive {
         drop((to_client, to_server));
@@ -137,6 +138,9 @@ fn drain(listener: &Sock) -> Outcome<Vec<Sock>> {
 
 fn works_by_rdma(ctx: &Ctx, listener: &Sock, relayed: Relayed) -> Outcome {
     let client = relayed.outcome.during("connect() through the relay")?;
+    listener
+        .await_events(libc::POLLIN)
+        .during("the connection at the server, whose client has it")?;
     let server = listener.accept()?;
     ctx.prove(Host::B, &client)?;
     ctx.prove(Host::B, &server)?;

@@ -27,10 +27,12 @@ pub(super) const PROPOSAL: u8 = 1;
 const ACCEPT: u8 = 2;
 pub(super) const DECLINE: u8 = 4;
 
-static NEXT_PORT: AtomicU16 = AtomicU16::new(20_000);
+static PORTS_TAKEN: AtomicU16 = AtomicU16::new(0);
 
+/// A port of the raw peer that this test has not used, and the tests before it probably have not.
 pub(super) fn next_port() -> u16 {
-    NEXT_PORT.fetch_add(1, Ordering::Relaxed)
+    let first = std::process::id().wrapping_mul(100) % 20_000;
+    10_000 + first as u16 + PORTS_TAKEN.fetch_add(1, Ordering::Relaxed)
 }
 
 /// Everybody else is served as before.

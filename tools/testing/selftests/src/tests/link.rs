@@ -1,7 +1,7 @@
 //! Link groups: who shares one, when it ends, and what its end does to its connections.
 
+use super::network::Rules;
 use super::settings::{self, Changed};
-use super::syn::Rules;
 use super::{join, once, Pattern};
 use crate::fault::Fault;
 use crate::kind::Host;
@@ -70,7 +70,7 @@ pub(super) fn fresh(ctx: &Ctx) -> Outcome {
     Ok(())
 }
 
-fn await_queue_pairs(count: usize) -> Outcome {
+pub(super) fn await_queue_pairs(count: usize) -> Outcome {
     for host in Host::BOTH {
         sys::eventually(
             &format!("{count} queue pairs on {}", host.rdma_device()),
@@ -92,7 +92,7 @@ pub(super) fn echo(pair: &Pair, word: &[u8]) -> Outcome {
 }
 
 /// A healthy new connection, once the network is as it was.
-fn works_again(ctx: &Ctx) -> Outcome {
+pub(super) fn works_again(ctx: &Ctx) -> Outcome {
     rig::run("ip netns exec A ping -q -c 1 -W 10 10.9.0.2")?;
     for host in Host::BOTH {
         rig::await_gid(host)?;
@@ -632,9 +632,12 @@ fn device_goes(ctx: &Ctx) -> Outcome {
             .pair()
             .and_then(|pair| echo(&pair, b"plain"))
             .during("a connection without RDMA device");
+        // The other side may have heard of it by TCP only, and is still finding out about the link.
+        let gone = await_queue_pairs(0);
         rig::rdma_device_add(host)?;
         outcome?;
         plain?;
+        gone?;
         works_again(ctx)?;
     }
     Ok(())

@@ -13,7 +13,9 @@ mod iwarp;
 mod limit;
 mod link;
 mod many;
+mod network;
 mod nonblock;
+mod peer_death;
 pub mod ports;
 mod process;
 mod raw;
@@ -71,6 +73,7 @@ pub fn all() -> Vec<Test> {
     tests.extend(fallback::TESTS);
     tests.extend(settings::TESTS);
     tests.extend(ports::TESTS);
+    tests.extend(peer_death::TESTS);
     tests.extend(syn::TESTS);
     tests.extend(process::TESTS);
     tests.extend(urgent::TESTS);

@@ -30,7 +30,9 @@ pub struct RawPeer {
     peer: SocketAddr,
     sequence: u32,
     acknowledged: u32,
-    /// Data that came with the handshake.
+    /// What was sent, as long as [`Self::flush`] may have to send it again.
+    sent: Vec<u8>,
+    /// Data that came while something else was waited for.
     early: Vec<u8>,
     /// Whether the other side's SYN or SYN-ACK carried the SMC option.
     pub peer_offers_smc: bool,
@@ -42,6 +44,8 @@ struct Segment {
     from: SocketAddr,
     to_port: u16,
     sequence: u32,
+    /// What the other side has got, if the segment says so.
+    acknowledges: Option<u32>,
     flags: u8,
     smc: bool,
     data: Vec<u8>,
@@ -102,6 +106,7 @@ impl RawPeer {
             peer,
             sequence: 0x1000_0000 ^ (u32::from(port) << 8),
             acknowledged: 0,
+            sent: Vec::new(),
             early: Vec::new(),
             peer_offers_smc: false,
             finished: false,
@@ -217,10 +222,64 @@ impl RawPeer {
         }
     }
 
+    /// Sends once. What must arrive, though the other side's memory is full of small segments, is
+    /// sent again by [`Self::flush`].
     pub fn send(&mut self, data: &[u8]) -> Outcome {
         for part in data.chunks(1400) {
             self.transmit(PSH | ACK, &[], part)?;
             self.sequence = self.sequence.wrapping_add(part.len() as u32);
+            self.sent.extend_from_slice(part);
+        }
+        Ok(())
+    }
+
+    /// Sends what was sent, again and again, until the other side has got it, or is gone.
+    pub fn flush(&mut self) -> Outcome {
+        let end = Instant::now() + sys::PATIENCE;
+        while !self.sent.is_empty() && !self.reset && !self.finished {
+            check!(
+                Instant::now() < end,
+                "{} bytes were never acknowledged",
+                self.sent.len()
+            );
+            if let Some(segment) = self.next(Duration::from_millis(400))? {
+                let mut data = std::mem::take(&mut self.early);
+                self.absorb(&segment, &mut data)?;
+                self.early = data;
+                continue;
+            }
+            let sequence = self.sequence;
+            self.sequence = sequence.wrapping_sub(self.sent.len() as u32);
+            let part = &self.sent[..self.sent.len().min(1400)];
+            let outcome = self.transmit(PSH | ACK, &[], part);
+            self.sequence = sequence;
+            outcome?;
+        }
+        Ok(())
+    }
+
+    /// Takes note of a segment; what comes next in the stream goes to `data`.
+    fn absorb(&mut self, segment: &Segment, data: &mut Vec<u8>) -> Outcome {
+        if segment.flags & RST != 0 {
+            self.reset = true;
+            return Ok(());
+        }
+        if let Some(upto) = segment.acknowledges {
+            let open = self.sequence.wrapping_sub(upto) as usize;
+            if open < self.sent.len() {
+                self.sent.drain(..self.sent.len() - open);
+            }
+        }
+        if segment.sequence == self.acknowledged {
+            self.acknowledged = self.acknowledged.wrapping_add(segment.data.len() as u32);
+            data.extend_from_slice(&segment.data);
+            if segment.flags & FIN != 0 {
+                self.acknowledged = self.acknowledged.wrapping_add(1);
+                self.finished = true;
+            }
+        }
+        if !segment.data.is_empty() || segment.flags & FIN != 0 {
+            self.transmit(ACK, &[], &[])?;
         }
         Ok(())
     }
@@ -239,21 +298,7 @@ impl RawPeer {
             let Some(segment) = self.next(patience)? else {
                 break;
             };
-            if segment.flags & RST != 0 {
-                self.reset = true;
-                break;
-            }
-            if segment.sequence == self.acknowledged {
-                self.acknowledged = self.acknowledged.wrapping_add(segment.data.len() as u32);
-                all.extend_from_slice(&segment.data);
-                if segment.flags & FIN != 0 {
-                    self.acknowledged = self.acknowledged.wrapping_add(1);
-                    self.finished = true;
-                }
-            }
-            if !segment.data.is_empty() || segment.flags & FIN != 0 {
-                self.transmit(ACK, &[], &[])?;
-            }
+            self.absorb(&segment, &mut all)?;
         }
         Ok(all)
     }
@@ -324,6 +369,8 @@ fn parse(frame: &[u8]) -> Option<Segment> {
         from: SocketAddr::new(source.into(), u16::from_be_bytes([tcp[0], tcp[1]])),
         to_port: u16::from_be_bytes([tcp[2], tcp[3]]),
         sequence: u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]),
+        acknowledges: (tcp[13] & ACK != 0)
+            .then(|| u32::from_be_bytes([tcp[8], tcp[9], tcp[10], tcp[11]])),
         flags: tcp[13],
         smc: options.windows(6).any(|window| window == &SMC_OPTION[2..]),
         data: tcp[offset..].to_vec(),

@@ -1,8 +1,8 @@
 //! What the hosts tell each other of their RMBs after the CLC messages: CONFIRM RKEY, DELETE RKEY.
 
 use super::link::{echo, fresh, prove_by_queue_pairs};
+use super::network::{Rules, Sysctl};
 use super::once;
-use super::syn::{Rules, Sysctl};
 use super::wiretap::{Llc, Wiretap, CONFIRM_RKEY, DELETE_RKEY};
 use crate::kind::Host;
 use crate::rig;
