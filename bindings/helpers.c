@@ -162,7 +162,6 @@ void smc_rs_helper_copy_sock_options(struct sock *from, struct sock *to)
 	WRITE_ONCE(to->sk_rcvtimeo, READ_ONCE(from->sk_rcvtimeo));
 	WRITE_ONCE(to->sk_mark, READ_ONCE(from->sk_mark));
 	WRITE_ONCE(to->sk_priority, READ_ONCE(from->sk_priority));
-	WRITE_ONCE(to->sk_rcvlowat, READ_ONCE(from->sk_rcvlowat));
 	WRITE_ONCE(to->sk_bound_dev_if, READ_ONCE(from->sk_bound_dev_if));
 	WRITE_ONCE(to->sk_lingertime, READ_ONCE(from->sk_lingertime));
 	if (from->sk_userlocks & SOCK_SNDBUF_LOCK) {
@@ -178,6 +177,38 @@ void smc_rs_helper_copy_sock_options(struct sock *from, struct sock *to)
 	if (to->sk_prot->keepalive)
 		to->sk_prot->keepalive(to, sock_flag(to, SOCK_KEEPOPEN));
 	release_sock(to);
+}
+
+/*
+ * SO_RCVLOWAT and SO_PEEK_OFF of @from for the TCP socket @to. Not part of the
+ * others: TCP would not wake the handshake, whose messages are shorter.
+ */
+void smc_rs_helper_copy_rcvlowat(struct sock *from, struct socket *to)
+{
+	int low = READ_ONCE(from->sk_rcvlowat);
+	int (*set)(struct sock *sk, int val) = READ_ONCE(to->ops)->set_rcvlowat;
+
+	lock_sock(to->sk);
+	if (set)
+		set(to->sk, low);
+	else
+		WRITE_ONCE(to->sk->sk_rcvlowat, low);
+	WRITE_ONCE(to->sk->sk_peek_off, READ_ONCE(from->sk_peek_off));
+	release_sock(to->sk);
+}
+
+/* Has setsockopt(SOL_SOCKET) come to the protocol as well. */
+void smc_rs_helper_take_socket_options(struct socket *sock)
+{
+	set_bit(SOCK_CUSTOM_SOCKOPT, &sock->flags);
+}
+
+/* SO_REUSEPORT of @tcp shows at @sk, too. A bit field. May sleep. */
+void smc_rs_helper_follow_reuseport(struct sock *sk, struct sock *tcp)
+{
+	lock_sock(sk);
+	sk->sk_reuseport = tcp->sk_reuseport;
+	release_sock(sk);
 }
 
 /* SO_KEEPALIVE of @sk. May sleep. */

@@ -335,6 +335,7 @@ impl Conn {
             sk.add_shutdown(RCV_SHUTDOWN);
         }
         if let Some(err) = data.error {
+            sk.add_shutdown(RCV_SHUTDOWN | SEND_SHUTDOWN);
             sk.report_error(err);
         }
         if let Some(flow) = data.flow.as_mut() {
@@ -358,9 +359,19 @@ impl Conn {
 
     fn take_cdc(&self, data: &mut Data, link: &Link, message: &CdcMessage) {
         data.tcp.note_message();
+        let reads_no_more = reads_no_more(data);
         let Some(flow) = data.flow.as_mut() else {
             return;
         };
+        let aborted = flow
+            .state()
+            .union(message.conn_state)
+            .contains(ConnState::ABORT);
+        if reads_no_more && !aborted && flow.rx.is_news(message.prod) {
+            // As TCP answers by a reset what comes for nobody (RFC 9293, section 3.6.1).
+            self.event(data, Some(link), Event::LocalAbort, ECONNRESET);
+            return;
+        }
         let effects = match flow.handle_cdc(message) {
             Ok(effects) => effects,
             Err(violation) => {
@@ -382,7 +393,7 @@ impl Conn {
         }
         if effects.peer_abort {
             data.peer_left = true;
-            self.event(data, Some(link), Event::PeerAbort, ECONNRESET);
+            self.event(data, Some(link), Event::PeerAbort, reset_error(data));
         } else if effects.peer_closed {
             data.peer_left = true;
             self.event(data, Some(link), Event::PeerClosed { unsent }, ECONNRESET);
@@ -462,6 +473,8 @@ impl Conn {
                 place.group.doubt();
             }
             self.event(&mut data, Some(link), Event::LocalAbort, err);
+            // There is nobody to answer.
+            self.event(&mut data, Some(link), Event::Timeout, err);
         }
     }
 
@@ -584,7 +597,6 @@ impl Conn {
             }
         }
         if actions.reset {
-            data.eof = true;
             data.error = Some(err);
             if let Some(sk) = data.sk.as_ref() {
                 sk.add_shutdown(RCV_SHUTDOWN | SEND_SHUTDOWN);
@@ -663,6 +675,8 @@ impl Conn {
     pub(super) fn forget_rings(&self) {
         let place = self.data.lock().place.take();
         drop(place);
+        // A handshake may have put it there since.
+        self.reset_tcp();
     }
 
     /// The user is gone. Data goes on being sent, as TCP would; `SO_LINGER` makes the caller wait
@@ -725,6 +739,7 @@ impl Conn {
 
     /// `shutdown(2)` of the given directions.
     pub(crate) fn shutdown(&self, sk: &Sock<SmcSocket>, read: bool, write: bool) -> Result {
+        let connected = !self.is_disconnected();
         self.with_link(|data, link| {
             if write {
                 sk.add_shutdown(SEND_SHUTDOWN);
@@ -737,7 +752,16 @@ impl Conn {
         })
         .ok_or(ENOTCONN)?;
         sk.wake_all();
-        Ok(())
+        if connected {
+            Ok(())
+        } else {
+            Err(ENOTCONN)
+        }
+    }
+
+    /// Have both directions ended, so that there is no connection any more as far as TCP goes?
+    pub(crate) fn is_disconnected(&self) -> bool {
+        self.data.lock().life.is_disconnected()
     }
 
     /// `TCP_NODELAY`.
@@ -754,6 +778,26 @@ impl Conn {
         if !on {
             self.with_link(|data, link| self.push(data, link));
         }
+    }
+}
+
+/// Has the application closed, or shut down both directions, while the peer may still write?
+fn reads_no_more(data: &Data) -> bool {
+    const BOTH: u8 = RCV_SHUTDOWN | SEND_SHUTDOWN;
+
+    let shut = || match data.sk.as_ref() {
+        Some(sk) => sk.shutdown_mask() & BOTH == BOTH,
+        None => false,
+    };
+    !data.eof && (data.life.is_orphan() || shut())
+}
+
+/// The error of a connection that the peer has reset: TCP's depends on whether its stream had ended.
+fn reset_error(data: &Data) -> Error {
+    if data.eof {
+        EPIPE
+    } else {
+        ECONNRESET
     }
 }
 

@@ -244,6 +244,25 @@ impl Life {
             && self.peer_ref
     }
 
+    /// Whether the peer has closed while the application still may write: what is written reaches
+    /// nobody.
+    pub const fn writes_to_nobody(&self) -> bool {
+        matches!(self.state, State::AppCloseWait1) && self.pending.is_none() && !self.peer_ref
+    }
+
+    /// Whether both directions have ended, which for TCP is the state CLOSE.
+    pub const fn is_disconnected(&self) -> bool {
+        matches!(
+            self.state,
+            State::Closed
+                | State::PeerCloseWait2
+                | State::AppCloseWait2
+                | State::AppFinCloseWait
+                | State::PeerAbortWait
+                | State::ProcessAbort
+        )
+    }
+
     /// Whether the send buffer is draining for a farewell.
     pub const fn is_draining(&self) -> bool {
         self.pending.is_some()
@@ -299,11 +318,10 @@ impl Life {
             (State::Closed, _) => stay,
 
             // RFC 7609, section 4.8.1, 3A: closing with unread data is an abort (4.8.2, 1A).
-            // If the peer is gone already there is nobody to wait for.
-            (Active | PeerCloseWait1 | PeerCloseWait2, E::AppClose { unread: true }) => {
-                (PeerAbortWait, abort)
-            }
-            (AppCloseWait1 | AppCloseWait2 | AppFinCloseWait, E::AppClose { unread: true }) => {
+            // If the peer is gone already there is nobody to wait for. When both sides are done
+            // writing there is nothing to abort any more, as for TCP once both have sent FIN.
+            (Active | PeerCloseWait1, E::AppClose { unread: true }) => (PeerAbortWait, abort),
+            (AppCloseWait1, E::AppClose { unread: true }) => {
                 if peer_gone {
                     (State::Closed, abort)
                 } else {

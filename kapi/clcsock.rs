@@ -359,23 +359,24 @@ impl ClcSock {
         }
     }
 
+    /// Whether a direction was shut down, which a socket can be before it is connected.
+    pub(crate) fn is_shut_down(&self) -> bool {
+        // SAFETY: The `sk` is valid; a single byte that changes concurrently.
+        unsafe { ptr::read_volatile(&raw const (*self.sk()).sk_shutdown) != 0 }
+    }
+
     /// Whether the connection has ended. Any context.
     pub(crate) fn ending(&self) -> Option<Ending> {
-        let sk = self.sk();
-        // SAFETY: The `sk` is valid; these are words that change concurrently, and that are never taken
-        // back once the connection has ended.
-        let (shutdown, err) = unsafe {
-            (
-                ptr::read_volatile(&raw const (*sk).sk_shutdown),
-                ptr::read_volatile(&raw const (*sk).sk_err),
-            )
-        };
-        if err != 0 || self.state() == TcpState::Closed {
-            Some(Ending::Broken)
-        } else if u32::from(shutdown) & bindings::RCV_SHUTDOWN != 0 {
-            Some(Ending::Finished)
-        } else {
-            None
+        // From the state alone: an error can be pending on a connection that lives, and this side may
+        // have shut a direction down.
+        // SAFETY: The `sk` is valid; its state is a single byte that changes concurrently.
+        let state = unsafe { ptr::read_volatile(&raw const (*self.sk()).__sk_common.skc_state) };
+        match u32::from(state) {
+            bindings::TCP_CLOSE => Some(Ending::Broken),
+            bindings::TCP_CLOSE_WAIT | bindings::TCP_CLOSING | bindings::TCP_LAST_ACK => {
+                Some(Ending::Finished)
+            }
+            _ => None,
         }
     }
 

@@ -67,7 +67,7 @@ pub(crate) trait SocketOps: Sized + Send + Sync + 'static {
     /// `shutdown(2)`; `how` is `SHUT_RD` 0, `SHUT_WR` 1 or `SHUT_RDWR` 2.
     fn shutdown(sk: &Sock<Self>, how: u32) -> Result;
 
-    /// `setsockopt(2)` of a level other than `SOL_SOCKET`.
+    /// `setsockopt(2)`.
     fn setsockopt(sk: &Sock<Self>, option: &SetOption) -> Result;
 
     /// `SO_KEEPALIVE` is being set, under the socket's lock.
@@ -154,8 +154,29 @@ impl SetOption {
         Ok(value)
     }
 
+    /// Sets an option of `SOL_SOCKET` as the kernel does for all sockets.
+    pub(crate) fn set_generic<T: Protocol>(&self, sk: &Sock<T>) -> Result {
+        // SAFETY: The system call under way keeps the socket.
+        unsafe { self.set_on((*sk.as_ptr()).sk_socket) }
+    }
+
+    /// Sets an option of `SOL_SOCKET`.
+    ///
+    /// # Safety
+    ///
+    /// `sock` must be a live socket.
+    unsafe fn set_on(&self, sock: *mut bindings::socket) -> Result {
+        let (level, name, len) = (self.level, self.name, self.len as c_uint);
+        // SAFETY: The socket is alive per this function's contract, and the value is the user's.
+        to_result(unsafe { bindings::sock_setsockopt(sock, level, name, self.value, len) })
+    }
+
     /// Lets TCP do it.
     pub(crate) fn delegate(&self, clc: &ClcSock) -> Result {
+        if self.level == bindings::SOL_SOCKET as c_int {
+            // SAFETY: `clc` is alive.
+            return unsafe { self.set_on(clc.as_ptr()) };
+        }
         let setsockopt = clc.ops().setsockopt.ok_or(EOPNOTSUPP)?;
         // SAFETY: `clc` is alive, and the value is the user's.
         to_result(unsafe {
@@ -278,6 +299,7 @@ pub(super) fn table<T: Protocol>(
         sendmsg: Some(sendmsg::<T>),
         recvmsg: Some(recvmsg::<T>),
         mmap: Some(bindings::sock_no_mmap),
+        set_peek_off: Some(bindings::sk_set_peek_off),
         ..Default::default()
     }
 }
@@ -364,6 +386,7 @@ unsafe extern "C" fn accept<T: Protocol>(
                 let child = ARef::into_raw(child).as_ptr();
                 // The reference goes to the new socket; `release` gives it back.
                 bindings::sock_graft(child.cast(), newsock);
+                bindings::take_socket_options(newsock);
                 (*newsock).state = bindings::socket_state_SS_CONNECTED;
                 T::accepted(&*child);
                 0

@@ -143,6 +143,11 @@ impl<T: Protocol> Sock<T> {
         // SAFETY: The object is exclusively ours; every field below is inside it.
         unsafe {
             (*sk).sk_destruct = Some(Self::destruct);
+            // A connection that nobody has accepted yet has no `struct socket`.
+            let sock = (*sk).sk_socket;
+            if !sock.is_null() {
+                bindings::take_socket_options(sock);
+            }
             Self::init_job::<0>(this);
             Self::init_job::<1>(this);
             Self::init_job::<2>(this);
@@ -274,10 +279,16 @@ impl<T: Protocol> Sock<T> {
             (*sk).sk_protocol = (*psk).sk_protocol;
             (*sk).sk_type = (*psk).sk_type;
             bindings::inet6_set_pinfo(sk, (&raw mut (*sk.cast::<Self>()).pinfo).cast());
-            bindings::copy_sock_options(psk, sk);
             (*sk).sk_sndbuf = (*psk).sk_sndbuf;
             (*sk).sk_rcvbuf = (*psk).sk_rcvbuf;
-            Self::set_up(sk, clc_family)
+            (*sk).sk_rcvlowat = (*psk).sk_rcvlowat;
+            (*sk).sk_peek_off = (*psk).sk_peek_off;
+            // Not before: the options' own callback looks at the socket.
+            Self::set_up(sk, clc_family).map(|()| {
+                bindings::copy_sock_options(psk, sk);
+                // The one thing that a connection does not have from its listener (`sk_clone`).
+                (*sk).sk_priority = 0;
+            })
         };
         // SAFETY: `sk_alloc` gave us one reference.
         let child = unsafe { NonNull::new_unchecked(sk.cast::<Self>()) };
@@ -312,6 +323,27 @@ impl<T: Protocol> Sock<T> {
     pub(crate) fn copy_options_to(&self, clc: &ClcSock) {
         // SAFETY: Both sockets are alive.
         unsafe { bindings::copy_sock_options(self.as_ptr(), clc.sk()) };
+    }
+
+    /// Carries `SO_RCVLOWAT` and `SO_PEEK_OFF` over to `clc`, which is the user's from now on. May sleep.
+    pub(crate) fn copy_low_water_to(&self, clc: &ClcSock) {
+        // SAFETY: Both sockets are alive.
+        unsafe { bindings::copy_rcvlowat(self.as_ptr(), clc.as_ptr()) };
+    }
+
+    /// Takes `SO_REUSEPORT` over from `clc`.
+    pub(crate) fn follow_reuseport(&self, clc: &ClcSock) {
+        // SAFETY: Both sockets are alive.
+        unsafe { bindings::follow_reuseport(self.as_ptr(), clc.sk()) };
+    }
+
+    /// Takes the priority over from `clc`.
+    pub(crate) fn follow_priority(&self, clc: &ClcSock) {
+        // SAFETY: Both sockets are alive; a single word.
+        unsafe {
+            let priority = ptr::read_volatile(&raw const (*clc.sk()).sk_priority);
+            ptr::write_volatile(&raw mut (*self.as_ptr()).sk_priority, priority);
+        }
     }
 
     /// Hands the user's file over to `clc`: later system calls go to TCP directly. Nothing happens
@@ -396,6 +428,28 @@ impl<T: Protocol> Sock<T> {
         // SAFETY: A single word that `setsockopt` may change concurrently.
         let low = unsafe { ptr::read_volatile(&raw const (*self.as_ptr()).sk_rcvlowat) };
         usize::try_from(low).unwrap_or(1).max(1)
+    }
+
+    /// `SO_PEEK_OFF`: where the next look begins; [`None`] if it is off.
+    pub(crate) fn peek_offset(&self) -> Option<usize> {
+        // SAFETY: A single word that `setsockopt` may change concurrently.
+        let offset = unsafe { ptr::read_volatile(&raw const (*self.as_ptr()).sk_peek_off) };
+        usize::try_from(offset).ok()
+    }
+
+    /// A look (`forward`) or a read has gone over `len` bytes.
+    pub(crate) fn move_peek_offset(&self, forward: bool, len: usize) {
+        if let Some(offset) = self.peek_offset() {
+            let next = if forward {
+                offset.saturating_add(len)
+            } else {
+                offset.saturating_sub(len)
+            };
+            let next = c_int::try_from(next).unwrap_or(c_int::MAX);
+            // SAFETY: As above; readers are serialised, and a program that sets it meanwhile gets
+            // either value, as with TCP.
+            unsafe { ptr::write_volatile(&raw mut (*self.as_ptr()).sk_peek_off, next) };
+        }
     }
 
     /// Linger time in jiffies, if `SO_LINGER` is on.

@@ -117,18 +117,25 @@ impl Receiver {
         self.ring.diff(self.cons, mark)?.checked_sub(1)
     }
 
-    /// Bytes that the application can read in all (`SIOCINQ`).
+    /// Bytes that the application can read in all.
     pub fn readable(&self) -> u32 {
         let out_of_line = u32::from(self.mark.is_some() && !self.oob_inline);
         self.unread().saturating_sub(out_of_line)
     }
 
+    /// What `SIOCINQ` says: with TCP it ends at urgent data out of line, as a read does.
+    pub fn readable_before_mark(&self) -> u32 {
+        match self.before_urgent() {
+            _ if self.oob_inline => self.readable(),
+            Some(n) => n,
+            None if self.skipped_mark => 0,
+            None => self.readable(),
+        }
+    }
+
     /// Bytes that one read can return: it stops before urgent data, as with TCP.
     pub fn readable_now(&self) -> u32 {
-        match self.before_urgent() {
-            Some(n) if n > 0 => n,
-            _ => self.readable(),
-        }
+        self.peekable(0)
     }
 
     /// Where the next `n` bytes to read are; less if there are less, or urgent data is among
@@ -140,10 +147,30 @@ impl Receiver {
     /// As [`Self::chunks_for_read`], but behind the first `skip` bytes: for `MSG_PEEK` with an
     /// offset, and for splice.
     pub fn chunks_for_peek(&self, skip: u32, n: u32) -> Spans {
-        let there = self.readable_now();
-        let skip = skip.min(there);
-        let from = self.ring.add(self.cons, skip);
-        self.ring.spans(from, n.min(there.saturating_sub(skip)))
+        let (at, len) = self.ahead(skip);
+        self.ring.spans(self.ring.add(self.cons, at), n.min(len))
+    }
+
+    /// Bytes that a look can return which leaves out the first `skip`.
+    pub fn peekable(&self, skip: u32) -> u32 {
+        self.ahead(skip).1
+    }
+
+    /// Would the next byte behind the first `skip` be the urgent one, or the one after it?
+    pub fn is_mark_at(&self, skip: u32) -> bool {
+        self.before_urgent() == Some(skip)
+    }
+
+    /// Where the bytes behind the first `skip` are, from the consumer cursor on, and how many up to
+    /// the mark or the end. An urgent byte out of line does not count.
+    fn ahead(&self, skip: u32) -> (u32, u32) {
+        let unread = self.unread();
+        let (at, end) = match self.before_urgent() {
+            Some(before) if skip < before => (skip, before),
+            Some(_) => (skip.saturating_add(u32::from(!self.oob_inline)), unread),
+            None => (skip, unread),
+        };
+        (at.min(unread), end.saturating_sub(at))
     }
 
     /// The application has read `n` bytes. Returns how many that can have been. Ask
@@ -156,12 +183,21 @@ impl Receiver {
         if self.before_urgent().is_some_and(|before| n > before) {
             // Inline: the urgent byte is read.
             self.mark = None;
+            self.urgent = UrgentByte::None;
             self.update_forced = true;
         }
-        self.skipped_mark = false;
+        self.pass_mark();
         self.cons = self.ring.add(self.cons, n);
         self.skip_urgent();
         n
+    }
+
+    /// A read goes on behind the mark, even if there is nothing: as with TCP the urgent byte cannot be
+    /// had any more.
+    pub fn pass_mark(&mut self) {
+        if core::mem::take(&mut self.skipped_mark) {
+            self.urgent = UrgentByte::None;
+        }
     }
 
     /// Steps over an urgent byte out of line, once everything before it is read.
@@ -231,6 +267,11 @@ impl Receiver {
             (Some(old), Some(new)) => new.checked_sub(old).ok_or(Violation::ProducerCursor),
             _ => Err(Violation::ProducerCursor),
         }
+    }
+
+    /// Would this cursor of the peer's bring new data?
+    pub fn is_news(&self, prod: Cursor) -> bool {
+        prod != self.prod
     }
 
     /// The peer has written data. Returns the number of new bytes.
@@ -316,9 +357,33 @@ mod tests {
         assert!(r.at_mark() && r.needs_update());
         assert_eq!(r.fill_cdc(), at(0, 10));
         assert_eq!(r.chunks_for_read(50).first.offset, 10);
+        assert_eq!(
+            (r.readable_before_mark(), r.urgent()),
+            (0, UrgentByte::Valid(b'!'))
+        );
+        // Who reads on has passed it.
         assert_eq!(r.consume(50), 10);
         assert!(!r.at_mark());
-        assert_eq!(r.urgent(), UrgentByte::Valid(b'!'));
+        assert_eq!(r.urgent(), UrgentByte::None);
+    }
+
+    #[test]
+    fn looks_go_up_to_the_mark_and_on_behind_it() {
+        for inline in [false, true] {
+            let mut r = receiver(100);
+            r.set_oob_inline(inline);
+            r.on_peer_prod(at(0, 6)).unwrap();
+            r.on_urgent_present();
+            r.on_peer_prod(at(0, 16)).unwrap();
+            // Five bytes, the urgent one, ten more.
+            assert_eq!((r.peekable(0), r.peekable(2)), (5, 3));
+            assert!(!r.is_mark_at(2) && r.is_mark_at(5));
+            let (rest, first) = if inline { (11, 5) } else { (10, 6) };
+            assert_eq!(r.peekable(5), rest);
+            assert_eq!(r.chunks_for_peek(5, 99).first.offset, first);
+            assert_eq!(r.peekable(5 + rest), 0);
+            assert_eq!(r.peekable(u32::MAX), 0);
+        }
     }
 
     #[test]

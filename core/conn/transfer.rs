@@ -16,7 +16,11 @@ use crate::{
         sock::Sock, //
     },
     rx_tx::receiver::UrgentByte,
-    smc_core::sock::SmcSocket, //
+    smc_core::{
+        link::Link,
+        sock::SmcSocket,
+        state::Event, //
+    }, //
 };
 use kernel::{
     error::Result, //
@@ -38,10 +42,6 @@ const EPOLLRDNORM: u32 = 0x40;
 const EPOLLWRNORM: u32 = 0x100;
 const EPOLLRDHUP: u32 = 0x2000;
 
-fn readable(data: &Data) -> u32 {
-    data.flow.as_ref().map_or(0, |flow| flow.rx.readable())
-}
-
 impl Conn {
     /// `sendmsg(2)`.
     pub(crate) fn send(&self, sk: &Sock<SmcSocket>, msg: &mut Message) -> Result<usize> {
@@ -59,7 +59,11 @@ impl Conn {
         let total = msg.len;
         let mut sent = 0;
         let mut turn = self.tx.lock();
+        self.check_send(sk)?;
         while sent < total {
+            if self.with_link(|data, link| self.reset_by_writing(data, link)) == Some(true) {
+                return Ok(total);
+            }
             if let Err(err) = self.check_send(sk) {
                 return if sent > 0 { Ok(sent) } else { Err(err) };
             }
@@ -114,6 +118,8 @@ impl Conn {
                     }
                 }
                 self.push_corked(data, link, more || !last);
+                // The peer may have closed since.
+                self.reset_by_writing(data, link);
             });
             if fault {
                 return if sent > 0 { Ok(sent) } else { Err(EFAULT) };
@@ -123,9 +129,22 @@ impl Conn {
         Ok(sent)
     }
 
+    /// Resets a connection whose peer has closed, when something is written: TCP takes what is written
+    /// then, and is told by a reset that nobody reads any more.
+    fn reset_by_writing(&self, data: &mut Data, link: &Link) -> bool {
+        let futile = data.life.writes_to_nobody();
+        if futile {
+            let err = super::reset_error(data);
+            self.event(data, Some(link), Event::LocalAbort, err);
+        }
+        futile
+    }
+
     fn check_send(&self, sk: &Sock<SmcSocket>) -> Result {
         sk.take_error()?;
-        if sk.shutdown_mask() & SEND_SHUTDOWN != 0 || !self.data.lock().life.may_write() {
+        let life = self.data.lock().life;
+        if sk.shutdown_mask() & SEND_SHUTDOWN != 0 || !(life.may_write() || life.writes_to_nobody())
+        {
             return Err(EPIPE);
         }
         Ok(())
@@ -159,31 +178,47 @@ impl Conn {
         let target = if msg.flags & MSG_WAITALL != 0 {
             total
         } else {
-            sk.receive_low_water().min(total)
+            // More than half the ring never comes at once.
+            sk.receive_low_water().min(total).min(self.rmb_half())
         };
         let mut timeo = sk.receive_timeout(msg.nonblock());
         let mut got = 0;
         let mut turn = self.rx.lock();
-        self.follow_inline(sk);
-        while got < total {
+        let peek = peek.then(|| sk.peek_offset().unwrap_or(0));
+        while got < total || total == 0 {
+            // As in TCP, room for nothing waits for something, too.
+            let skip = peek.map_or(0, |offset| offset.saturating_add(got));
+            if total == 0 && self.is_readable_behind(skip) {
+                break;
+            }
             // Before the data is looked at: what came before the end is read before the end.
             let ended = self.is_at_end(sk);
-            let n = self.copy_out(msg, got, peek, discard)?;
+            let n = match self.copy_out(msg, got, peek, discard) {
+                Err(_) if got > 0 => break,
+                copied => copied?,
+            };
             if n > 0 {
                 got += n;
+                sk.move_peek_offset(peek.is_some(), n);
                 // As in TCP, one read does not go past the urgent mark.
-                if self.is_at_mark() {
+                if self.is_at_mark(peek.map(|offset| offset.saturating_add(got))) {
                     break;
                 }
                 continue;
             }
+            if got == 0 && total > 0 && peek.is_none() {
+                if let Some(flow) = self.data.lock().flow.as_mut() {
+                    flow.rx.pass_mark();
+                }
+            }
             if got >= target.max(1) || (got > 0 && (ended || sk.has_error())) {
                 break;
             }
-            if got == 0 {
-                // As in TCP, an error is told before the end of the stream.
-                sk.take_error()?;
+            // As in TCP, an error is told before the end of the stream, but for the peer's own end.
+            if self.data.lock().eof {
+                break;
             }
+            sk.take_error()?;
             if ended {
                 break;
             }
@@ -195,9 +230,8 @@ impl Conn {
             }
             self.set_starved(true);
             drop(turn);
-            let skip = if peek { got } else { 0 };
             let waited = sk.wait(&mut timeo, || {
-                sk.has_error() || self.is_at_end(sk) || readable(&self.data.lock()) as usize > skip
+                sk.has_error() || self.is_at_end(sk) || self.is_readable_behind(skip)
             });
             turn = self.rx.lock();
             self.set_starved(false);
@@ -211,8 +245,24 @@ impl Conn {
         Ok(got)
     }
 
+    /// Half the size of the RMB.
+    fn rmb_half(&self) -> usize {
+        let data = self.data.lock();
+        data.flow
+            .as_ref()
+            .map_or(usize::MAX, |flow| flow.rx.rmb_len() as usize / 2)
+    }
+
     /// Copies what is there; the number of bytes.
-    fn copy_out(&self, msg: &mut Message, got: usize, peek: bool, discard: bool) -> Result<usize> {
+    ///
+    /// With `peek` it is only looked at, from so many bytes on.
+    fn copy_out(
+        &self,
+        msg: &mut Message,
+        got: usize,
+        peek: Option<usize>,
+        discard: bool,
+    ) -> Result<usize> {
         let Some(place) = self.place() else {
             return Ok(0);
         };
@@ -222,8 +272,8 @@ impl Conn {
             let Some(flow) = data.flow.as_ref() else {
                 return Ok(0);
             };
-            if peek {
-                let skip = u32::try_from(got).unwrap_or(u32::MAX);
+            if let Some(offset) = peek {
+                let skip = u32::try_from(offset.saturating_add(got)).unwrap_or(u32::MAX);
                 flow.rx.chunks_for_peek(skip, rest)
             } else {
                 flow.rx.chunks_for_read(rest)
@@ -246,9 +296,9 @@ impl Conn {
             }
         }
         if copied == 0 && !spans.is_empty() {
-            return if got > 0 { Ok(0) } else { Err(EFAULT) };
+            return Err(EFAULT);
         }
-        if !peek && copied > 0 {
+        if peek.is_none() && copied > 0 {
             self.with_link(|data, link| {
                 if let Some(flow) = data.flow.as_mut() {
                     flow.rx.consume(u32::try_from(copied).unwrap_or(0));
@@ -273,18 +323,32 @@ impl Conn {
         });
     }
 
-    /// `SO_OOBINLINE` can be set at any time.
-    fn follow_inline(&self, sk: &Sock<SmcSocket>) {
+    /// `SO_OOBINLINE` was set.
+    pub(crate) fn follow_inline(&self, sk: &Sock<SmcSocket>) {
+        // It moves the cursor, so not while a reader copies.
+        let _turn = self.rx.lock();
         let inline = sk.urgent_inline();
         if let Some(flow) = self.data.lock().flow.as_mut() {
             flow.rx.set_oob_inline(inline);
         }
     }
 
-    /// Has a read come to the urgent mark?
-    fn is_at_mark(&self) -> bool {
+    /// Has a read come to the urgent mark, or a look that has gone over so many bytes?
+    fn is_at_mark(&self, peeked: Option<usize>) -> bool {
         let data = self.data.lock();
-        data.flow.as_ref().is_some_and(|flow| flow.rx.at_mark())
+        data.flow.as_ref().is_some_and(|flow| match peeked {
+            Some(len) => u32::try_from(len).is_ok_and(|len| flow.rx.is_mark_at(len)),
+            None => flow.rx.at_mark(),
+        })
+    }
+
+    /// Is there something behind the first `skip` bytes, exactly as [`Self::copy_out`] would find it?
+    fn is_readable_behind(&self, skip: usize) -> bool {
+        let skip = u32::try_from(skip).unwrap_or(u32::MAX);
+        let data = self.data.lock();
+        data.flow
+            .as_ref()
+            .is_some_and(|flow| flow.rx.peekable(skip) > 0)
     }
 
     /// Will no more data come, after what is there?
@@ -309,13 +373,7 @@ impl Conn {
             }
         };
         msg.report(MSG_OOB);
-        if msg.len == 0 {
-            msg.report(MSG_TRUNC);
-            return Ok(0);
-        }
-        if msg.flags & MSG_TRUNC == 0 && msg.dest().copy_to_iter(&[byte]) != 1 {
-            return Err(EFAULT);
-        }
+        // Room for nothing takes it, too, as in TCP.
         if msg.flags & MSG_PEEK == 0 {
             self.with_link(|data, link| {
                 if let Some(flow) = data.flow.as_mut() {
@@ -325,6 +383,13 @@ impl Conn {
                     }
                 }
             });
+        }
+        if msg.len == 0 {
+            msg.report(MSG_TRUNC);
+            return Ok(0);
+        }
+        if msg.flags & MSG_TRUNC == 0 && msg.dest().copy_to_iter(&[byte]) != 1 {
+            return Err(EFAULT);
         }
         Ok(1)
     }
@@ -370,7 +435,7 @@ impl Conn {
         let int = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
         match data.flow.as_ref() {
             Some(flow) => Status {
-                readable: int(flow.rx.readable()),
+                readable: int(flow.rx.readable_before_mark()),
                 queued: int(flow.tx.used()),
                 unsent: int(flow.tx.unsent()),
                 at_mark: flow.rx.at_mark(),

@@ -51,7 +51,10 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
                 }
                 // An event before the phase changes is not lost: the job is queued below.
                 let watch = Watch::new(clc.clone(), Woken::Job(sk.into()))?;
-                rendezvous::want(&clc);
+                // Without one of its directions there can be no handshake.
+                if !clc.is_shut_down() {
+                    rendezvous::want(&clc);
+                }
                 match rendezvous::connect(&clc, addr) {
                     Ok(()) => {}
                     Err(err) if err == EINPROGRESS => {}

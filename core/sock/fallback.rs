@@ -59,6 +59,7 @@ pub(super) fn enter(
     sk.fallback.store(reason.0, Relaxed);
     sk.peer_diagnosis.store(peer_diagnosis, Relaxed);
     sk.copy_options_to(clc);
+    sk.copy_low_water_to(clc);
     life.watch = None;
     set_phase(sk, Phase::Fallback);
     sk.hand_over_file(clc);

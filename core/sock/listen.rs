@@ -45,7 +45,10 @@ pub(super) fn listen(sk: &Sock<SmcSocket>, backlog: c_int) -> Result {
             let clc = sk.try_clc()?;
             sk.copy_options_to(&clc);
             let watch = Watch::new(clc.clone(), Woken::Job(sk.into()))?;
-            rendezvous::prepare_listener(&clc)?;
+            // Without one of their directions its connections cannot shake hands.
+            if !clc.is_shut_down() {
+                rendezvous::prepare_listener(&clc)?;
+            }
             clc.listen(backlog)
                 .inspect_err(|_| rendezvous::forget(&clc))?;
             life.backlog = backlog;

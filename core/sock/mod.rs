@@ -318,6 +318,10 @@ impl SocketOps for SmcSocket {
         if peer && sk.phase() == Phase::Connecting {
             return Err(ENOTCONN);
         }
+        if peer && sk.phase() == Phase::Smc && sk.conn().is_some_and(|conn| conn.is_disconnected())
+        {
+            return Err(ENOTCONN);
+        }
         sk.try_clc()?.name(peer)
     }
 

@@ -28,7 +28,13 @@ use kernel::{
 
 const SOL_SMC: c_int = 286;
 const SMC_LIMIT_HS: c_int = 1;
+const SOL_SOCKET: c_int = 1;
+const SOL_IP: c_int = 0;
+const IP_TOS: c_int = 1;
 const SOL_TCP: c_int = 6;
+const SO_OOBINLINE: c_int = 10;
+const SO_REUSEPORT: c_int = 15;
+const SO_RCVLOWAT: c_int = 18;
 const TCP_NODELAY: c_int = 1;
 const TCP_CORK: c_int = 3;
 const TCP_SAVE_SYN: c_int = 27;
@@ -39,8 +45,35 @@ const SIOCOUTQ: c_uint = 0x5411;
 const SIOCOUTQNSD: c_uint = 0x894b;
 const SIOCATMARK: c_uint = 0x8905;
 
-/// `setsockopt` of a level other than `SOL_SOCKET`.
+/// `setsockopt`.
 pub(super) fn set(sk: &Sock<SmcSocket>, option: &SetOption) -> Result {
+    if option.level == SOL_SOCKET {
+        return match option.name {
+            // The kernel has it for the families of IP only.
+            SO_REUSEPORT => {
+                let clc = sk.try_clc()?;
+                option.delegate(&clc)?;
+                sk.follow_reuseport(&clc);
+                Ok(())
+            }
+            SO_RCVLOWAT => {
+                option.set_generic(sk)?;
+                // What is there may be enough now.
+                if sk.conn().is_some_and(|conn| conn.status().readable > 0) {
+                    sk.wake_readable();
+                }
+                Ok(())
+            }
+            SO_OOBINLINE => {
+                option.set_generic(sk)?;
+                if let Some(conn) = sk.conn() {
+                    conn.follow_inline(sk);
+                }
+                Ok(())
+            }
+            _ => option.set_generic(sk),
+        };
+    }
     if option.level == SOL_SMC {
         return set_own(sk, option);
     }
@@ -48,6 +81,10 @@ pub(super) fn set(sk: &Sock<SmcSocket>, option: &SetOption) -> Result {
         return Err(EOPNOTSUPP);
     }
     option.delegate(&*sk.try_clc()?)?;
+    if (option.level, option.name) == (SOL_IP, IP_TOS) {
+        // It sets the priority, too.
+        sk.follow_priority(&*sk.try_clc()?);
+    }
     if option.level == SOL_TCP {
         if option.name == TCP_SAVE_SYN && sk.phase() == Phase::Listen {
             tcp_option::keep_saving_syn(&*sk.try_clc()?);

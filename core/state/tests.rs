@@ -96,6 +96,20 @@ fn unread_data_aborts() {
     assert!(actions.arm_timer && actions.discard_unsent);
 }
 
+#[test]
+fn unread_data_does_not_abort_when_both_are_done_writing() {
+    let unread = Event::AppClose { unread: true };
+    let (done, drained) = (Event::AppShutdownWrite, Event::Drained);
+    for order in [
+        [done, drained, Event::PeerDoneWriting, unread],
+        [Event::PeerDoneWriting, done, drained, unread],
+    ] {
+        let (_, actions) = active(&order);
+        assert_ne!(actions.send, Some(Farewell::Abort), "{order:?}");
+        assert!(!actions.reset, "{order:?}");
+    }
+}
+
 /// Everything that can be reached, with how often the reference was released and the
 /// connection freed on the way.
 fn explore(mut visit: impl FnMut(&Life, Event, &Life, &Actions, (u8, u8))) {
