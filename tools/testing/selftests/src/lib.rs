@@ -3,6 +3,7 @@
 //! Every test is a function over a kind of socket, so that the same bodies prove plain TCP (the
 //! reference: a test that fails there is a wrong test) and SMC.
 
+pub mod conform;
 pub mod diag;
 pub mod exclusive;
 pub mod fault;

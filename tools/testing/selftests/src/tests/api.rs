@@ -1,7 +1,7 @@
 //! Calls and flags that programs use on a stream socket.
 
 use super::{any, join, Pattern};
-use crate::runner::{Ctx, Test};
+use crate::runner::{Ctx, Needs, Test};
 use crate::sys::{cvt, cvt_size};
 use crate::{check, check_eq, check_errno, Context, Outcome};
 use rand::Rng;
@@ -9,7 +9,7 @@ use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
-pub const TESTS: [Test; 12] = [
+pub const TESTS: [Test; 15] = [
     any("api.peek", 60, peek),
     any("api.waitall", 60, waitall),
     any("api.dontwait", 60, dontwait),
@@ -22,7 +22,117 @@ pub const TESTS: [Test; 12] = [
     any("api.not_connected", 60, not_connected),
     any("api.save_syn", 60, save_syn),
     any("api.cork_before_connect", 60, cork_before_connect),
+    any("api.bad_buffer", 60, bad_buffer),
+    any("api.look_at_urgent_data", 60, look_at_urgent_data),
+    Test {
+        name: "api.divergences",
+        body: divergences,
+        limit: 60,
+        needs: Needs::Smc,
+    },
 ];
+
+/// A buffer whose end is not mapped: an error or fewer bytes, and above all an end.
+fn bad_buffer(ctx: &Ctx) -> Outcome {
+    const PAGE: usize = 4096;
+    let pair = ctx.pair()?;
+    // SAFETY: new pages wherever the kernel likes.
+    let pages = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            2 * PAGE,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    check!(pages != libc::MAP_FAILED, "mmap() failed");
+    // SAFETY: the second of the pages that were just mapped.
+    cvt(unsafe { libc::munmap(pages.byte_add(PAGE), PAGE) })?;
+    for _ in 0..3 {
+        pair.client.send_all(&[7; 300])?;
+    }
+    crate::sys::eventually("everything that was sent has arrived", || {
+        Ok(pair.server.readable_bytes()? == 900)
+    })?;
+    // SAFETY: the kernel checks the buffer, of which 100 bytes are there; that is what is tested.
+    let result = cvt_size(unsafe {
+        let end = pages.byte_add(PAGE - 100);
+        libc::recv(pair.server.as_raw_fd(), end, 8192, libc::MSG_WAITALL)
+    });
+    match result {
+        Ok(count) => check!((1..=100).contains(&count), "recv() gave {count}"),
+        Err(error) => check_eq!(error.raw_os_error(), Some(libc::EFAULT), "error of recv()"),
+    }
+    Ok(())
+}
+
+/// Looks stop at urgent data, and do not wait for what is behind it.
+fn look_at_urgent_data(ctx: &Ctx) -> Outcome {
+    let pair = ctx.pair()?;
+    pair.client.send_all(b"five_")?;
+    pair.client.send(b"!", libc::MSG_OOB)?;
+    pair.server.await_events(libc::POLLPRI)?;
+    // Behind the urgent byte this waits, for RDMA, until that is read.
+    pair.client.send_all(b"and more")?;
+    let mut got = [0; 10];
+    for flags in [libc::MSG_PEEK, libc::MSG_PEEK | libc::MSG_WAITALL] {
+        check_eq!(
+            pair.server.recv(&mut got, flags)?,
+            5,
+            "bytes before the mark"
+        );
+        check_eq!(&got[..5], b"five_", "what a look sees");
+    }
+    let mut all = [0; 13];
+    pair.server.recv_all(&mut all)?;
+    check_eq!(&all, b"five_and more", "the stream without its urgent byte");
+    Ok(())
+}
+
+/// What Documentation/divergences.rst says is different from TCP, and can be seen by a call.
+fn divergences(ctx: &Ctx) -> Outcome {
+    let (listener, address) = ctx.listener(8)?;
+    listener.set(libc::SOL_TCP, libc::TCP_DEFER_ACCEPT, 5)?;
+    let pair = ctx.pair_from(&listener, address)?;
+    if ctx.may_fall_back() {
+        // It is a TCP socket now.
+        return Ok(());
+    }
+    let (family, protocol) = ctx.kind.arguments();
+    for (name, value) in [(libc::SO_DOMAIN, family), (libc::SO_PROTOCOL, protocol)] {
+        check_eq!(
+            pair.server.get(libc::SOL_SOCKET, name)?,
+            value,
+            "option {name}"
+        );
+    }
+    check_errno!(
+        pair.client.set(libc::SOL_SOCKET, libc::SO_ZEROCOPY, 1),
+        libc::EOPNOTSUPP,
+        "SO_ZEROCOPY"
+    );
+    pair.server.set(libc::SOL_SOCKET, libc::SO_TIMESTAMP, 1)?;
+    pair.client.send_all(b"when?")?;
+    pair.server.await_events(libc::POLLIN)?;
+    let (mut data, mut control) = ([0u8; 16], [0u8; 128]);
+    let mut vector = libc::iovec {
+        iov_base: data.as_mut_ptr().cast(),
+        iov_len: data.len(),
+    };
+    // SAFETY: all zeroes is a valid msghdr.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = &raw mut vector;
+    header.msg_iovlen = 1;
+    header.msg_control = control.as_mut_ptr().cast();
+    header.msg_controllen = control.len();
+    // SAFETY: the header describes `data` and `control`.
+    let count = cvt_size(unsafe { libc::recvmsg(pair.server.as_raw_fd(), &raw mut header, 0) })?;
+    check_eq!(count, 5, "bytes received");
+    check_eq!(header.msg_controllen, 0, "bytes of control messages");
+    Ok(())
+}
 
 fn peek(ctx: &Ctx) -> Outcome {
     let pair = ctx.pair()?;

@@ -4,6 +4,7 @@ mod api;
 mod basic;
 mod clc;
 mod close;
+mod conform;
 mod decline;
 mod diag;
 mod events;
@@ -86,6 +87,7 @@ pub fn all() -> Vec<Test> {
     tests.extend(events::TESTS);
     tests.extend(diag::TESTS);
     tests.extend(tools::TESTS);
+    tests.extend(conform::TESTS);
     tests.extend(iwarp::TESTS);
     tests.extend(rkeys::TESTS);
     tests.extend(link::TESTS);
