@@ -115,6 +115,12 @@ void smc_rs_helper_sk_wake_poll(struct sock *sk, unsigned int events)
 	rcu_read_unlock();
 }
 
+/* SIGIO for whoever asked for it (O_ASYNC); @band is POLL_IN, POLL_OUT, ... */
+void smc_rs_helper_sk_signal_io(struct sock *sk, int band)
+{
+	sk_wake_async(sk, SOCK_WAKE_IO, band);
+}
+
 /* The kernel crate's barriers differ from version to version. */
 void smc_rs_helper_full_barrier(void)
 {
@@ -197,10 +203,14 @@ void smc_rs_helper_copy_rcvlowat(struct sock *from, struct socket *to)
 	release_sock(to->sk);
 }
 
-/* Has setsockopt(SOL_SOCKET) come to the protocol as well. */
+/*
+ * Has setsockopt(SOL_SOCKET) come to the protocol as well; and says that io_uring's zero-copy sends are
+ * known, as TCP does. They are copied: who sent is told so when sendmsg() returns.
+ */
 void smc_rs_helper_take_socket_options(struct socket *sock)
 {
 	set_bit(SOCK_CUSTOM_SOCKOPT, &sock->flags);
+	set_bit(SOCK_SUPPORT_ZC, &sock->flags);
 }
 
 /* SO_REUSEPORT of @tcp shows at @sk, too. A bit field. May sleep. */

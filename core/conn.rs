@@ -53,7 +53,10 @@ use crate::{
             new_spinlock_bh,
             SpinLockBh, //
         },
-        sock::Sock, //
+        sock::{
+            IoBand,
+            Sock, //
+        }, //
     },
     rx_tx::{
         cdc::{
@@ -128,6 +131,7 @@ struct Data {
     /// What came before the peer's part was known: the client may send as soon as it has sent its
     /// Confirm, and RDMA is quicker than TCP. Messages are cumulative, the last one says it all.
     early: Option<CdcMessage>,
+    lack: Lack,
     life: Life,
     tcp: Tcp,
     sk: Option<SockRef>,
@@ -148,6 +152,7 @@ struct Data {
 }
 
 /// What `ioctl` shows.
+#[derive(Default)]
 pub(crate) struct Status {
     /// Bytes that can be read.
     pub(crate) readable: i32,
@@ -196,6 +201,7 @@ impl Conn {
                 peer_rkey: 0,
                 peer_address: 0,
                 early: None,
+                lack: Lack::default(),
                 life: Life::new(),
                 tcp: Tcp::default(),
                 sk: None,
@@ -410,7 +416,7 @@ impl Conn {
             sk.signal_urgent();
         }
         if effects.urgent_confirmed {
-            sk.wake_writable();
+            Self::tell_of_room(data);
         }
     }
 
@@ -439,9 +445,21 @@ impl Conn {
         if data.over && data.in_flight == 0 {
             self.kick(&data);
         }
-        if completed.writable || completed.freed > 0 {
+        if completed.freed > 0 {
+            Self::tell_of_room(&mut data);
+        }
+    }
+
+    /// Wakes whoever found no room, as TCP does: nobody else, since each wake-up is an event for
+    /// edge-triggered epoll.
+    fn tell_of_room(data: &mut Data) {
+        let enough = data.flow.as_ref().is_some_and(|flow| flow.tx.is_writable());
+        if data.lack.sleeper || data.lack.poller && enough {
+            data.lack.sleeper = false;
+            // A poller is not interested in less.
+            data.lack.poller &= !enough;
             if let Some(sk) = data.sk.as_ref() {
-                sk.wake_writable();
+                sk.wake_for_room();
             }
         }
     }
@@ -620,6 +638,11 @@ impl Conn {
             if actions != Actions::default() {
                 sk.wake_all();
             }
+            if actions.eof {
+                const BOTH: u8 = RCV_SHUTDOWN | SEND_SHUTDOWN;
+                let ended = sk.shutdown_mask() & BOTH == BOTH;
+                sk.signal_io(if ended { IoBand::Hup } else { IoBand::In });
+            }
         }
         if actions.wait_drained {
             self.check_drained(data, link);
@@ -772,6 +795,11 @@ impl Conn {
         }
     }
 
+    /// Sends what is held back for more.
+    pub(crate) fn flush(&self) {
+        self.with_link(|data, link| self.push(data, link));
+    }
+
     /// `TCP_CORK`.
     pub(crate) fn set_corked(&self, on: bool) {
         self.corked.store(on, Relaxed);
@@ -779,6 +807,15 @@ impl Conn {
             self.with_link(|data, link| self.push(data, link));
         }
     }
+}
+
+/// Who was told that there is no room to send, since there last was some.
+#[derive(Default)]
+struct Lack {
+    /// A sender that sleeps: any room will do.
+    sleeper: bool,
+    /// One that has been given `EAGAIN`, or has polled: waits until `poll` says so.
+    poller: bool,
 }
 
 /// Has the application closed, or shut down both directions, while the peer may still write?

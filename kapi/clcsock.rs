@@ -345,6 +345,12 @@ impl ClcSock {
         unsafe { bindings::tcp_abort(self.sk(), -err.to_errno()) };
     }
 
+    /// Sends `SIGIO` to whoever asked for it with `O_ASYNC`, when the file is this socket's.
+    pub(crate) fn signal_io(&self, band: super::sock::IoBand) {
+        // SAFETY: The `sk` of a live socket is valid.
+        unsafe { bindings::sk_signal_io(self.sk(), band as c_int) };
+    }
+
     /// State of the TCP connection.
     pub(crate) fn state(&self) -> TcpState {
         // SAFETY: The `sk` is valid; its state is a single byte that changes concurrently.

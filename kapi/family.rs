@@ -144,6 +144,7 @@ impl<T: Protocol> Tables<T> {
                 proto.ipv6_pinfo_offset = Sock::<T>::PINFO_OFFSET as u32;
                 proto.hash = Some(hash);
                 proto.unhash = Some(unhash);
+                proto.ioctl = Some(proto_ops::kernel_ioctl::<T>);
                 proto.keepalive = Some(keepalive::<T>);
                 if matches!(kind, Kind::Inet | Kind::Inet6) {
                     proto.init = Some(inet_init::<T>);

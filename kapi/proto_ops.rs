@@ -79,6 +79,9 @@ pub(crate) trait SocketOps: Sized + Send + Sync + 'static {
     /// `send(2)` and friends; the number of bytes taken.
     fn sendmsg(sk: &Sock<Self>, msg: &mut Message) -> Result<usize>;
 
+    /// `sendfile(2)` or `splice(2)` has come to an end before all that it had announced with `MSG_MORE`.
+    fn splice_eof(sk: &Sock<Self>);
+
     /// `recv(2)` and friends; the number of bytes given.
     fn recvmsg(sk: &Sock<Self>, msg: &mut Message) -> Result<usize>;
 }
@@ -111,22 +114,47 @@ impl Poll {
 pub(crate) struct Ioctl {
     /// The command.
     pub(crate) cmd: c_uint,
-    arg: c_ulong,
+    arg: Argument,
+}
+
+/// What an `ioctl` call works on.
+enum Argument {
+    /// The argument of the system call.
+    User(c_ulong),
+    /// Where the kernel itself wants the `int` that a command gives.
+    Kernel(*mut c_int),
 }
 
 impl Ioctl {
     /// Writes an `int` to where the argument points.
     pub(crate) fn put_int(&self, value: c_int) -> Result<c_int> {
-        // SAFETY: `put_user` checks the user's pointer.
-        to_result(unsafe { bindings::put_user_int(value, self.arg as *mut c_void) })?;
+        match self.arg {
+            // SAFETY: `put_user` checks the user's pointer.
+            Argument::User(to) => to_result(unsafe {
+                bindings::put_user_int(value, to as *mut c_void) //
+            })?,
+            // SAFETY: The kernel's call passes a valid place.
+            Argument::Kernel(to) => unsafe { *to = value },
+        }
         Ok(0)
     }
 
     /// Lets TCP answer.
     pub(crate) fn delegate(&self, clc: &ClcSock) -> Result<c_int> {
-        let ioctl = clc.ops().ioctl.ok_or(ENOIOCTLCMD)?;
-        // SAFETY: `clc` is alive, and the argument is the user's.
-        let ret = unsafe { ioctl(clc.as_ptr(), self.cmd, self.arg) };
+        let ret = match self.arg {
+            Argument::User(arg) => {
+                let ioctl = clc.ops().ioctl.ok_or(ENOIOCTLCMD)?;
+                // SAFETY: `clc` is alive, and the argument is the user's.
+                unsafe { ioctl(clc.as_ptr(), self.cmd, arg) }
+            }
+            Argument::Kernel(to) => {
+                // SAFETY: A live socket has a protocol.
+                let ioctl = unsafe { (*(*clc.sk()).__sk_common.skc_prot).ioctl };
+                let ioctl = ioctl.ok_or(ENOIOCTLCMD)?;
+                // SAFETY: `clc` is alive, and the kernel's call passes a valid place.
+                unsafe { ioctl(clc.sk(), self.cmd as c_int, to) }
+            }
+        };
         if ret < 0 {
             Err(Error::from_errno(ret))
         } else {
@@ -300,6 +328,8 @@ pub(super) fn table<T: Protocol>(
         recvmsg: Some(recvmsg::<T>),
         mmap: Some(bindings::sock_no_mmap),
         set_peek_off: Some(bindings::sk_set_peek_off),
+        gettstamp: Some(bindings::sock_gettstamp),
+        splice_eof: Some(splice_eof::<T>),
         ..Default::default()
     }
 }
@@ -425,10 +455,39 @@ unsafe extern "C" fn ioctl<T: Protocol>(
     arg: c_ulong,
 ) -> c_int {
     // SAFETY: The kernel passes a socket of ours.
-    match T::ioctl(unsafe { sk_of(sock) }, &Ioctl { cmd, arg }) {
+    let sk = unsafe { sk_of(sock) };
+    let arg = Argument::User(arg);
+    match T::ioctl(sk, &Ioctl { cmd, arg }) {
         Ok(ret) => ret,
         Err(err) => err.to_errno(),
     }
+}
+
+/// `proto::ioctl`: the same for the kernel itself, which asks for io_uring.
+///
+/// # Safety
+///
+/// `sk` must be a live socket of protocol `T` that is set up, and `to` valid for writing.
+pub(super) unsafe extern "C" fn kernel_ioctl<T: Protocol>(
+    sk: *mut bindings::sock,
+    cmd: c_int,
+    to: *mut c_int,
+) -> c_int {
+    // SAFETY: Per this function's contract.
+    let sk = unsafe { Sock::<T>::from_raw(sk) };
+    let call = Ioctl {
+        cmd: cmd as c_uint,
+        arg: Argument::Kernel(to),
+    };
+    match T::ioctl(sk, &call) {
+        Ok(ret) => ret,
+        Err(err) => err.to_errno(),
+    }
+}
+
+unsafe extern "C" fn splice_eof<T: Protocol>(sock: *mut bindings::socket) {
+    // SAFETY: The kernel passes a socket of ours.
+    T::splice_eof(unsafe { sk_of(sock) });
 }
 
 unsafe extern "C" fn shutdown<T: Protocol>(sock: *mut bindings::socket, how: c_int) -> c_int {

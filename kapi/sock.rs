@@ -43,6 +43,18 @@ use kernel::{
 /// `TASK_INTERRUPTIBLE`.
 const TASK_INTERRUPTIBLE: u32 = 1;
 
+/// What `SIGIO` is about (`si_code`).
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub(crate) enum IoBand {
+    /// `POLL_IN`: something to read, or the end of it.
+    In = 1,
+    /// `POLL_OUT`: connected, or room to write again.
+    Out = 2,
+    /// `POLL_HUP`: both directions have ended.
+    Hup = 6,
+}
+
 /// Number of work items that every socket has.
 pub(crate) const JOBS: usize = 3;
 
@@ -521,11 +533,6 @@ impl<T: Protocol> Sock<T> {
         self.call(|sk| sk.sk_data_ready);
     }
 
-    /// Tells writers. Any context.
-    pub(crate) fn wake_writable(&self) {
-        self.call(|sk| sk.sk_write_space);
-    }
-
     /// Tells everybody who waits for the socket. Any context.
     pub(crate) fn wake_all(&self) {
         self.call(|sk| sk.sk_state_change);
@@ -536,6 +543,18 @@ impl<T: Protocol> Sock<T> {
         // SAFETY: The socket is alive.
         unsafe { bindings::sk_send_sigurg(self.as_ptr()) };
         self.wake_poll(bindings::EPOLLPRI);
+    }
+
+    /// Sends `SIGIO` to whoever asked for it with `O_ASYNC`. Any context.
+    pub(crate) fn signal_io(&self, band: IoBand) {
+        // SAFETY: The socket is alive.
+        unsafe { bindings::sk_signal_io(self.as_ptr(), band as c_int) };
+    }
+
+    /// Tells pollers, sleepers and owners that there is room. Any context.
+    pub(crate) fn wake_for_room(&self) {
+        self.wake_poll(bindings::EPOLLOUT | bindings::EPOLLWRNORM | bindings::EPOLLWRBAND);
+        self.signal_io(IoBand::Out);
     }
 
     /// Wakes those who poll or sleep for `events`. Any context.

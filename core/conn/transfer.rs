@@ -69,15 +69,20 @@ impl Conn {
             }
             let place = self.place().ok_or(EPIPE)?;
             let spans = {
-                let data = self.data.lock();
-                match data.flow.as_ref() {
+                let mut data = self.data.lock();
+                let spans = match data.flow.as_ref() {
                     // One urgent byte at a time is all that the protocol can say.
                     Some(flow) if !(urgent && flow.tx.urgent_busy()) => {
                         let rest = u32::try_from(total - sent).unwrap_or(u32::MAX);
                         Some(flow.tx.chunks_for_write(rest))
                     }
                     _ => None,
+                };
+                // Under the lock that makes room: it is not missed, nor told to those who have some.
+                if spans.as_ref().is_none_or(|spans| spans.is_empty()) {
+                    data.lack.poller = true;
                 }
+                spans
             };
             let Some(spans) = spans.filter(|spans| !spans.is_empty()) else {
                 self.with_link(|data, link| self.push(data, link));
@@ -154,13 +159,15 @@ impl Conn {
         if sk.has_error() || sk.shutdown_mask() & SEND_SHUTDOWN != 0 {
             return true;
         }
-        let data = self.data.lock();
-        match data.flow.as_ref() {
+        let mut data = self.data.lock();
+        let can = match data.flow.as_ref() {
             Some(flow) if data.life.may_write() => {
                 flow.tx.free() > 0 && !(urgent && flow.tx.urgent_busy())
             }
             _ => true,
-        }
+        };
+        data.lack.sleeper |= !can;
+        can
     }
 
     /// `recvmsg(2)`.
@@ -236,6 +243,8 @@ impl Conn {
             turn = self.rx.lock();
             self.set_starved(false);
             match waited {
+                // As in TCP, who has room for nothing waits once, whatever ends that.
+                _ if total == 0 => break,
                 Ok(()) => {}
                 Err(_) if got > 0 => break,
                 Err(err) => return Err(err),
@@ -402,7 +411,7 @@ impl Conn {
         if sk.has_error() {
             mask |= EPOLLERR;
         }
-        let data = self.data.lock();
+        let mut data = self.data.lock();
         let ended = data.eof || shutdown & RCV_SHUTDOWN != 0;
         if ended {
             mask |= EPOLLIN | EPOLLRDNORM | EPOLLRDHUP;
@@ -411,6 +420,7 @@ impl Conn {
         if ended && write_ended || data.place.is_none() {
             mask |= EPOLLHUP;
         }
+        let mut lacks_room = false;
         match data.flow.as_ref() {
             Some(flow) => {
                 let there = flow.rx.readable();
@@ -422,10 +432,13 @@ impl Conn {
                 }
                 if write_ended || flow.tx.is_writable() {
                     mask |= EPOLLOUT | EPOLLWRNORM;
+                } else {
+                    lacks_room = true;
                 }
             }
             None => mask |= EPOLLERR,
         }
+        data.lack.poller |= lacks_room;
         mask
     }
 

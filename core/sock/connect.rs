@@ -25,7 +25,10 @@ use crate::{
             SockAddr,
             TcpState, //
         },
-        sock::Sock,
+        sock::{
+            IoBand,
+            Sock, //
+        },
         watch::Watch, //
     }, //
 };
@@ -156,5 +159,10 @@ pub(super) fn run(sk: &Sock<SmcSocket>) {
         }
     }
     sk.wake_all();
-    sk.wake_writable();
+    match sk.phase() {
+        Phase::Smc => sk.signal_io(IoBand::Out),
+        // The file is TCP's now, and so are those who asked for signals.
+        Phase::Fallback => clc.signal_io(IoBand::Out),
+        _ => {}
+    }
 }

@@ -356,6 +356,12 @@ impl SocketOps for SmcSocket {
         transfer::send(sk, msg)
     }
 
+    fn splice_eof(sk: &Sock<Self>) {
+        if let Some(conn) = sk.conn() {
+            conn.flush();
+        }
+    }
+
     fn recvmsg(sk: &Sock<Self>, msg: &mut Message) -> Result<usize> {
         transfer::receive(sk, msg)
     }

@@ -17,7 +17,10 @@ use crate::kapi::{
     sock::Sock,
     tcp_option, //
 };
-use crate::smc_core::conn::Conn;
+use crate::smc_core::conn::{
+    Conn,
+    Status, //
+};
 use kernel::{
     error::Result,
     ffi::{
@@ -141,16 +144,18 @@ fn get_own(sk: &Sock<SmcSocket>, option: &GetOption) -> Result {
 
 /// `ioctl`.
 pub(super) fn ioctl(sk: &Sock<SmcSocket>, call: &Ioctl) -> Result<c_int> {
-    if sk.phase() != Phase::Smc {
-        return call.delegate(&*sk.try_clc()?);
-    }
-    let conn = sk.conn().ok_or(ENOTCONN)?;
-    let status = conn.status();
+    let status = match sk.phase() {
+        Phase::Smc => sk.conn().ok_or(ENOTCONN)?.status(),
+        // The messages of the handshake are none of the program's.
+        Phase::Connecting => Status::default(),
+        _ => return call.delegate(&*sk.try_clc()?),
+    };
     match call.cmd {
         SIOCINQ => call.put_int(status.readable),
         SIOCOUTQ => call.put_int(status.queued),
         SIOCOUTQNSD => call.put_int(status.unsent),
         SIOCATMARK => call.put_int(c_int::from(status.at_mark)),
-        _ => Err(ENOIOCTLCMD),
+        // Addresses, routes and devices.
+        _ => call.delegate(&*sk.try_clc()?),
     }
 }
