@@ -4,7 +4,7 @@
 
 use crate::kind::{Host, Kind};
 use std::io;
-use std::mem::{size_of, zeroed};
+use std::mem::{size_of, zeroed, ManuallyDrop};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
@@ -49,13 +49,19 @@ pub struct Sock {
     fd: OwnedFd,
 }
 
+impl From<OwnedFd> for Sock {
+    fn from(fd: OwnedFd) -> Sock {
+        Sock { fd }
+    }
+}
+
 impl AsRawFd for Sock {
     fn as_raw_fd(&self) -> RawFd {
         self.fd.as_raw_fd()
     }
 }
 
-fn to_raw(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
+pub fn to_raw(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
     // SAFETY: all zeroes is a valid sockaddr_storage.
     let mut storage: libc::sockaddr_storage = unsafe { zeroed() };
     let length = match address {
@@ -79,7 +85,7 @@ fn to_raw(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
     (storage, length as libc::socklen_t)
 }
 
-fn from_raw(storage: &libc::sockaddr_storage) -> io::Result<SocketAddr> {
+pub fn from_raw(storage: &libc::sockaddr_storage) -> io::Result<SocketAddr> {
     match i32::from(storage.ss_family) {
         libc::AF_INET => {
             // SAFETY: the family says which sockaddr it is.
@@ -368,6 +374,14 @@ impl Sock {
         Ok(stat.st_ino)
     }
 
+    /// The same descriptor once more, which this one does not close: to be in a call on it when the
+    /// other one is closed.
+    pub fn alias(&self) -> ManuallyDrop<Sock> {
+        // SAFETY: the descriptor is open here, and is not closed by what never drops.
+        let fd = unsafe { OwnedFd::from_raw_fd(self.as_raw_fd()) };
+        ManuallyDrop::new(Sock { fd })
+    }
+
     pub fn dup(&self) -> io::Result<Sock> {
         Ok(Sock {
             fd: self.fd.try_clone()?,
@@ -453,6 +467,12 @@ pub struct Epoll {
     fd: OwnedFd,
 }
 
+impl AsRawFd for Epoll {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
 impl Epoll {
     pub fn new() -> io::Result<Epoll> {
         // SAFETY: no pointers.
@@ -462,19 +482,25 @@ impl Epoll {
         Ok(Epoll { fd })
     }
 
-    pub fn add(&self, sock: &Sock, events: i32, token: u64) -> io::Result<()> {
+    pub fn add(&self, sock: &impl AsRawFd, events: i32, token: u64) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_ADD, sock, events, token)
     }
 
-    pub fn modify(&self, sock: &Sock, events: i32, token: u64) -> io::Result<()> {
+    pub fn modify(&self, sock: &impl AsRawFd, events: i32, token: u64) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_MOD, sock, events, token)
     }
 
-    pub fn remove(&self, sock: &Sock) -> io::Result<()> {
+    pub fn remove(&self, sock: &impl AsRawFd) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_DEL, sock, 0, 0)
     }
 
-    fn control(&self, operation: i32, sock: &Sock, events: i32, token: u64) -> io::Result<()> {
+    fn control(
+        &self,
+        operation: i32,
+        sock: &impl AsRawFd,
+        events: i32,
+        token: u64,
+    ) -> io::Result<()> {
         let mut event = libc::epoll_event {
             events: events as u32,
             u64: token,
@@ -612,4 +638,18 @@ pub fn write_file(path: &str, text: &str) -> io::Result<()> {
 pub fn read_file(path: &str) -> io::Result<String> {
     std::fs::read_to_string(path)
         .map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))
+}
+
+/// A pipe: where to read, and where to write.
+pub fn pipe() -> io::Result<(std::fs::File, std::fs::File)> {
+    let mut ends = [0; 2];
+    // SAFETY: room for two descriptors.
+    cvt(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) })?;
+    // SAFETY: two fresh descriptors that nobody else owns.
+    Ok(unsafe {
+        (
+            std::fs::File::from_raw_fd(ends[0]),
+            std::fs::File::from_raw_fd(ends[1]),
+        )
+    })
 }

@@ -67,7 +67,7 @@ pub fn script(random: &mut SmallRng) -> Vec<Op> {
             script.push(match random.gen_range(0..8) {
                 0 => Op::Bind(end),
                 1 => Op::Listen(end, random.gen_range(-1..5)),
-                2 => Op::AcceptNothing(end),
+                2 => Op::AcceptNothing(end, accept_flags(random)),
                 3 => Op::Close(end),
                 _ => early(random, end),
             });
@@ -78,7 +78,14 @@ pub fn script(random: &mut SmallRng) -> Vec<Op> {
         Op::Bind(End::Listener),
         Op::Listen(End::Listener, 8),
         Op::Connect(End::Client),
-        Op::Accept,
+        Op::Accept(
+            libc::SOCK_CLOEXEC
+                | if random.gen_bool(0.2) {
+                    libc::SOCK_NONBLOCK
+                } else {
+                    0
+                },
+        ),
     ]);
     // Unread bytes that client and server may have sent.
     let mut unread = [0; 2];
@@ -178,7 +185,20 @@ fn early(random: &mut SmallRng, end: End) -> Op {
 fn late(random: &mut SmallRng, end: End) -> Op {
     match random.gen_range(0..100) {
         0..28 => send(random, end),
-        28..56 => receive(random, end),
+        28..50 => receive(random, end),
+        50..53 => Op::ReceiveWaiting {
+            end,
+            len: length(random),
+            flags: some_of(
+                random,
+                &[
+                    (libc::MSG_PEEK, 0.2),
+                    (libc::MSG_WAITALL, 0.3),
+                    (libc::MSG_TRUNC, 0.1),
+                ],
+            ),
+        },
+        53..56 => Op::Poll(end, random.gen()),
         56..60 => Op::SendFile(end, length(random)),
         60..64 => Op::Splice(end, length(random)),
         64..71 => Op::Shutdown(end, random.gen_range(0..4)),
@@ -192,8 +212,12 @@ fn late(random: &mut SmallRng, end: End) -> Op {
         92 => Op::Connect(end),
         93 => Op::Bind(end),
         94 => Op::Listen(end, 3),
-        95 => Op::AcceptNothing(*[end, End::Listener].choose(random).unwrap_or(&end)),
+        95 => Op::AcceptNothing(
+            *[end, End::Listener].choose(random).unwrap_or(&end),
+            accept_flags(random),
+        ),
         96 => linger(random, end),
+        97 => Op::Dup(end),
         _ => Op::Close(end),
     }
 }
@@ -264,9 +288,38 @@ fn ioctl(random: &mut SmallRng, end: End) -> Op {
     Op::Ioctl(end, *all.choose(random).unwrap_or(&libc::FIONREAD))
 }
 
+/// CLOEXEC, and now and then something that accept4(2) does not know.
+fn accept_flags(random: &mut SmallRng) -> i32 {
+    libc::SOCK_CLOEXEC | some_of(random, &[(libc::SOCK_NONBLOCK, 0.2), (1 << 5, 0.1)])
+}
+
+/// `SO_SNDTIMEO` and `SO_RCVTIMEO`: too long to end anything, or wrong.
+fn timeout(random: &mut SmallRng, end: End) -> Op {
+    let seconds = *[0, 0, 100, -1, i64::MAX].choose(random).unwrap_or(&0);
+    let microseconds = *[0, 0, 999_999, 1_000_000, -1].choose(random).unwrap_or(&0);
+    let mut value = i64::to_ne_bytes(seconds).to_vec();
+    value.extend(i64::to_ne_bytes(microseconds));
+    if random.gen_bool(0.1) {
+        value.truncate(random.gen_range(0..16));
+    }
+    let name = if random.gen() {
+        libc::SO_SNDTIMEO
+    } else {
+        libc::SO_RCVTIMEO
+    };
+    Op::SetOption {
+        end,
+        level: libc::SOL_SOCKET,
+        name,
+        value,
+    }
+}
+
+/// Where nothing is left to be sent, `close()` does not wait: any time will do.
 fn linger(random: &mut SmallRng, end: End) -> Op {
     let mut value = random.gen_range(0..2i32).to_ne_bytes().to_vec();
-    value.extend(random.gen_range(0..2i32).to_ne_bytes());
+    let seconds = *[0, 0, 1, 2, 70_000, -1].choose(random).unwrap_or(&0);
+    value.extend(i32::to_ne_bytes(seconds));
     Op::SetOption {
         end,
         level: libc::SOL_SOCKET,
@@ -276,6 +329,11 @@ fn linger(random: &mut SmallRng, end: End) -> Op {
 }
 
 fn set_option(random: &mut SmallRng, end: End) -> Op {
+    match random.gen_range(0..20) {
+        0 => return timeout(random, end),
+        1 => return linger(random, end),
+        _ => {}
+    }
     let with_values: Vec<&IntOption> = SOCKET_OPTIONS
         .iter()
         .filter(|(_, _, values)| !values.is_empty())
@@ -296,6 +354,15 @@ fn set_option(random: &mut SmallRng, end: End) -> Op {
 }
 
 fn get_option(random: &mut SmallRng, end: End) -> Op {
+    if random.gen_bool(0.1) {
+        let all = [libc::SO_LINGER, libc::SO_SNDTIMEO, libc::SO_RCVTIMEO];
+        return Op::GetOption {
+            end,
+            level: libc::SOL_SOCKET,
+            name: *all.choose(random).unwrap_or(&libc::SO_LINGER),
+            room: *[16, 16, 8, 3].choose(random).unwrap_or(&16),
+        };
+    }
     let (level, name, _) = SOCKET_OPTIONS.choose(random).unwrap_or(&SOCKET_OPTIONS[0]);
     Op::GetOption {
         end,

@@ -19,10 +19,10 @@ pub enum Op {
     Listen(End, i32),
     /// To the listener's address. The client waits until it is connected.
     Connect(End),
-    /// Waits until the listener has a connection.
-    Accept,
-    /// On a socket that is no listener, or when nothing is there.
-    AcceptNothing(End),
+    /// Waits until the listener has a connection; with flags of accept4(2).
+    Accept(i32),
+    /// On a socket that is no listener, or when nothing is there, or with wrong flags.
+    AcceptNothing(End, i32),
     /// The parts go in one call of sendmsg(2).
     Send {
         end: End,
@@ -33,6 +33,12 @@ pub enum Op {
     Receive {
         end: End,
         parts: Vec<usize>,
+        flags: i32,
+    },
+    /// recv(2) that waits, as long as `SO_RCVTIMEO` says, which is short.
+    ReceiveWaiting {
+        end: End,
+        len: usize,
         flags: i32,
     },
     /// From a file, by sendfile(2).
@@ -53,6 +59,10 @@ pub enum Op {
         room: usize,
     },
     Ioctl(End, libc::c_ulong),
+    /// poll(2) for these events, without waiting.
+    Poll(End, i16),
+    /// A second descriptor takes the place of the first one, which is closed.
+    Dup(End),
     Name {
         end: End,
         peer: bool,

@@ -167,7 +167,7 @@ impl World {
             Op::Bind(end)
             | Op::Listen(end, _)
             | Op::Connect(end)
-            | Op::AcceptNothing(end)
+            | Op::AcceptNothing(end, _)
             | Op::Send { end, .. }
             | Op::Receive { end, .. }
             | Op::SendFile(end, _)
@@ -175,10 +175,13 @@ impl World {
             | Op::Shutdown(end, _)
             | Op::SetOption { end, .. }
             | Op::GetOption { end, .. }
+            | Op::ReceiveWaiting { end, .. }
+            | Op::Poll(end, _)
+            | Op::Dup(end)
             | Op::Ioctl(end, _)
             | Op::Name { end, .. }
             | Op::Close(end) => *end,
-            Op::Accept => End::Listener,
+            Op::Accept(_) => End::Listener,
         };
         let offset = self.sent[end as usize];
         let Some(sock) = self.sock(end)? else {
@@ -203,20 +206,23 @@ impl World {
                 }
                 done(result)
             }
-            Op::Accept => {
+            Op::Accept(flags) => {
                 sock.await_events(libc::POLLIN).during("accept()")?;
-                let accepted = sock.accept4(libc::SOCK_CLOEXEC);
+                let accepted = sock.accept4(*flags);
                 match accepted {
                     Ok(server) => {
+                        let mut seen = none;
+                        seen.flags = server.status_flags()?;
+                        seen.value = server.descriptor_flags()?.into();
                         self.socks[End::Server as usize] = Some(server);
-                        none
+                        seen
                     }
                     Err(error) => seen(Err(error)),
                 }
             }
-            Op::AcceptNothing(_) => {
+            Op::AcceptNothing(_, flags) => {
                 sock.set_nonblocking(true)?;
-                let result = sock.accept4(libc::SOCK_CLOEXEC).map(drop);
+                let result = sock.accept4(*flags).map(drop);
                 self.socks[end as usize]
                     .as_ref()
                     .map_or(Ok(()), |sock| sock.set_nonblocking(false))?;
@@ -240,6 +246,21 @@ impl World {
                 seen(result.map(|count| count as i64))
             }
             Op::Receive { parts, flags, .. } => receive(fd, parts, flags | libc::MSG_DONTWAIT),
+            Op::ReceiveWaiting { len, flags, .. } => {
+                let time = libc::timeval {
+                    tv_sec: 0,
+                    tv_usec: 15_000,
+                };
+                sock.set_nonblocking(false)?;
+                sock.set(libc::SOL_SOCKET, libc::SO_RCVTIMEO, time)?;
+                receive(fd, &[*len], *flags)
+            }
+            Op::Poll(_, events) => seen(sock.poll(*events, Duration::ZERO).map(i64::from)),
+            Op::Dup(_) => {
+                let second = sock.dup()?;
+                self.socks[end as usize] = Some(second);
+                none
+            }
             Op::SendFile(_, len) => {
                 let file = memory_file(&pattern(offset, *len))?;
                 sock.set_nonblocking(true)?;

@@ -1,14 +1,18 @@
 //! The tests, by subject.
 
+mod aio;
 mod api;
+mod asleep;
 mod basic;
 mod clc;
 mod close;
 mod conform;
 mod decline;
 mod diag;
+mod epoll;
 mod events;
 mod fallback;
+mod flags;
 mod hostile;
 mod iwarp;
 mod limit;
@@ -16,16 +20,21 @@ mod link;
 mod many;
 mod network;
 mod nonblock;
+mod options;
 mod peer_death;
 pub mod ports;
 mod process;
 mod raw;
 mod rkeys;
 mod settings;
+mod sharing;
+mod signals;
+mod splice;
 mod stream;
 mod syn;
 mod tools;
 mod urgent;
+mod uring;
 mod v1;
 mod wiretap;
 
@@ -69,7 +78,13 @@ pub fn all() -> Vec<Test> {
     let mut tests = Vec::new();
     tests.extend(basic::TESTS);
     tests.extend(api::TESTS);
+    tests.extend(options::TESTS);
     tests.extend(nonblock::TESTS);
+    tests.extend(flags::TESTS);
+    tests.extend(aio::TESTS);
+    tests.extend(epoll::TESTS);
+    tests.extend(splice::TESTS);
+    tests.extend(signals::TESTS);
     tests.extend(close::TESTS);
     tests.extend(fallback::TESTS);
     tests.extend(settings::TESTS);
@@ -77,6 +92,8 @@ pub fn all() -> Vec<Test> {
     tests.extend(peer_death::TESTS);
     tests.extend(syn::TESTS);
     tests.extend(process::TESTS);
+    tests.extend(sharing::TESTS);
+    tests.extend(uring::TESTS);
     tests.extend(urgent::TESTS);
     tests.extend(stream::TESTS);
     tests.extend(many::TESTS);
