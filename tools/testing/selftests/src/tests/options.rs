@@ -582,6 +582,15 @@ fn bind_to_device(ctx: &Ctx) -> Outcome {
     // The way is not by this device.
     let sock = Sock::new(Host::A, ctx.kind, libc::SOCK_NONBLOCK)?;
     bind_device(&sock, "lo")?;
+    if ctx.kind.is_v6() {
+        // IPv6 looks for a way by that device, IPv4 trusts that there is one.
+        check_errno!(
+            sock.connect(address),
+            libc::ENETUNREACH,
+            "connect() by the wrong device"
+        );
+        return Ok(());
+    }
     check_errno!(
         sock.connect(address),
         libc::EINPROGRESS,

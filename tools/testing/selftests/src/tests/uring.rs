@@ -671,8 +671,11 @@ fn linked(ctx: &Ctx) -> Outcome {
 
 /// Larger than every buffer: the kernel sends the rest when poll says that there is room.
 fn large_send(ctx: &Ctx) -> Outcome {
-    let total = (4 << 20) / ctx.divisor.min(8);
+    let total = (4 << 20) / ctx.divisor.min(4);
     let Pair { client, server } = ctx.pair()?;
+    // TCP's buffers would grow otherwise.
+    client.set(libc::SOL_SOCKET, libc::SO_SNDBUF, 50_000)?;
+    server.set(libc::SOL_SOCKET, libc::SO_RCVBUF, 50_000)?;
     let mut ring = Ring::new()?;
     let data: Vec<u8> = (0..total).map(|place| (place / 251) as u8).collect();
     let entry = opcode::Send::new(fd(&client), data.as_ptr(), total as u32)
