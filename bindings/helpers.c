@@ -152,7 +152,11 @@ int smc_rs_helper_sockptr_get_int(sockptr_t from, int len, int *out)
 			     (1UL << SOCK_TIMESTAMPING_RX_SOFTWARE) |		\
 			     (1UL << SOCK_RXQ_OVFL) | (1UL << SOCK_WIFI_STATUS) | \
 			     (1UL << SOCK_NOFCS) | (1UL << SOCK_FILTER_LOCKED) | \
-			     (1UL << SOCK_TSTAMP_NEW))
+			     (1UL << SOCK_TSTAMP_NEW) | (1UL << SOCK_ZEROCOPY))
+
+/* Who has one of these flags has switched the time stamps of packets on, and off at its end. */
+#define SMC_RS_TIMESTAMP_FLAGS ((1UL << SOCK_TIMESTAMP) |			\
+				(1UL << SOCK_TIMESTAMPING_RX_SOFTWARE))
 
 /*
  * Carries the SOL_SOCKET options that were set on @from over to @to. The fields
@@ -161,7 +165,10 @@ int smc_rs_helper_sockptr_get_int(sockptr_t from, int len, int *out)
  */
 void smc_rs_helper_copy_sock_options(struct sock *from, struct sock *to)
 {
+	bool stamped, stamps;
+
 	lock_sock(to);
+	stamped = to->sk_flags & SMC_RS_TIMESTAMP_FLAGS;
 	to->sk_reuse = from->sk_reuse;
 	to->sk_reuseport = from->sk_reuseport;
 	WRITE_ONCE(to->sk_sndtimeo, READ_ONCE(from->sk_sndtimeo));
@@ -180,6 +187,12 @@ void smc_rs_helper_copy_sock_options(struct sock *from, struct sock *to)
 	}
 	to->sk_flags &= ~SMC_RS_COPIED_FLAGS;
 	to->sk_flags |= from->sk_flags & SMC_RS_COPIED_FLAGS;
+	stamps = to->sk_flags & SMC_RS_TIMESTAMP_FLAGS;
+	WRITE_ONCE(to->sk_tsflags, READ_ONCE(from->sk_tsflags));
+	if (stamps && !stamped)
+		net_enable_timestamp();
+	else if (stamped && !stamps)
+		net_disable_timestamp();
 	if (to->sk_prot->keepalive)
 		to->sk_prot->keepalive(to, sock_flag(to, SOCK_KEEPOPEN));
 	release_sock(to);
@@ -203,14 +216,30 @@ void smc_rs_helper_copy_rcvlowat(struct sock *from, struct socket *to)
 	release_sock(to->sk);
 }
 
-/*
- * Has setsockopt(SOL_SOCKET) come to the protocol as well; and says that io_uring's zero-copy sends are
- * known, as TCP does. They are copied: who sent is told so when sendmsg() returns.
- */
+/* Has setsockopt(SOL_SOCKET) come to the protocol as well; MSG_ZEROCOPY is known, as with TCP. */
 void smc_rs_helper_take_socket_options(struct socket *sock)
 {
 	set_bit(SOCK_CUSTOM_SOCKOPT, &sock->flags);
 	set_bit(SOCK_SUPPORT_ZC, &sock->flags);
+}
+
+void smc_rs_helper_change_flag(struct sock *sk, int flag, bool on)
+{
+	lock_sock(sk);
+	sock_valbool_flag(sk, flag, on);
+	release_sock(sk);
+}
+
+/* Control messages of recvmsg() that tell of data that came at @when. */
+void smc_rs_helper_put_timestamp(struct msghdr *msg, struct sock *sk, s64 when)
+{
+	struct sk_buff *skb = alloc_skb(0, GFP_KERNEL);
+
+	if (!skb)
+		return;
+	skb->tstamp = when;
+	__sock_recv_timestamp(msg, sk, skb);
+	kfree_skb(skb);
 }
 
 /* SO_REUSEPORT of @tcp shows at @sk, too. A bit field. May sleep. */
@@ -218,16 +247,6 @@ void smc_rs_helper_follow_reuseport(struct sock *sk, struct sock *tcp)
 {
 	lock_sock(sk);
 	sk->sk_reuseport = tcp->sk_reuseport;
-	release_sock(sk);
-}
-
-/* SO_KEEPALIVE of @sk. May sleep. */
-void smc_rs_helper_set_keepalive(struct sock *sk, bool on)
-{
-	lock_sock(sk);
-	if (sk->sk_prot->keepalive)
-		sk->sk_prot->keepalive(sk, on);
-	sock_valbool_flag(sk, SOCK_KEEPOPEN, on);
 	release_sock(sk);
 }
 
@@ -278,8 +297,7 @@ wait_queue_head_t *smc_rs_helper_sk_wait_queue(struct sock *sk)
 	return sk->sk_socket ? sk_sleep(sk) : NULL;
 }
 
-
-int smc_rs_helper_put_user_option_int(int value, void __user *to, void __user *lenp)
+int smc_rs_helper_put_user_option(const void *value, int size, void __user *to, void __user *lenp)
 {
 	int len;
 
@@ -287,8 +305,8 @@ int smc_rs_helper_put_user_option_int(int value, void __user *to, void __user *l
 		return -EFAULT;
 	if (len < 0)
 		return -EINVAL;
-	len = min_t(int, len, sizeof(value));
-	if (put_user(len, (int __user *)lenp) || copy_to_user(to, &value, len))
+	len = min(len, size);
+	if (put_user(len, (int __user *)lenp) || copy_to_user(to, value, len))
 		return -EFAULT;
 	return 0;
 }
@@ -297,7 +315,6 @@ bool smc_rs_helper_queue_work(struct workqueue_struct *wq, struct work_struct *w
 {
 	return queue_work(wq, work);
 }
-
 
 void smc_rs_helper_host_name(char *to, size_t size)
 {

@@ -94,6 +94,10 @@ type Chosen = TcpOption;
 /// Makes a client's socket ask for SMC when it connects. If it cannot, it stays a TCP socket, which
 /// [`confirmed`] will tell.
 pub(crate) fn want(clc: &ClcSock) {
+    // Without one of its directions there can be no handshake.
+    if clc.is_shut_down() {
+        return;
+    }
     if let Err(error) = Chosen::want(clc) {
         pr_debug!("a socket cannot ask for SMC: error {}\n", error.to_errno());
     }
@@ -111,6 +115,10 @@ pub(crate) fn confirmed(clc: &ClcSock) -> bool {
 
 /// See [`Rendezvous::prepare_listener`].
 pub(crate) fn prepare_listener(clc: &ClcSock) -> Result {
+    // Without one of their directions its connections cannot shake hands.
+    if clc.is_shut_down() {
+        return Ok(());
+    }
     Chosen::prepare_listener(clc)
 }
 

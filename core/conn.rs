@@ -7,11 +7,16 @@
 //! one spinlock, which completions take in bottom-half context. Nothing is called back under it but
 //! wake-ups.
 
+mod first_data;
 mod inspect;
+mod stall;
 mod tcp;
+mod tcp_info;
 mod transfer;
 
+use first_data::FirstData;
 pub(crate) use inspect::Inspection;
+use stall::Stall;
 use tcp::Tcp;
 
 use super::{
@@ -49,6 +54,7 @@ use crate::{
     },
     ib::verbs::wr::RdmaWrite,
     kapi::{
+        host,
         lock::{
             new_spinlock_bh,
             SpinLockBh, //
@@ -105,6 +111,10 @@ pub(crate) struct Conn {
     autocorking_size: u32,
     corked: Atomic<bool>,
     nodelay: Atomic<bool>,
+    /// `TCP_INQ`.
+    tells_inq: Atomic<bool>,
+    /// `TCP_USER_TIMEOUT` in milliseconds; 0 is none.
+    user_timeout: Atomic<u32>,
     #[pin]
     data: SpinLockBh<Data>,
     /// Held by whoever copies into the send buffer.
@@ -134,6 +144,13 @@ struct Data {
     lack: Lack,
     life: Life,
     tcp: Tcp,
+    stall: Stall,
+    first_data: FirstData,
+    /// When data was last posted, and came, in coarse milliseconds.
+    last_sent: u64,
+    last_received: u64,
+    /// The same by the time of day, in nanoseconds, if somebody has asked for it (`SO_TIMESTAMP`).
+    received_at: Option<i64>,
     sk: Option<SockRef>,
     eof: bool,
     error: Option<Error>,
@@ -204,6 +221,11 @@ impl Conn {
                 lack: Lack::default(),
                 life: Life::new(),
                 tcp: Tcp::default(),
+                stall: Stall::default(),
+                first_data: FirstData::default(),
+                last_sent: host::coarse_ms(),
+                last_received: host::coarse_ms(),
+                received_at: None,
                 sk: None,
                 eof: false,
                 error: None,
@@ -220,6 +242,8 @@ impl Conn {
                     autocorking_size: settings.autocorking_size(),
                     corked: Atomic::new(false),
                     nodelay: Atomic::new(false),
+                    tells_inq: Atomic::new(false),
+                    user_timeout: Atomic::new(0),
                     data <- new_spinlock_bh!(data, "Conn::data"),
                     tx <- new_mutex!((), "Conn::tx"),
                     rx <- new_mutex!((), "Conn::rx"),
@@ -409,8 +433,15 @@ impl Conn {
         let Some(sk) = data.sk.as_ref() else {
             return;
         };
+        if effects.received > 0 {
+            data.last_received = host::coarse_ms();
+            if sk.wants_time() {
+                data.received_at = Some(host::time_of_day_ns());
+            }
+        }
         if effects.readable {
             sk.wake_readable();
+            Self::note_first_data(&mut data.first_data, sk);
         }
         if effects.sigurg {
             sk.signal_urgent();
@@ -485,6 +516,8 @@ impl Conn {
             data.deadline = None;
             self.event(&mut data, Some(link), Event::Timeout, ETIMEDOUT);
         }
+        self.check_first_data(&mut data, now);
+        self.check_stall(&mut data, link, now);
         if let Some(err) = Self::lost_peer(&mut data, now) {
             // The link may be no better, and new connections are not to use it then.
             if let Some(place) = data.place.as_ref() {
@@ -527,6 +560,7 @@ impl Conn {
                 if !describe(plan, place, data.peer_rkey, data.peer_address, &mut writes) {
                     return false;
                 }
+                data.last_sent = host::coarse_ms();
                 flow.commit_tx(plan)
             }
             None => flow.make_cdc(),
@@ -643,6 +677,9 @@ impl Conn {
                 let ended = sk.shutdown_mask() & BOTH == BOTH;
                 sk.signal_io(if ended { IoBand::Hup } else { IoBand::In });
             }
+            if actions.eof || actions.reset {
+                Self::note_first_data(&mut data.first_data, sk);
+            }
         }
         if actions.wait_drained {
             self.check_drained(data, link);
@@ -704,9 +741,11 @@ impl Conn {
 
     /// The user is gone. Data goes on being sent, as TCP would; `SO_LINGER` makes the caller wait
     /// for it, or throws it away.
-    pub(crate) fn close(&self, sk: &Sock<SmcSocket>) {
+    ///
+    /// `linger2` is `TCP_LINGER2` in milliseconds, if it is set.
+    pub(crate) fn close(&self, sk: &Sock<SmcSocket>, linger2: Option<u32>) {
         // As TCP in FIN-WAIT-2.
-        self.data.lock().fin_wait = sk.net().tcp_fin_timeout();
+        self.data.lock().fin_wait = linger2.unwrap_or_else(|| sk.net().tcp_fin_timeout());
         let linger = sk.linger();
         let down = self
             .with_link(|data, link| {
@@ -785,6 +824,16 @@ impl Conn {
     /// Have both directions ended, so that there is no connection any more as far as TCP goes?
     pub(crate) fn is_disconnected(&self) -> bool {
         self.data.lock().life.is_disconnected()
+    }
+
+    /// `TCP_INQ`.
+    pub(crate) fn set_tells_inq(&self, on: bool) {
+        self.tells_inq.store(on, Relaxed);
+    }
+
+    /// `TCP_USER_TIMEOUT` in milliseconds; 0 is none.
+    pub(crate) fn set_user_timeout(&self, ms: u32) {
+        self.user_timeout.store(ms, Relaxed);
     }
 
     /// `TCP_NODELAY`.

@@ -53,13 +53,17 @@ pub(crate) enum Ending {
     Broken,
 }
 
-/// `TCP_NODELAY` and `TCP_CORK`.
+/// Options of TCP that mean something for data that TCP does not carry, too.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Nagle {
-    /// Small writes go out at once.
+pub(crate) struct StreamOptions {
+    /// `TCP_NODELAY`: small writes go out at once.
     pub(crate) nodelay: bool,
-    /// They wait for more.
+    /// `TCP_CORK`: they wait for more.
     pub(crate) corked: bool,
+    /// `TCP_USER_TIMEOUT` in milliseconds; 0 is none.
+    pub(crate) user_timeout: u32,
+    /// `TCP_INQ`: each read tells how much is left.
+    pub(crate) tells_inq: bool,
 }
 
 /// A socket address as the user passed it, or as it is handed back.
@@ -449,21 +453,53 @@ impl ClcSock {
         Ok(())
     }
 
-    /// What TCP was told of joining small writes.
-    pub(crate) fn nagle(&self) -> Nagle {
-        // SAFETY: By the type invariants `sk` is a TCP socket; a single byte, which `setsockopt` may
-        // change concurrently.
-        let bits = u32::from(unsafe { (*self.sk().cast::<bindings::tcp_sock>()).nonagle() });
-        Nagle {
-            nodelay: bits & bindings::TCP_NAGLE_OFF != 0,
-            corked: bits & bindings::TCP_NAGLE_CORK != 0,
+    /// What TCP was told about the data.
+    pub(crate) fn stream_options(&self) -> StreamOptions {
+        let tp: *const bindings::tcp_sock = self.sk().cast();
+        let icsk: *const bindings::inet_connection_sock = self.sk().cast();
+        // SAFETY: By the type invariants `sk` is a TCP socket; single bytes and words, which
+        // `setsockopt` may change concurrently.
+        let (nagle, tells_inq, user_timeout) = unsafe {
+            (
+                u32::from((*tp).nonagle()),
+                (*tp).recvmsg_inq() != 0,
+                ptr::read_volatile(&raw const (*icsk).icsk_user_timeout),
+            )
+        };
+        StreamOptions {
+            nodelay: nagle & bindings::TCP_NAGLE_OFF != 0,
+            corked: nagle & bindings::TCP_NAGLE_CORK != 0,
+            user_timeout,
+            tells_inq,
         }
     }
 
-    /// `SO_KEEPALIVE`. May sleep.
-    pub(crate) fn set_keepalive(&self, on: bool) {
-        // SAFETY: The `sk` is valid; the helper takes its lock.
-        unsafe { bindings::set_keepalive(self.sk(), on) };
+    /// `TCP_LINGER2`, in milliseconds: how long a closed connection waits for the peer's end.
+    /// [`None`] if the namespace's setting holds.
+    pub(crate) fn linger2(&self) -> Option<u32> {
+        let tp: *const bindings::tcp_sock = self.sk().cast();
+        // SAFETY: By the type invariants `sk` is a TCP socket; a single word.
+        let jiffies = unsafe { ptr::read_volatile(&raw const (*tp).linger2) };
+        if jiffies == 0 {
+            return None;
+        }
+        // C keeps -1 for "do not wait".
+        let jiffies = u64::try_from(jiffies).unwrap_or(0);
+        let ms = jiffies.saturating_mul(1000) / u64::from(bindings::HZ);
+        Some(u32::try_from(ms).unwrap_or(u32::MAX))
+    }
+
+    /// Is something in the error queue?
+    pub(crate) fn has_queued_errors(&self) -> bool {
+        // SAFETY: The `sk` is valid; a single word that changes concurrently.
+        unsafe { ptr::read_volatile(&raw const (*self.sk()).sk_error_queue.qlen) != 0 }
+    }
+
+    /// `connect(2)` of the user's, by TCP alone; `flags` are the file's.
+    pub(crate) fn connect(&self, mut addr: SockAddr, flags: c_int) -> Result {
+        let connect = self.ops().connect.ok_or(EOPNOTSUPP)?;
+        // SAFETY: The socket is alive, and `addr` is a valid address of the given length.
+        to_result(unsafe { connect(self.as_ptr(), addr.as_mut_ptr(), addr.len as c_int, flags) })
     }
 
     /// Interface index of the route's device, if the connection has a route.

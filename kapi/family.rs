@@ -145,7 +145,6 @@ impl<T: Protocol> Tables<T> {
                 proto.hash = Some(hash);
                 proto.unhash = Some(unhash);
                 proto.ioctl = Some(proto_ops::kernel_ioctl::<T>);
-                proto.keepalive = Some(keepalive::<T>);
                 if matches!(kind, Kind::Inet | Kind::Inet6) {
                     proto.init = Some(inet_init::<T>);
                 }
@@ -273,11 +272,6 @@ unsafe extern "C" fn inet_init<T: Protocol>(sk: *mut bindings::sock) -> c_int {
             Err(err) => err.to_errno(),
         }
     }
-}
-
-unsafe extern "C" fn keepalive<T: Protocol>(sk: *mut bindings::sock, on: c_int) {
-    // SAFETY: `setsockopt` passes a live socket of one of our `proto`s, which is set up.
-    T::set_keepalive(unsafe { Sock::<T>::from_raw(sk) }, on != 0);
 }
 
 unsafe extern "C" fn hash(_sk: *mut bindings::sock) -> c_int {

@@ -70,9 +70,6 @@ pub(crate) trait SocketOps: Sized + Send + Sync + 'static {
     /// `setsockopt(2)`.
     fn setsockopt(sk: &Sock<Self>, option: &SetOption) -> Result;
 
-    /// `SO_KEEPALIVE` is being set, under the socket's lock.
-    fn set_keepalive(sk: &Sock<Self>, on: bool);
-
     /// `getsockopt(2)` of a level other than `SOL_SOCKET`.
     fn getsockopt(sk: &Sock<Self>, option: &GetOption) -> Result;
 
@@ -232,9 +229,20 @@ pub(crate) struct GetOption {
 impl GetOption {
     /// Answers with an `int`.
     pub(crate) fn put_int(&self, value: c_int) -> Result {
-        // SAFETY: `put_user_option_int` checks the user's pointers.
+        self.put_bytes(&value.to_ne_bytes())
+    }
+
+    /// Answers with as much of `bytes` as the user has room for.
+    pub(crate) fn put_bytes(&self, bytes: &[u8]) -> Result {
+        let size = c_int::try_from(bytes.len()).map_err(|_| EINVAL)?;
+        // SAFETY: `bytes` is readable for `size` bytes; the helper checks the user's pointers.
         to_result(unsafe {
-            bindings::put_user_option_int(value, self.value.cast(), self.len.cast())
+            bindings::put_user_option(
+                bytes.as_ptr().cast(),
+                size,
+                self.value.cast(),
+                self.len.cast(),
+            )
         })
     }
 
@@ -281,13 +289,62 @@ impl Message {
         unsafe { (*self.raw).msg_flags |= flags };
     }
 
+    /// Looks at the control messages of a message to be sent as TCP does, which understands some and
+    /// refuses others.
+    pub(crate) fn check_control<T: Protocol>(&self, sk: &Sock<T>) -> Result {
+        // SAFETY: The header is ours for the call.
+        if unsafe { (*self.raw).msg_controllen } == 0 {
+            return Ok(());
+        }
+        // SAFETY: All zeroes is a valid cookie; what they set concerns packets of TCP.
+        let mut cookie: bindings::sockcm_cookie =
+            unsafe { core::mem::MaybeUninit::zeroed().assume_init() };
+        // SAFETY: The socket and the header are valid for the call.
+        to_result(unsafe { bindings::sock_cmsg_send(sk.as_ptr(), self.raw, &mut cookie) })
+    }
+
+    /// Does the caller, who is in the kernel, follow the use of the memory himself?
+    pub(crate) fn has_own_notification(&self) -> bool {
+        // SAFETY: The header is ours for the call.
+        unsafe { !(*self.raw).msg_ubuf.is_null() }
+    }
+
+    /// Does the caller, who is in the kernel, want to know how much is left to read?
+    pub(crate) fn wants_inq(&self) -> bool {
+        // SAFETY: The header is ours for the call.
+        unsafe { (*self.raw).msg_get_inq() }
+    }
+
+    /// Tells how many bytes are left to read: the kernel, and if `control` the program (`TCP_INQ`).
+    pub(crate) fn report_inq(&mut self, inq: c_int, control: bool) {
+        // SAFETY: The header is ours for the call, and `inq` is valid for its size.
+        unsafe {
+            (*self.raw).msg_inq = inq;
+            if control {
+                bindings::put_cmsg(
+                    self.raw,
+                    bindings::SOL_TCP as c_int,
+                    bindings::TCP_CM_INQ as c_int,
+                    size_of::<c_int>() as c_int,
+                    ptr::from_ref(&inq).cast_mut().cast(),
+                );
+            }
+        }
+    }
+
+    /// Tells when the data has come, in nanoseconds since 1970, in the ways that `sk` was asked for.
+    pub(crate) fn report_time<T: Protocol>(&mut self, sk: &Sock<T>, when: i64) {
+        // SAFETY: The header and the socket are valid for the call.
+        unsafe { bindings::put_timestamp(self.raw, sk.as_ptr(), when) };
+    }
+
     /// A connected stream names no sender.
     pub(crate) fn clear_name(&mut self) {
         // SAFETY: The header is ours for the call.
         unsafe { (*self.raw).msg_namelen = 0 };
     }
 
-    /// Does the message name a destination? (A stream socket ignores it, or refuses.)
+    /// Lets TCP send the message.
     pub(crate) fn delegate_send(&mut self, clc: &ClcSock) -> Result<usize> {
         let sendmsg = clc.ops().sendmsg.ok_or(EOPNOTSUPP)?;
         // SAFETY: `clc` is alive, and the header is ours for the call.

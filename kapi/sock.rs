@@ -30,7 +30,8 @@ use kernel::{
     },
     ffi::{
         c_int,
-        c_long, //
+        c_long,
+        c_ulong, //
     },
     prelude::*,
     sync::aref::{
@@ -295,7 +296,6 @@ impl<T: Protocol> Sock<T> {
             (*sk).sk_rcvbuf = (*psk).sk_rcvbuf;
             (*sk).sk_rcvlowat = (*psk).sk_rcvlowat;
             (*sk).sk_peek_off = (*psk).sk_peek_off;
-            // Not before: the options' own callback looks at the socket.
             Self::set_up(sk, clc_family).map(|()| {
                 bindings::copy_sock_options(psk, sk);
                 // The one thing that a connection does not have from its listener (`sk_clone`).
@@ -469,19 +469,41 @@ impl<T: Protocol> Sock<T> {
         let sk = self.as_ptr();
         // SAFETY: Single words that `setsockopt` may change concurrently.
         unsafe {
-            let flags = ptr::read_volatile(&raw const (*sk).__sk_common.__bindgen_anon_5.skc_flags);
-            (flags & (1 << bindings::sock_flags_SOCK_LINGER) != 0)
+            (self.flags() & (1 << bindings::sock_flags_SOCK_LINGER) != 0)
                 .then(|| ptr::read_volatile(&raw const (*sk).sk_lingertime) as c_long)
+        }
+    }
+
+    /// The flags of `SOL_SOCKET` options.
+    fn flags(&self) -> c_ulong {
+        // SAFETY: A single word that `setsockopt` may change concurrently.
+        unsafe {
+            ptr::read_volatile(&raw const (*self.as_ptr()).__sk_common.__bindgen_anon_5.skc_flags)
         }
     }
 
     /// Is `SO_OOBINLINE` on?
     pub(crate) fn urgent_inline(&self) -> bool {
-        // SAFETY: A single word that `setsockopt` may change concurrently.
-        let flags = unsafe {
-            ptr::read_volatile(&raw const (*self.as_ptr()).__sk_common.__bindgen_anon_5.skc_flags)
-        };
-        flags & (1 << bindings::sock_flags_SOCK_URGINLINE) != 0
+        self.flags() & (1 << bindings::sock_flags_SOCK_URGINLINE) != 0
+    }
+
+    /// Is `SO_ZEROCOPY` on?
+    pub(crate) fn zerocopy(&self) -> bool {
+        self.flags() & (1 << bindings::sock_flags_SOCK_ZEROCOPY) != 0
+    }
+
+    /// `SO_ZEROCOPY`, which the kernel has for its own protocols only. May sleep.
+    pub(crate) fn set_zerocopy(&self, on: bool) {
+        let flag = bindings::sock_flags_SOCK_ZEROCOPY as c_int;
+        // SAFETY: The socket is alive; the helper takes its lock.
+        unsafe { bindings::change_flag(self.as_ptr(), flag, on) };
+    }
+
+    /// Are readers to be told when data has come (`SO_TIMESTAMP` and its kin)? Any context.
+    pub(crate) fn wants_time(&self) -> bool {
+        const WANTED: c_ulong = 1 << bindings::sock_flags_SOCK_RCVTSTAMP
+            | 1 << bindings::sock_flags_SOCK_TIMESTAMPING_RX_SOFTWARE;
+        self.flags() & WANTED != 0
     }
 
     /// Records `err` for `SO_ERROR` and tells whoever waits. Any context.

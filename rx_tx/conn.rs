@@ -106,6 +106,25 @@ pub struct ConnParams {
     pub peer_token: AlertToken,
 }
 
+/// What has gone either way since the beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes that were posted.
+    pub bytes_sent: u64,
+    /// Bytes that the peer's adapter has acknowledged.
+    pub bytes_acked: u64,
+    /// Bytes that have come.
+    pub bytes_received: u64,
+    /// Messages that were made, and those of them with data.
+    pub messages_sent: u32,
+    /// See `messages_sent`.
+    pub data_messages_sent: u32,
+    /// Messages that were applied, and those of them with data.
+    pub messages_received: u32,
+    /// See `messages_received`.
+    pub data_messages_received: u32,
+}
+
 /// A connection at one moment, for diagnosis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct View {
@@ -147,6 +166,7 @@ pub struct Connection {
     /// Producer flags of the last message, each way; for [`Self::view`] only.
     said: ProducerFlags,
     heard: ProducerFlags,
+    traffic: Traffic,
 }
 
 impl Connection {
@@ -171,6 +191,15 @@ impl Connection {
             peer_state: ConnState(0),
             said: ProducerFlags(0),
             heard: ProducerFlags(0),
+            traffic: Traffic {
+                bytes_sent: 0,
+                bytes_acked: 0,
+                bytes_received: 0,
+                messages_sent: 0,
+                data_messages_sent: 0,
+                messages_received: 0,
+                data_messages_received: 0,
+            },
         })
     }
 
@@ -186,6 +215,11 @@ impl Connection {
                 state: self.state,
             },
         }
+    }
+
+    /// What has gone either way.
+    pub const fn traffic(&self) -> Traffic {
+        self.traffic
     }
 
     /// What the peer has said about the connection so far.
@@ -234,6 +268,9 @@ impl Connection {
     #[must_use]
     pub fn commit_tx(&mut self, plan: &TxPlan) -> CdcMessage {
         self.tx.mark_posted(plan);
+        let traffic = &mut self.traffic;
+        traffic.bytes_sent = traffic.bytes_sent.wrapping_add(u64::from(plan.len));
+        traffic.data_messages_sent = traffic.data_messages_sent.wrapping_add(1);
         self.make_cdc()
     }
 
@@ -247,6 +284,7 @@ impl Connection {
     #[must_use]
     pub fn make_cdc(&mut self) -> CdcMessage {
         self.last_sent = self.last_sent.next();
+        self.traffic.messages_sent = self.traffic.messages_sent.wrapping_add(1);
         self.state_due = false;
         let (prod, prod_flags) = self.tx.fill_cdc();
         self.said = prod_flags;
@@ -262,7 +300,10 @@ impl Connection {
 
     /// A message has completed that was made when [`Sender::sent`] was `sent`.
     pub fn on_send_complete(&mut self, sent: Cursor) -> Completed {
-        self.tx.on_send_complete(sent)
+        let completed = self.tx.on_send_complete(sent);
+        let acked = &mut self.traffic.bytes_acked;
+        *acked = acked.wrapping_add(u64::from(completed.freed));
+        completed
     }
 
     /// Applies a message of the peer. Its token has led here and is not looked at again.
@@ -296,6 +337,14 @@ impl Connection {
         let mut effects = self.apply_peer_state(msg.conn_state);
         self.apply_cons(msg, &mut effects)?;
         self.apply_prod(msg, &mut effects)?;
+        let traffic = &mut self.traffic;
+        traffic.messages_received = traffic.messages_received.wrapping_add(1);
+        if effects.received > 0 {
+            traffic.bytes_received = traffic
+                .bytes_received
+                .wrapping_add(u64::from(effects.received));
+            traffic.data_messages_received = traffic.data_messages_received.wrapping_add(1);
+        }
         effects.send_update = self.rx.needs_update();
         Ok(effects)
     }

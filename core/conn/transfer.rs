@@ -23,14 +23,14 @@ use crate::{
     }, //
 };
 use kernel::{
-    error::Result, //
+    error::Result,
+    sync::atomic::Relaxed, //
 };
 
 const MSG_OOB: u32 = 0x1;
 const MSG_PEEK: u32 = 0x2;
 const MSG_TRUNC: u32 = 0x20;
 const MSG_WAITALL: u32 = 0x100;
-const MSG_ERRQUEUE: u32 = 0x2000;
 const MSG_MORE: u32 = 0x8000;
 
 const EPOLLIN: u32 = 0x1;
@@ -173,9 +173,6 @@ impl Conn {
     /// `recvmsg(2)`.
     pub(crate) fn receive(&self, sk: &Sock<SmcSocket>, msg: &mut Message) -> Result<usize> {
         msg.clear_name();
-        if msg.flags & MSG_ERRQUEUE != 0 {
-            return Err(EAGAIN);
-        }
         if msg.flags & MSG_OOB != 0 {
             return self.receive_urgent(sk, msg);
         }
@@ -252,6 +249,26 @@ impl Conn {
         }
         drop(turn);
         Ok(got)
+    }
+
+    /// `TCP_INQ`.
+    pub(crate) fn tells_inq(&self) -> bool {
+        self.tells_inq.load(Relaxed)
+    }
+
+    /// How many bytes there are to read; as in TCP, one if nothing but the end of the stream is.
+    pub(crate) fn left_to_read(&self) -> i32 {
+        let data = self.data.lock();
+        let there = data.flow.as_ref().map_or(0, |flow| flow.rx.readable());
+        i32::try_from(there.max(u32::from(data.eof))).unwrap_or(i32::MAX)
+    }
+
+    /// Tells a reader when the last data has come.
+    pub(crate) fn report_time(&self, sk: &Sock<SmcSocket>, msg: &mut Message) {
+        let when = self.data.lock().received_at;
+        if let Some(when) = when {
+            msg.report_time(sk, when);
+        }
     }
 
     /// Half the size of the RMB.

@@ -2,7 +2,11 @@
 
 //! Connections that wait for `accept`.
 
-use super::SockRef;
+use super::{
+    SmcSocket,
+    SockRef, //
+};
+use crate::kapi::sock::Sock;
 use kernel::{
     error::Result,
     new_mutex,
@@ -32,6 +36,8 @@ pub(super) struct AcceptQueue {
 struct Stacks {
     incoming: KVec<SockRef>,
     outgoing: KVec<SockRef>,
+    /// Connections that are not offered yet (`TCP_DEFER_ACCEPT`).
+    held: KVec<SockRef>,
     closed: bool,
 }
 
@@ -39,7 +45,12 @@ impl AcceptQueue {
     pub(super) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             stacks <- new_mutex!(
-                Stacks { incoming: KVec::new(), outgoing: KVec::new(), closed: false },
+                Stacks {
+                    incoming: KVec::new(),
+                    outgoing: KVec::new(),
+                    held: KVec::new(),
+                    closed: false,
+                },
                 "AcceptQueue::stacks"
             ),
             len: Atomic::new(0),
@@ -81,6 +92,26 @@ impl AcceptQueue {
         let _ = stacks.incoming.push(child, GFP_KERNEL);
         self.len.fetch_add(1u32, Full);
         Ok(())
+    }
+
+    /// Keeps a connection that is not to be offered yet, until [`Self::release`]; false when the
+    /// listener is closed, or for want of memory.
+    pub(super) fn hold(&self, child: &SockRef) -> bool {
+        let mut stacks = self.stacks.lock();
+        !stacks.closed && stacks.held.push(child.clone(), GFP_KERNEL).is_ok()
+    }
+
+    /// Gives a connection back that [`Self::hold`] keeps; [`None`] if the listener has given it up.
+    pub(super) fn release(&self, child: &Sock<SmcSocket>) -> Option<SockRef> {
+        let mut stacks = self.stacks.lock();
+        let is_it = |held: &SockRef| core::ptr::eq(&raw const **held, child);
+        let place = stacks.held.iter().position(is_it)?;
+        stacks.held.remove(place).ok()
+    }
+
+    /// Any connection that [`Self::hold`] keeps.
+    pub(super) fn release_any(&self) -> Option<SockRef> {
+        self.stacks.lock().held.pop()
     }
 
     /// The oldest connection.

@@ -4,6 +4,7 @@
 
 use super::{
     set_phase,
+    Life,
     Phase,
     SmcSocket,
     JOB_SET_UP, //
@@ -11,7 +12,10 @@ use super::{
 use crate::kapi::prelude::*;
 use crate::{
     clc::rendezvous,
-    kapi::sock::Sock, //
+    kapi::{
+        clcsock::TcpState,
+        sock::Sock, //
+    }, //
 };
 use kernel::{
     error::Result, //
@@ -20,6 +24,30 @@ use kernel::{
 const SHUT_RD: u32 = 0;
 const SHUT_WR: u32 = 1;
 const SHUT_RDWR: u32 = 2;
+
+/// Directions that are to be shut down.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Shut {
+    read: bool,
+    write: bool,
+}
+
+impl Shut {
+    fn add(&mut self, how: u32) {
+        self.read |= how != SHUT_WR;
+        self.write |= how != SHUT_RD;
+    }
+
+    /// As `how` of `shutdown(2)`.
+    fn how(self) -> Option<u32> {
+        match (self.read, self.write) {
+            (false, false) => None,
+            (true, false) => Some(SHUT_RD),
+            (false, true) => Some(SHUT_WR),
+            (true, true) => Some(SHUT_RDWR),
+        }
+    }
+}
 
 /// The last file is closed.
 pub(super) fn release(sk: &Sock<SmcSocket>) {
@@ -46,7 +74,7 @@ pub(super) fn release(sk: &Sock<SmcSocket>) {
         Phase::Fallback => sk.take_file_back(),
         Phase::Smc => {
             if let Some(conn) = sk.conn() {
-                conn.close(sk);
+                conn.close(sk, clc.as_ref().and_then(|clc| clc.linger2()));
             }
         }
         _ => {}
@@ -58,11 +86,11 @@ pub(super) fn release(sk: &Sock<SmcSocket>) {
 
 /// Gives up a connection that nobody has accepted.
 pub(super) fn abandon(sk: &Sock<SmcSocket>) {
-    let clc = {
+    let (clc, _parent) = {
         let mut life = sk.life.lock();
         life.watch = None;
         set_phase(sk, Phase::Closed);
-        sk.clc.lock().take()
+        (sk.clc.lock().take(), life.parent.take())
     };
     if let Some(conn) = sk.conn() {
         conn.abort(ECONNABORTED);
@@ -75,7 +103,7 @@ pub(super) fn abandon(sk: &Sock<SmcSocket>) {
 /// Gives up all connections that wait for `accept`.
 fn stop_listening(sk: &Sock<SmcSocket>) {
     sk.queue.set_closed(true);
-    while let Some(child) = sk.queue.pop() {
+    while let Some(child) = sk.queue.pop().or_else(|| sk.queue.release_any()) {
         abandon(&child);
     }
     sk.wake_all();
@@ -105,9 +133,28 @@ pub(super) fn shutdown(sk: &Sock<SmcSocket>, how: u32) -> Result {
             result
         }
         Phase::Closed | Phase::Handshake => Err(ENOTCONN),
+        // To TCP the connection is established: so it is done as soon as it is known who carries it. The
+        // handshake needs both directions.
+        Phase::Connecting if sk.try_clc()?.state() == TcpState::Connected => {
+            life.shut.add(how);
+            Ok(())
+        }
         _ => {
             drop(life);
             sk.try_clc()?.shutdown(how)
         }
     }
+}
+
+/// Does what `shutdown(2)` was asked to do during the handshake. The outcome of that is decided, and the
+/// caller holds the life lock, so that no other call has seen it.
+pub(super) fn shut_down_now(sk: &Sock<SmcSocket>, life: &mut Life) {
+    let Some(how) = core::mem::take(&mut life.shut).how() else {
+        return;
+    };
+    // An error says that the connection has ended already.
+    let _ = match sk.conn() {
+        Some(conn) => conn.shutdown(sk, how != SHUT_WR, how != SHUT_RD),
+        None => sk.try_clc().and_then(|clc| clc.shutdown(how)),
+    };
 }

@@ -3,6 +3,10 @@
 //! The client side: `connect`.
 
 use super::{
+    close::{
+        shut_down_now,
+        Shut, //
+    },
     fallback::{
         self,
         Woken, //
@@ -52,12 +56,14 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
                 if addr.family() == AF_UNSPEC {
                     return rendezvous::connect(&clc, addr);
                 }
+                if sk.needs_tcp() {
+                    fallback::enter(sk, &mut life, &clc, DeclineReason::OPTUNSUPP, 0);
+                    drop(life);
+                    return clc.connect(addr, flags);
+                }
                 // An event before the phase changes is not lost: the job is queued below.
                 let watch = Watch::new(clc.clone(), Woken::Job(sk.into()))?;
-                // Without one of its directions there can be no handshake.
-                if !clc.is_shut_down() {
-                    rendezvous::want(&clc);
-                }
+                rendezvous::want(&clc);
                 match rendezvous::connect(&clc, addr) {
                     Ok(()) => {}
                     Err(err) if err == EINPROGRESS => {}
@@ -146,14 +152,16 @@ pub(super) fn run(sk: &Sock<SmcSocket>) {
             options::carry_over(&clc, &conn);
             conn.established(sk.into());
             set_phase(sk, Phase::Smc);
-            drop(life);
+            shut_down_now(sk, &mut life);
         }
         Outcome::Fallback(reason, diagnosis) => {
             fallback::enter(sk, &mut life, &clc, reason, diagnosis);
+            shut_down_now(sk, &mut life);
         }
         Outcome::Failed(err) => {
             life.watch = None;
             life.unreported = false;
+            life.shut = Shut::default();
             set_phase(sk, Phase::Init);
             sk.report_error(err);
         }

@@ -30,7 +30,10 @@ use crate::{
 use kernel::{
     error::Result,
     ffi::c_int,
-    sync::Arc, //
+    sync::{
+        atomic::Relaxed,
+        Arc, //
+    }, //
 };
 
 /// `listen(2)`.
@@ -44,11 +47,13 @@ pub(super) fn listen(sk: &Sock<SmcSocket>, backlog: c_int) -> Result {
         Phase::Init => {
             let clc = sk.try_clc()?;
             sk.copy_options_to(&clc);
-            let watch = Watch::new(clc.clone(), Woken::Job(sk.into()))?;
-            // Without one of their directions its connections cannot shake hands.
-            if !clc.is_shut_down() {
-                rendezvous::prepare_listener(&clc)?;
+            if sk.needs_tcp() {
+                clc.listen(backlog)?;
+                fallback::enter(sk, &mut life, &clc, DeclineReason::OPTUNSUPP, 0);
+                return Ok(());
             }
+            let watch = Watch::new(clc.clone(), Woken::Job(sk.into()))?;
+            rendezvous::prepare_listener(&clc)?;
             clc.listen(backlog)
                 .inspect_err(|_| rendezvous::forget(&clc))?;
             life.backlog = backlog;
@@ -169,15 +174,46 @@ pub(super) fn handshake(child: &SockRef) {
         }
     };
     drop(clc);
-    if alive {
-        enqueue(&parent, child.clone());
-    } else {
+    if !alive {
         super::close::abandon(child);
+    } else if !defer(&parent, child) {
+        enqueue(&parent, child.clone());
     }
     parent.queue.end();
     regulate(&parent);
     // There may be room for another one now.
     parent.queue_job(JOB_SET_UP, crate::queues::handshake());
+}
+
+/// Holds a connection back until its client has sent something, if the listener wants it so
+/// (`TCP_DEFER_ACCEPT`); false if not. TCP does it for those that it carries.
+fn defer(parent: &SockRef, child: &SockRef) -> bool {
+    let seconds = parent.defer_accept.load(Relaxed);
+    let Some(conn) = child.conn().filter(|_| seconds > 0) else {
+        return false;
+    };
+    if !parent.queue.hold(child) {
+        return false;
+    }
+    // Before it is awaited: it may come at once.
+    child.life.lock().parent = Some(parent.clone());
+    if conn.await_first_data(seconds.saturating_mul(1000)) {
+        return true;
+    }
+    let kept = child.life.lock().parent.take();
+    drop(kept);
+    // Else the listener, which was closed, has given it up.
+    parent.queue.release(child).is_none()
+}
+
+/// The work item of an accepted SMC-R connection that was held back.
+pub(super) fn offer_deferred(child: &SockRef) {
+    let Some(parent) = child.life.lock().parent.take() else {
+        return;
+    };
+    if let Some(child) = parent.queue.release(child) {
+        enqueue(&parent, child);
+    }
 }
 
 /// Lets a listener with `SMC_LIMIT_HS` negotiate SMC only as long as not too many handshakes are

@@ -17,6 +17,7 @@ mod transfer;
 
 use self::{
     accept_queue::AcceptQueue,
+    close::Shut,
     fallback::Woken, //
 };
 use crate::kapi::prelude::*;
@@ -150,6 +151,10 @@ pub(crate) struct SmcSocket {
     /// Whether a listener negotiates SMC only as long as not too many handshakes are under way
     /// (`SMC_LIMIT_HS`).
     limits_handshakes: Atomic<bool>,
+    /// The program has asked for something that only TCP has, before the socket was connected.
+    needs_tcp: Atomic<bool>,
+    /// `TCP_DEFER_ACCEPT` of a listener, in seconds; 0 is off.
+    defer_accept: Atomic<u32>,
     /// Connections that wait for `accept`.
     #[pin]
     queue: AcceptQueue,
@@ -167,6 +172,8 @@ struct Life {
     backlog: c_int,
     /// A listener that does not negotiate SMC for the time being.
     paused: bool,
+    /// Directions that the user has shut down during the handshake.
+    shut: Shut,
 }
 
 static TABLES: Tables<SmcSocket> = Tables::new();
@@ -184,11 +191,20 @@ impl Protocol for SmcSocket {
             peer_diagnosis: Atomic::new(0),
             clc <- new_spinlock!(None, "SmcSocket::clc"),
             life <- new_mutex!(
-                Life { watch: None, unreported: false, parent: None, backlog: 0, paused: false },
+                Life {
+                    watch: None,
+                    unreported: false,
+                    parent: None,
+                    backlog: 0,
+                    paused: false,
+                    shut: Shut::default(),
+                },
                 "SmcSocket::life"
             ),
             conn: SetOnce::new(),
             limits_handshakes: Atomic::new(false),
+            needs_tcp: Atomic::new(false),
+            defer_accept: Atomic::new(0),
             queue <- AcceptQueue::new(),
         }? Error)
     }
@@ -211,6 +227,7 @@ impl Protocol for SmcSocket {
             Phase::Connecting => connect::run(&sk),
             Phase::Listen => listen::run(&sk),
             Phase::Handshake => listen::handshake(&sk),
+            Phase::Smc => listen::offer_deferred(&sk),
             _ => {}
         }
     }
@@ -240,6 +257,11 @@ impl SmcSocket {
         self.conn.as_ref()
     }
 
+    /// Has the program asked for something that only TCP has?
+    fn needs_tcp(&self) -> bool {
+        self.needs_tcp.load(Relaxed)
+    }
+
     /// Whether a listener negotiates SMC only as long as not too many handshakes are under way.
     fn limits_handshakes(&self) -> bool {
         self.limits_handshakes.load(Relaxed)
@@ -248,6 +270,12 @@ impl SmcSocket {
     /// Switches that on or off.
     fn limit_handshakes(&self, limit: bool) {
         self.limits_handshakes.store(limit, Relaxed);
+    }
+
+    /// A connection that is held back until its client has sent something has something to read. Any
+    /// context.
+    pub(crate) fn first_data(sk: &Sock<Self>) {
+        sk.queue_job(JOB_SET_UP, crate::queues::handshake());
     }
 
     /// Why the socket fell back, and why the peer declined; zero if they did not.
@@ -339,13 +367,6 @@ impl SocketOps for SmcSocket {
 
     fn setsockopt(sk: &Sock<Self>, option: &SetOption) -> Result {
         options::set(sk, option)
-    }
-
-    fn set_keepalive(sk: &Sock<Self>, on: bool) {
-        // It is TCP that notices that the peer is gone, as long as nothing is sent.
-        if let Some(clc) = sk.clc() {
-            clc.set_keepalive(on);
-        }
     }
 
     fn getsockopt(sk: &Sock<Self>, option: &GetOption) -> Result {

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Socket options and `ioctl`.
+//!
+//! Where an option stands depends on what it is about: packets and addresses, the TCP socket; sleeping,
+//! signals and limits of the socket itself, this one; the data, the connection. Some need TCP: with one of
+//! these set in time, the socket falls back.
 
 use super::{
     Phase,
@@ -15,6 +19,10 @@ use crate::kapi::{
         SetOption, //
     },
     sock::Sock,
+    tcp_info::{
+        ShownState,
+        TcpInfo, //
+    },
     tcp_option, //
 };
 use crate::smc_core::conn::{
@@ -27,6 +35,7 @@ use kernel::{
         c_int,
         c_uint, //
     },
+    sync::atomic::Relaxed, //
 };
 
 const SOL_SMC: c_int = 286;
@@ -35,13 +44,39 @@ const SOL_SOCKET: c_int = 1;
 const SOL_IP: c_int = 0;
 const IP_TOS: c_int = 1;
 const SOL_TCP: c_int = 6;
+
+const SO_KEEPALIVE: c_int = 9;
 const SO_OOBINLINE: c_int = 10;
 const SO_REUSEPORT: c_int = 15;
 const SO_RCVLOWAT: c_int = 18;
+const SO_ATTACH_FILTER: c_int = 26;
+const SO_TIMESTAMPING_OLD: c_int = 37;
+const SO_INCOMING_CPU: c_int = 49;
+const SO_ATTACH_BPF: c_int = 50;
+const SO_ATTACH_REUSEPORT_CBPF: c_int = 51;
+const SO_ATTACH_REUSEPORT_EBPF: c_int = 52;
+const SO_ZEROCOPY: c_int = 60;
+const SO_TIMESTAMPING_NEW: c_int = 65;
+const SO_DETACH_REUSEPORT_BPF: c_int = 68;
+
 const TCP_NODELAY: c_int = 1;
 const TCP_CORK: c_int = 3;
+const TCP_DEFER_ACCEPT: c_int = 9;
+const TCP_INFO: c_int = 11;
+const TCP_USER_TIMEOUT: c_int = 18;
+const TCP_REPAIR: c_int = 19;
+const TCP_REPAIR_QUEUE: c_int = 20;
+const TCP_QUEUE_SEQ: c_int = 21;
+const TCP_REPAIR_OPTIONS: c_int = 22;
 const TCP_SAVE_SYN: c_int = 27;
+const TCP_REPAIR_WINDOW: c_int = 29;
+const TCP_FASTOPEN_CONNECT: c_int = 30;
 const TCP_ULP: c_int = 31;
+const TCP_ZEROCOPY_RECEIVE: c_int = 35;
+const TCP_INQ: c_int = 36;
+
+/// `SOF_TIMESTAMPING_TX_*`: hardware, software, scheduler, acknowledgment, completion.
+const TIMESTAMPING_TX: c_int = 1 | 1 << 1 | 1 << 8 | 1 << 9 | 1 << 18;
 
 const SIOCINQ: c_uint = 0x541b;
 const SIOCOUTQ: c_uint = 0x5411;
@@ -50,65 +85,129 @@ const SIOCATMARK: c_uint = 0x8905;
 
 /// `setsockopt`.
 pub(super) fn set(sk: &Sock<SmcSocket>, option: &SetOption) -> Result {
-    if option.level == SOL_SOCKET {
-        return match option.name {
-            // The kernel has it for the families of IP only.
-            SO_REUSEPORT => {
-                let clc = sk.try_clc()?;
-                option.delegate(&clc)?;
-                sk.follow_reuseport(&clc);
-                Ok(())
+    match option.level {
+        SOL_SOCKET => set_generic(sk, option),
+        SOL_SMC => set_own(sk, option),
+        SOL_TCP => set_tcp(sk, option),
+        _ => {
+            option.delegate(&*sk.try_clc()?)?;
+            if (option.level, option.name) == (SOL_IP, IP_TOS) {
+                // It sets the priority, too.
+                sk.follow_priority(&*sk.try_clc()?);
             }
-            SO_RCVLOWAT => {
-                option.set_generic(sk)?;
-                // What is there may be enough now.
-                if sk.conn().is_some_and(|conn| conn.status().readable > 0) {
-                    sk.wake_readable();
-                }
-                Ok(())
-            }
-            SO_OOBINLINE => {
-                option.set_generic(sk)?;
-                if let Some(conn) = sk.conn() {
-                    conn.follow_inline(sk);
-                }
-                Ok(())
-            }
-            _ => option.set_generic(sk),
-        };
+            Ok(())
+        }
     }
-    if option.level == SOL_SMC {
-        return set_own(sk, option);
-    }
-    if option.level == SOL_TCP && option.name == TCP_ULP {
+}
+
+/// Sets an option that TCP has and SMC-R has not: before the socket is connected, that makes it a TCP
+/// socket.
+///
+/// # Errors
+///
+/// `EOPNOTSUPP` afterwards.
+fn set_for_tcp(sk: &Sock<SmcSocket>, option: &SetOption, needed: bool) -> Result {
+    if sk.phase() != Phase::Init {
         return Err(EOPNOTSUPP);
     }
     option.delegate(&*sk.try_clc()?)?;
-    if (option.level, option.name) == (SOL_IP, IP_TOS) {
-        // It sets the priority, too.
-        sk.follow_priority(&*sk.try_clc()?);
-    }
-    if option.level == SOL_TCP {
-        if option.name == TCP_SAVE_SYN && sk.phase() == Phase::Listen {
-            tcp_option::keep_saving_syn(&*sk.try_clc()?);
+    sk.needs_tcp.store(needed, Relaxed);
+    Ok(())
+}
+
+/// `setsockopt` of `SOL_SOCKET`.
+fn set_generic(sk: &Sock<SmcSocket>, option: &SetOption) -> Result {
+    match option.name {
+        // The kernel has it for the families of IP only.
+        SO_REUSEPORT => {
+            let clc = sk.try_clc()?;
+            option.delegate(&clc)?;
+            sk.follow_reuseport(&clc);
         }
-        if let Some(conn) = sk.conn() {
-            match option.name {
-                TCP_NODELAY => conn.set_nodelay(option.int()? != 0),
-                TCP_CORK => conn.set_corked(option.int()? != 0),
-                _ => {}
+        // It is the TCP socket that is one of those that share a port.
+        SO_ATTACH_REUSEPORT_CBPF | SO_ATTACH_REUSEPORT_EBPF | SO_DETACH_REUSEPORT_BPF => {
+            option.delegate(&*sk.try_clc()?)?;
+        }
+        // Both: what is asked for is told by this one; but it is TCP that steers by it, and notices that
+        // the peer is gone, as long as nothing is sent.
+        SO_KEEPALIVE | SO_INCOMING_CPU => {
+            option.set_generic(sk)?;
+            option.delegate(&*sk.try_clc()?)?;
+        }
+        SO_RCVLOWAT => {
+            option.set_generic(sk)?;
+            // What is there may be enough now.
+            if sk.conn().is_some_and(|conn| conn.status().readable > 0) {
+                sk.wake_readable();
+            }
+        }
+        SO_OOBINLINE => {
+            option.set_generic(sk)?;
+            if let Some(conn) = sk.conn() {
+                conn.follow_inline(sk);
+            }
+        }
+        SO_ZEROCOPY => {
+            option.delegate(&*sk.try_clc()?)?;
+            sk.set_zerocopy(option.int()? != 0);
+        }
+        // A filter sees packets.
+        SO_ATTACH_FILTER | SO_ATTACH_BPF => set_for_tcp(sk, option, true)?,
+        // When a packet has left, only TCP can tell.
+        SO_TIMESTAMPING_OLD | SO_TIMESTAMPING_NEW if option.int()? & TIMESTAMPING_TX != 0 => {
+            set_for_tcp(sk, option, true)?;
+            option.set_generic(sk)?;
+        }
+        _ => {
+            option.set_generic(sk)?;
+            // Else `listen` and `connect` do it.
+            if sk.phase() == Phase::Listen {
+                sk.copy_options_to(&*sk.try_clc()?);
             }
         }
     }
     Ok(())
 }
 
-/// What was set before there was an SMC-R connection holds for that, too; a connection that was
-/// accepted has it from its listener, as with TCP.
+/// `setsockopt` of `SOL_TCP`.
+fn set_tcp(sk: &Sock<SmcSocket>, option: &SetOption) -> Result {
+    match option.name {
+        TCP_ULP => return Err(EOPNOTSUPP),
+        // Data in the SYN: the handshake would have to come before it.
+        TCP_FASTOPEN_CONNECT if sk.phase() == Phase::Init => {
+            return set_for_tcp(sk, option, option.int()? != 0);
+        }
+        TCP_REPAIR | TCP_REPAIR_QUEUE | TCP_QUEUE_SEQ | TCP_REPAIR_OPTIONS | TCP_REPAIR_WINDOW => {
+            return set_for_tcp(sk, option, true);
+        }
+        _ => option.delegate(&*sk.try_clc()?)?,
+    }
+    match option.name {
+        TCP_SAVE_SYN if sk.phase() == Phase::Listen => {
+            tcp_option::keep_saving_syn(&*sk.try_clc()?);
+        }
+        TCP_DEFER_ACCEPT => {
+            let seconds = u32::try_from(option.int()?).unwrap_or(0);
+            sk.defer_accept.store(seconds, Relaxed);
+        }
+        TCP_NODELAY | TCP_CORK | TCP_USER_TIMEOUT | TCP_INQ => {
+            if let Some(conn) = sk.conn() {
+                carry_over(&*sk.try_clc()?, conn);
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// What TCP was told about the data holds for an SMC-R connection, too; one that was accepted has it from
+/// its listener, as with TCP.
 pub(super) fn carry_over(clc: &ClcSock, conn: &Conn) {
-    let nagle = clc.nagle();
-    conn.set_nodelay(nagle.nodelay);
-    conn.set_corked(nagle.corked);
+    let options = clc.stream_options();
+    conn.set_nodelay(options.nodelay);
+    conn.set_corked(options.corked);
+    conn.set_user_timeout(options.user_timeout);
+    conn.set_tells_inq(options.tells_inq);
 }
 
 /// `getsockopt` of a level other than `SOL_SOCKET`.
@@ -117,11 +216,35 @@ pub(super) fn get(sk: &Sock<SmcSocket>, option: &GetOption) -> Result {
         return get_own(sk, option);
     }
     let clc = sk.try_clc()?;
-    if (option.level, option.name) == (SOL_TCP, TCP_SAVE_SYN) && tcp_option::saves_syn_unasked(&clc)
-    {
-        return option.put_int(0);
+    if option.level == SOL_TCP {
+        match option.name {
+            TCP_INFO => return info(sk, &clc).put(option),
+            TCP_SAVE_SYN if tcp_option::saves_syn_unasked(&clc) => return option.put_int(0),
+            // There are no pages of TCP's.
+            TCP_ZEROCOPY_RECEIVE if sk.phase() == Phase::Smc => return Err(EOPNOTSUPP),
+            _ => {}
+        }
     }
     option.delegate(&clc)
+}
+
+/// `TCP_INFO`: TCP's own about the path, and ours about the data.
+fn info(sk: &Sock<SmcSocket>, clc: &ClcSock) -> TcpInfo {
+    let mut info = TcpInfo::of(clc);
+    match sk.phase() {
+        Phase::Connecting => info.set_state(ShownState::SynSent),
+        Phase::Listen => info.set_queue(sk.queue.len()),
+        Phase::Smc => {
+            if let Some(conn) = sk.conn() {
+                match conn.stream() {
+                    Some(stream) => info.set_stream(&stream),
+                    None => info.set_state(conn.shown_state()),
+                }
+            }
+        }
+        _ => {}
+    }
+    info
 }
 
 /// `setsockopt` of `SOL_SMC`.

@@ -3,20 +3,30 @@
 //! `send`, `recv` and `poll`.
 
 use super::{
+    fallback,
     Phase,
     SmcSocket, //
 };
 use crate::kapi::prelude::*;
-use crate::kapi::{
-    proto_ops::{
-        Message,
-        Poll, //
-    },
-    sock::Sock, //
+use crate::{
+    clc::decline::DeclineReason,
+    kapi::{
+        proto_ops::{
+            Message,
+            Poll, //
+        },
+        sock::Sock,
+        zerocopy::Notification, //
+    }, //
 };
 use kernel::{
     error::Result, //
 };
+
+const MSG_OOB: u32 = 0x1;
+const MSG_ERRQUEUE: u32 = 0x2000;
+const MSG_ZEROCOPY: u32 = 0x400_0000;
+const MSG_FASTOPEN: u32 = 0x2000_0000;
 
 const EPOLLIN: u32 = 0x1;
 const EPOLLERR: u32 = 0x8;
@@ -26,12 +36,20 @@ const EPOLLRDNORM: u32 = 0x40;
 pub(super) fn send(sk: &Sock<SmcSocket>, msg: &mut Message) -> Result<usize> {
     loop {
         match sk.phase() {
-            Phase::Smc => return sk.conn().ok_or(ENOTCONN)?.send(sk, msg),
+            Phase::Smc => return send_by_smc(sk, msg),
             Phase::Connecting => {
                 let mut timeo = sk.send_timeout(msg.nonblock());
                 sk.wait(&mut timeo, || sk.phase() != Phase::Connecting)?;
             }
             Phase::Closed | Phase::Handshake => return Err(EPIPE),
+            // Data in the SYN is TCP's only.
+            Phase::Init if msg.flags & MSG_FASTOPEN != 0 => {
+                let mut life = sk.life.lock();
+                if sk.phase() == Phase::Init {
+                    let clc = sk.try_clc()?;
+                    fallback::enter(sk, &mut life, &clc, DeclineReason::OPTUNSUPP, 0);
+                }
+            }
             // TCP knows what its own states mean for a send.
             Phase::Init | Phase::Listen | Phase::Fallback => {
                 return msg.delegate_send(&*sk.try_clc()?)
@@ -40,11 +58,30 @@ pub(super) fn send(sk: &Sock<SmcSocket>, msg: &mut Message) -> Result<usize> {
     }
 }
 
+fn send_by_smc(sk: &Sock<SmcSocket>, msg: &mut Message) -> Result<usize> {
+    let conn = sk.conn().ok_or(ENOTCONN)?;
+    msg.check_control(sk)?;
+    let zerocopy = msg.flags & MSG_ZEROCOPY != 0 && sk.zerocopy() && !msg.has_own_notification();
+    if !zerocopy || msg.len == 0 {
+        return conn.send(sk, msg);
+    }
+    let clc = sk.try_clc()?;
+    let notification = Notification::begin(&clc, msg.len)?;
+    let sent = conn.send(sk, msg)?;
+    notification.copied();
+    // TCP's queue is where it is; who polls waits in ours.
+    sk.wake_poll(EPOLLERR);
+    Ok(sent)
+}
+
 /// `recvmsg`.
 pub(super) fn receive(sk: &Sock<SmcSocket>, msg: &mut Message) -> Result<usize> {
     loop {
         match sk.phase() {
-            Phase::Smc => return sk.conn().ok_or(ENOTCONN)?.receive(sk, msg),
+            Phase::Smc if msg.flags & MSG_ERRQUEUE != 0 => {
+                return msg.delegate_receive(&*sk.try_clc()?)
+            }
+            Phase::Smc => return receive_by_smc(sk, msg),
             Phase::Connecting => {
                 let mut timeo = sk.receive_timeout(msg.nonblock());
                 sk.wait(&mut timeo, || sk.phase() != Phase::Connecting)?;
@@ -55,6 +92,21 @@ pub(super) fn receive(sk: &Sock<SmcSocket>, msg: &mut Message) -> Result<usize> 
             }
         }
     }
+}
+
+fn receive_by_smc(sk: &Sock<SmcSocket>, msg: &mut Message) -> Result<usize> {
+    let conn = sk.conn().ok_or(ENOTCONN)?;
+    let got = conn.receive(sk, msg)?;
+    if msg.flags & MSG_OOB == 0 {
+        if sk.wants_time() {
+            conn.report_time(sk, msg);
+        }
+        let asked = conn.tells_inq();
+        if asked || msg.wants_inq() {
+            msg.report_inq(conn.left_to_read(), asked);
+        }
+    }
+    Ok(got)
 }
 
 /// `poll`.
@@ -76,7 +128,15 @@ pub(super) fn poll(sk: &Sock<SmcSocket>, poll: &mut Poll) -> u32 {
                 0
             }
         }
-        Phase::Smc => sk.conn().map_or(EPOLLERR, |conn| conn.poll(sk)),
+        Phase::Smc => {
+            let mask = sk.conn().map_or(EPOLLERR, |conn| conn.poll(sk));
+            let queued = sk.zerocopy() && sk.clc().is_some_and(|clc| clc.has_queued_errors());
+            if queued {
+                mask | EPOLLERR
+            } else {
+                mask
+            }
+        }
         Phase::Init | Phase::Fallback => match sk.clc() {
             Some(clc) => {
                 let mask = poll.delegate(&clc);

@@ -9,6 +9,7 @@ pub mod exclusive;
 pub mod fault;
 pub mod kind;
 pub mod ktap;
+pub mod message;
 pub mod mode;
 pub mod rig;
 pub mod runner;

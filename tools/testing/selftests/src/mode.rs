@@ -82,7 +82,7 @@ pub fn rdma_packets() -> io::Result<u64> {
 
 /// Bytes that TCP itself has carried for this socket, both ways (TCP_INFO).
 ///
-/// Over RDMA that is the CLC handshake only, whatever the program sent.
+/// To be asked of a socket that fell back: an SMC-R connection counts its own bytes there.
 pub fn tcp_bytes(sock: &Sock) -> io::Result<u64> {
     // tcpi_bytes_acked and tcpi_bytes_received are at fixed places of struct tcp_info.
     const BYTES_ACKED: usize = 120;

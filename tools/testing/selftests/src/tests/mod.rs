@@ -7,6 +7,7 @@ mod basic;
 mod clc;
 mod close;
 mod conform;
+mod data_options;
 mod decline;
 mod diag;
 mod epoll;
@@ -86,6 +87,7 @@ pub fn all() -> Vec<Test> {
     tests.extend(splice::TESTS);
     tests.extend(signals::TESTS);
     tests.extend(close::TESTS);
+    tests.extend(data_options::TESTS);
     tests.extend(fallback::TESTS);
     tests.extend(settings::TESTS);
     tests.extend(ports::TESTS);
