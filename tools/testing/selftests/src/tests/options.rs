@@ -76,7 +76,6 @@ const NOT_COMPARED: &[(i32, i32)] = &[
     (libc::SOL_TCP, 31 /* TCP_ULP */),
     (libc::SOL_TCP, 35 /* TCP_ZEROCOPY_RECEIVE */),
     // The kernel has them for TCP's own protocol number only.
-    (libc::SOL_SOCKET, 60 /* SO_ZEROCOPY */),
     (libc::SOL_SOCKET, 74 /* SO_TXREHASH */),
     (libc::SOL_SOCKET, 78 /* SO_DEVMEM_LINEAR */),
     (libc::SOL_SOCKET, 79 /* SO_DEVMEM_DMABUF */),
