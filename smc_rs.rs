@@ -46,6 +46,7 @@ struct SmcModule {
     _diag: Option<kapi::sock_diag::Registration<smc_core::sock::SmcSocket>>,
     _sysctl: sysctl::Sysctl,
     _sockets: kapi::family::Registration<smc_core::sock::SmcSocket>,
+    _plain_servers: smc_core::plain_servers::Memory,
     _running: smc_core::registry::Running,
     _queues: queues::Queues,
     _tcp_option: kapi::tcp_option::Registration,
@@ -56,6 +57,7 @@ impl kernel::Module for SmcModule {
         let tcp_option = kapi::tcp_option::Registration::new()?;
         let queues = queues::start()?;
         let sysctl = sysctl::Sysctl::register()?;
+        let plain_servers = smc_core::plain_servers::start()?;
         let running = smc_core::registry::start(kapi::version::parameter!(rsvd_ports_base))?;
         // The last that can fail: a module that was not loaded in the end must not have had a socket.
         let sockets = smc_core::sock::register()?;
@@ -65,6 +67,7 @@ impl kernel::Module for SmcModule {
             _diag: diag,
             _sysctl: sysctl,
             _sockets: sockets,
+            _plain_servers: plain_servers,
             _running: running,
             _queues: queues,
             _tcp_option: tcp_option,

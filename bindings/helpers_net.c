@@ -109,6 +109,17 @@ bool smc_rs_helper_queue_delayed_work(struct workqueue_struct *wq, struct delaye
 	return queue_delayed_work(wq, work, delay);
 }
 
+/* What the user has fixed of @sk (SOCK_*_LOCK); a bit field in some kernels. */
+u8 smc_rs_helper_sk_userlocks(const struct sock *sk)
+{
+	return sk->sk_userlocks;
+}
+
+void smc_rs_helper_set_sk_userlocks(struct sock *sk, u8 locks)
+{
+	sk->sk_userlocks = locks;
+}
+
 /* False if the last reference is gone already. */
 bool smc_rs_helper_sock_hold_if_alive(struct sock *sk)
 {

@@ -13,6 +13,7 @@ use super::{
     handshake::{
         decline_unread,
         ExpectAccept,
+        HandshakeError,
         HaveAccept,
         PeerDeclined,
         Step, //
@@ -43,6 +44,10 @@ use crate::{
     },
     smc_core::{
         conn::Conn,
+        error::{
+            MessageKind,
+            Violation, //
+        },
         group::{
             Confirmation,
             GroupKey,
@@ -89,6 +94,8 @@ enum Stop {
     Decline(Decline, DeclineReason),
     /// The server has declined: fall back.
     PeerDeclined(PeerDeclined),
+    /// The server does not speak SMC after all: somebody has sent our TCP option back.
+    NotSmc(Error),
     /// The connection is of no use any more.
     Fail(Error),
 }
@@ -144,6 +151,7 @@ pub(crate) fn handshake(sk: &Sock<SmcSocket>, clc: &Arc<ClcSock>) -> Outcome {
         Err(Stop::PeerDeclined(declined)) => {
             Outcome::Fallback(DeclineReason::PEERDECL, declined.diagnosis.0)
         }
+        Err(Stop::NotSmc(err)) => Outcome::NotSmc(err),
         Err(Stop::Fail(err)) => Outcome::Failed(err),
     }
 }
@@ -194,9 +202,13 @@ fn negotiate(context: &Context<'_>) -> Result<Arc<Conn>, Stop> {
         let reason = DeclineReason::NOSMCRDEV;
         return Err(Stop::Decline(decline_unread(caps.peer_id, reason), reason));
     };
-    io::send(context.clc, room.get(..len).unwrap_or(&[]))?;
-
-    let message = io::receive(context.clc, io::WAIT_MS, &mut room)?;
+    // Until the answer to this it is only the TCP option that says that the server speaks SMC.
+    io::send(context.clc, room.get(..len).unwrap_or(&[])).map_err(Stop::NotSmc)?;
+    let message = match io::receive(context.clc, io::WAIT_MS, &mut room) {
+        Ok(message) => message,
+        Err(failure @ (io::Failure::Damaged | io::Failure::Cut(_))) => return Err(failure.into()),
+        Err(failure) => return Err(Stop::NotSmc(failure.into())),
+    };
     let have = match expect.handle(message) {
         Ok(Step::Proceed(have)) => have,
         Ok(Step::Decline(decline)) => {
@@ -204,6 +216,11 @@ fn negotiate(context: &Context<'_>) -> Result<Arc<Conn>, Stop> {
             return Err(Stop::Decline(decline, reason));
         }
         Ok(Step::PeerDeclined(declined)) => return Err(Stop::PeerDeclined(declined)),
+        // Our own words: a server that sends back what it gets.
+        Err(HandshakeError::Violation(Violation::UnexpectedMessage {
+            received: MessageKind::Proposal,
+            ..
+        })) => return Err(Stop::NotSmc(EPROTO)),
         Err(error) => {
             pr_warn_once!("a server sent a bad SMC message: {error:?}\n");
             return Err(Stop::Fail(EPROTO));

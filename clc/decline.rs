@@ -48,6 +48,12 @@ reasons! {
     CNFERR = 0x0300_0000, "configuration error";
     /// The peer did not send the TCP option, so it does not speak SMC.
     PEERNOSMC = 0x0301_0000, "peer did not indicate SMC";
+    /// The peer (or somebody on the way) sent the TCP option, but what came then, if anything, was no
+    /// CLC message. Never sent to a peer; not known to the C implementation, as is the next one.
+    NOCLC = 0x0301_0001, "peer indicated SMC but does not speak it";
+    /// That was found out by an earlier connection to the same server, so that the SYN of this one
+    /// had no option.
+    NOCLCKNOWN = 0x0301_0002, "peer is known not to speak SMC";
     /// The TCP connection is protected by IPsec, which RDMA would bypass.
     IPSEC = 0x0302_0000, "IPsec is in use";
     /// No device for any flavour of SMC.

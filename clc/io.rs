@@ -35,9 +35,15 @@ pub(super) type Message = [u8; MAX_MESSAGE_LEN];
 pub(super) enum Failure {
     /// What comes is not CLC; nothing was taken from the stream.
     NotClc,
+    /// Nothing has come in time.
+    Silence,
+    /// The peer sends no more, and has said nothing.
+    Finished,
     /// What comes is damaged.
     Damaged,
-    /// The connection is broken, or nothing comes.
+    /// The rest of a message does not come.
+    Cut(Error),
+    /// The connection is broken.
     Io(Error),
 }
 
@@ -45,9 +51,11 @@ impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::NotClc | Failure::Damaged => EPROTO,
+            Failure::Silence => ETIMEDOUT,
+            Failure::Finished => ECONNRESET,
             // The wait for the peer is what timed out.
-            Failure::Io(err) if err == EAGAIN => ETIMEDOUT,
-            Failure::Io(err) => err,
+            Failure::Cut(err) if err == EAGAIN => ETIMEDOUT,
+            Failure::Cut(err) | Failure::Io(err) => err,
         }
     }
 }
@@ -60,11 +68,15 @@ pub(super) fn receive<'a>(
 ) -> Result<&'a [u8], Failure> {
     clc.set_timeouts(kernel::time::msecs_to_jiffies(wait_ms) as _);
     let mut head = [0; HEADER_LEN];
-    let n = clc
-        .recv(&mut head, MSG_PEEK | MSG_WAITALL)
-        .map_err(Failure::Io)?;
+    let n = clc.recv(&mut head, MSG_PEEK | MSG_WAITALL).map_err(|err| {
+        if err == EAGAIN {
+            Failure::Silence
+        } else {
+            Failure::Io(err)
+        }
+    })?;
     if n == 0 {
-        return Err(Failure::Io(ECONNRESET));
+        return Err(Failure::Finished);
     }
     if n < HEADER_LEN {
         return Err(Failure::NotClc);
@@ -78,10 +90,10 @@ pub(super) fn receive<'a>(
     })?;
     let message = room
         .get_mut(..usize::from(header.length))
-        .ok_or(Failure::Io(EMSGSIZE))?;
-    let n = clc.recv(message, MSG_WAITALL).map_err(Failure::Io)?;
+        .ok_or(Failure::Cut(EMSGSIZE))?;
+    let n = clc.recv(message, MSG_WAITALL).map_err(Failure::Cut)?;
     if n < message.len() {
-        return Err(Failure::Io(ECONNRESET));
+        return Err(Failure::Cut(ECONNRESET));
     }
     Ok(message)
 }

@@ -18,6 +18,9 @@ pub(crate) enum Outcome {
     Smc(Arc<Conn>),
     /// The connection is carried by TCP; our reason, and the peer's diagnosis if it declined.
     Fallback(DeclineReason, u32),
+    /// The server does not speak SMC after all, and what it makes of our Proposal is not known: this
+    /// connection is of no use, but a new one without the option is. The error is that of this one.
+    NotSmc(Error),
     /// The connection has failed: nobody knows what is in the stream.
     Failed(Error),
 }

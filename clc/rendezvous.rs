@@ -31,6 +31,14 @@ pub(crate) trait Rendezvous {
     /// `EINPROGRESS` is the normal answer; otherwise what TCP says.
     fn connect(clc: &ClcSock, addr: SockAddr) -> Result;
 
+    /// Makes the connection anew without asking for SMC, and without waiting: the same socket, with its
+    /// options and its address.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::connect`].
+    fn reconnect(clc: &ClcSock, addr: SockAddr) -> Result;
+
     /// Whether the server has said that it speaks SMC. Any context. To be asked once the connection
     /// is established, before [`Self::forget`].
     fn confirmed(clc: &ClcSock) -> bool;
@@ -65,6 +73,10 @@ impl Rendezvous for TcpOption {
 
     fn connect(clc: &ClcSock, addr: SockAddr) -> Result {
         tcp_option::connect(clc, addr)
+    }
+
+    fn reconnect(clc: &ClcSock, addr: SockAddr) -> Result {
+        tcp_option::reconnect(clc, addr)
     }
 
     fn confirmed(clc: &ClcSock) -> bool {
@@ -106,6 +118,11 @@ pub(crate) fn want(clc: &ClcSock) {
 /// See [`Rendezvous::connect`].
 pub(crate) fn connect(clc: &ClcSock, addr: SockAddr) -> Result {
     Chosen::connect(clc, addr)
+}
+
+/// See [`Rendezvous::reconnect`].
+pub(crate) fn reconnect(clc: &ClcSock, addr: SockAddr) -> Result {
+    Chosen::reconnect(clc, addr)
 }
 
 /// See [`Rendezvous::confirmed`].

@@ -72,6 +72,11 @@ use kernel::{
     sync::Arc, //
 };
 
+/// How long the client has to send its Proposal, which it does at once. Longer than it waits for our
+/// Accept: a client that does speak SMC, and whose Proposal is lost or late, has given up when we go
+/// on without it. What comes of that Proposal then, if anything, is for a connection that nobody has.
+const PROPOSAL_MS: u32 = io::WAIT_MS + 2_000;
+
 /// How long the client has to answer CONFIRM LINK.
 const CONFIRM_MS: u32 = 6_000;
 
@@ -125,17 +130,21 @@ pub(crate) fn handshake(sk: &Sock<SmcSocket>, clc: &Arc<ClcSock>) -> Outcome {
         Err(Stop::PeerDeclined(declined)) => {
             Outcome::Fallback(DeclineReason::PEERDECL, declined.diagnosis.0)
         }
-        Err(Stop::NotSmc) => Outcome::Fallback(DeclineReason::PEERNOSMC, 0),
+        Err(Stop::NotSmc) => Outcome::Fallback(DeclineReason::NOCLC, 0),
         Err(Stop::Fail(err)) => Outcome::Failed(err),
     }
 }
 
 fn negotiate(context: &Context<'_>) -> Result<Arc<Conn>, Stop> {
     let mut room = [0; MAX_MESSAGE_LEN];
-    let message = match io::receive(context.clc, io::WAIT_MS, &mut room) {
+    let message = match io::receive(context.clc, PROPOSAL_MS, &mut room) {
         Ok(message) => message,
-        // A middlebox may have added the option, or the client be confused: TCP still works.
-        Err(io::Failure::NotClc) => return Err(Stop::NotSmc),
+        // Somebody has added the option to the SYN, or taken it out of the SYN-ACK: nothing was taken
+        // from the stream, so TCP still works, also for a client that waits for us to speak, or that
+        // has said that it will say nothing.
+        Err(io::Failure::NotClc | io::Failure::Silence | io::Failure::Finished) => {
+            return Err(Stop::NotSmc)
+        }
         Err(failure) => return Err(failure.into()),
     };
     let paths = path::find(&context.registry, context.sk.net(), context.clc).ok();

@@ -20,6 +20,7 @@ pub(crate) mod conn;
 pub(crate) mod group;
 pub(crate) mod link;
 pub(crate) mod path;
+pub(crate) mod plain_servers;
 mod ports;
 pub(crate) mod registry;
 mod rkeys;

@@ -77,6 +77,11 @@ pub(crate) struct SockAddr {
     len: usize,
 }
 
+// SAFETY: These are plain bytes; the pointer in them is only there for its alignment.
+unsafe impl Send for SockAddr {}
+// SAFETY: As above.
+unsafe impl Sync for SockAddr {}
+
 impl SockAddr {
     /// Copies a socket address of `len` bytes from kernel memory.
     ///
@@ -266,6 +271,11 @@ impl ClcSock {
             }
             bindings::release_sock(self.sk());
         }
+    }
+
+    /// Makes the socket one that can be connected, whatever has become of its connection. May sleep.
+    pub(crate) fn disconnect(&self) -> Result {
+        tcp_option::disconnect(self)
     }
 
     /// Starts to listen, or changes the backlog.

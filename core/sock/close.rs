@@ -140,6 +140,8 @@ pub(super) fn shutdown(sk: &Sock<SmcSocket>, how: u32) -> Result {
             Ok(())
         }
         _ => {
+            // Should the connection being made turn out to be of no use, a new one would not know.
+            life.server = None;
             drop(life);
             sk.try_clc()?.shutdown(how)
         }

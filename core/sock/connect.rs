@@ -13,6 +13,7 @@ use super::{
     },
     options,
     set_phase,
+    Life,
     Phase,
     SmcSocket,
     JOB_SET_UP, //
@@ -26,6 +27,7 @@ use crate::{
     },
     kapi::{
         clcsock::{
+            ClcSock,
             SockAddr,
             TcpState, //
         },
@@ -34,11 +36,16 @@ use crate::{
             Sock, //
         },
         watch::Watch, //
-    }, //
+    },
+    smc_core::plain_servers, //
 };
 use kernel::{
-    error::Result,
-    ffi::c_int, //
+    error::{
+        Error,
+        Result, //
+    },
+    ffi::c_int,
+    sync::Arc, //
 };
 
 const O_NONBLOCK: c_int = 0o4000;
@@ -63,7 +70,14 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
                 }
                 // An event before the phase changes is not lost: the job is queued below.
                 let watch = Watch::new(clc.clone(), Woken::Job(sk.into()))?;
-                rendezvous::want(&clc);
+                (life.server, life.plain) = (None, None);
+                if plain_servers::is_known(sk.net(), &addr) {
+                    life.plain = Some(DeclineReason::NOCLCKNOWN);
+                } else if !clc.is_shut_down() {
+                    // Without one of its directions there can be no handshake.
+                    life.server = KBox::new(addr, GFP_KERNEL).ok();
+                    rendezvous::want(&clc);
+                }
                 match rendezvous::connect(&clc, addr) {
                     Ok(()) => {}
                     Err(err) if err == EINPROGRESS => {}
@@ -109,7 +123,12 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
             }
             Ok(())
         }
-        _ => {
+        phase => {
+            // TCP, when it has told of a failure, can be connected at once; when the program learns of
+            // it in another way, the next `connect` tells it once more.
+            if let (Phase::Init, Some(clc)) = (phase, sk.clc()) {
+                let _ = clc.disconnect();
+            }
             sk.take_error()?;
             Err(ECONNABORTED)
         }
@@ -126,12 +145,15 @@ pub(super) fn run(sk: &Sock<SmcSocket>) {
         TcpState::Closed => Outcome::Failed(clc.take_error().err().unwrap_or(ECONNABORTED)),
         TcpState::Connected => {
             // Later wake-ups of TCP are the handshake's own business.
-            let watch = sk.life.lock().watch.take();
+            let (watch, plain) = {
+                let mut life = sk.life.lock();
+                (life.watch.take(), life.plain)
+            };
             drop(watch);
             if rendezvous::confirmed(&clc) {
                 crate::clc::client::handshake(sk, &clc)
             } else {
-                Outcome::Fallback(DeclineReason::PEERNOSMC, 0)
+                Outcome::Fallback(plain.unwrap_or(DeclineReason::PEERNOSMC), 0)
             }
         }
     };
@@ -143,6 +165,14 @@ pub(super) fn run(sk: &Sock<SmcSocket>) {
         outcome.dispose();
         return;
     }
+    let outcome = match outcome {
+        Outcome::NotSmc(err) => match connect_plainly(sk, &mut life, &clc) {
+            Ok(()) => return,
+            Err(other) => Outcome::Failed(other.unwrap_or(err)),
+        },
+        outcome => outcome,
+    };
+    let server = life.server.take();
     match outcome {
         Outcome::Smc(conn) => {
             sk.copy_options_to(&clc);
@@ -155,10 +185,14 @@ pub(super) fn run(sk: &Sock<SmcSocket>) {
             shut_down_now(sk, &mut life);
         }
         Outcome::Fallback(reason, diagnosis) => {
+            if let (DeclineReason::NOCLC, Some(server)) = (reason, server) {
+                // It is there, and it is the option that it cannot stand.
+                plain_servers::remember(sk.net(), &server);
+            }
             fallback::enter(sk, &mut life, &clc, reason, diagnosis);
             shut_down_now(sk, &mut life);
         }
-        Outcome::Failed(err) => {
+        Outcome::Failed(err) | Outcome::NotSmc(err) => {
             life.watch = None;
             life.unreported = false;
             life.shut = Shut::default();
@@ -173,4 +207,31 @@ pub(super) fn run(sk: &Sock<SmcSocket>) {
         Phase::Fallback => clc.signal_io(IoBand::Out),
         _ => {}
     }
+}
+
+/// Begins the connection anew, without the option: it was not the server that sent it, or not to say
+/// that it speaks SMC. Nothing of the user's was sent, and nobody has been told of a connection.
+///
+/// # Errors
+///
+/// What TCP says of the new connection; [`None`] if there can be none.
+fn connect_plainly(
+    sk: &Sock<SmcSocket>,
+    life: &mut Life,
+    clc: &Arc<ClcSock>,
+) -> Result<(), Option<Error>> {
+    let Some(server) = life.server.as_deref() else {
+        return Err(None);
+    };
+    let watch = Watch::new(clc.clone(), Woken::Job(sk.into()))?;
+    match rendezvous::reconnect(clc, *server) {
+        Ok(()) => {}
+        Err(err) if err == EINPROGRESS => {}
+        Err(err) => return Err(Some(err)),
+    }
+    life.plain = Some(DeclineReason::NOCLC);
+    life.watch = Some(watch);
+    // TCP may have been quicker than the watch.
+    sk.queue_job(JOB_SET_UP, crate::queues::handshake());
+    Ok(())
 }

@@ -167,7 +167,7 @@ pub(super) fn handshake(child: &SockRef) {
             drop(life);
             true
         }
-        Outcome::Failed(_) => {
+        Outcome::Failed(_) | Outcome::NotSmc(_) => {
             set_phase(child, Phase::Closed);
             drop(life);
             false

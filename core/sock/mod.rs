@@ -166,6 +166,10 @@ struct Life {
     watch: Option<Watch<Woken>>,
     /// The outcome of a `connect` was not reported to the user yet.
     unreported: bool,
+    /// Where a `connect` that is under way leads, as long as it may have to be done again.
+    server: Option<KBox<SockAddr>>,
+    /// Why the SYN has no TCP option, if that is on purpose.
+    plain: Option<DeclineReason>,
     /// The listener that this connection was accepted by.
     parent: Option<SockRef>,
     /// `backlog` of `listen`.
@@ -194,6 +198,8 @@ impl Protocol for SmcSocket {
                 Life {
                     watch: None,
                     unreported: false,
+                    server: None,
+                    plain: None,
                     parent: None,
                     backlog: 0,
                     paused: false,

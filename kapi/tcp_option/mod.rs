@@ -219,6 +219,60 @@ pub(crate) fn connect(clc: &ClcSock, addr: SockAddr) -> Result {
     result
 }
 
+/// Ends a client's connection, by a reset if need be, or what has become of a failed one: the socket
+/// can be connected as if it were new. Its options stay. May sleep.
+///
+/// # Errors
+///
+/// What TCP says.
+pub(crate) fn disconnect(clc: &ClcSock) -> Result {
+    // The family of all zeroes is `AF_UNSPEC`, which is what disconnects.
+    // SAFETY: All zeroes is a valid address.
+    let mut address: bindings::__kernel_sockaddr_storage =
+        unsafe { MaybeUninit::zeroed().assume_init() };
+    // SAFETY: The socket is alive, and nobody in this module calls with its lock held.
+    let lock = unsafe { SockLock::new(clc.as_ptr()) };
+    // SAFETY: The socket is locked; the address is valid for its length.
+    let result = to_result(unsafe {
+        bindings::__inet_stream_connect(
+            clc.as_ptr(),
+            (&raw mut address).cast(),
+            size_of_val(&address) as c_int,
+            bindings::O_NONBLOCK as c_int,
+            0,
+        )
+    });
+    // The reset is our own doing.
+    // SAFETY: The socket is alive.
+    unsafe { bindings::sock_error(lock.0) };
+    result
+}
+
+/// Makes a client's connection anew, without the option and without waiting; the old one ends by a
+/// reset. The socket's options stay, and so do its own address and port, unless somebody else has got
+/// them meanwhile. May sleep.
+///
+/// # Errors
+///
+/// As [`connect`].
+pub(crate) fn reconnect(clc: &ClcSock, addr: SockAddr) -> Result {
+    forget(clc);
+    let own = clc.name(false);
+    // SAFETY: The socket is alive; nobody else changes what the user has fixed, who waits.
+    let fixed = unsafe { bindings::sk_userlocks(clc.sk()) };
+    disconnect(clc)?;
+    // TCP has let go of what the user has not fixed.
+    if let (Ok(own), 0) = (own, clc.addresses().port) {
+        let _ = clc.bind(own);
+    }
+    let result = connect(clc, addr);
+    // SAFETY: The socket is alive, and nobody in this module calls with its lock held.
+    let lock = unsafe { SockLock::new(clc.as_ptr()) };
+    // SAFETY: The socket is locked.
+    unsafe { bindings::set_sk_userlocks(lock.0, fixed) };
+    result
+}
+
 /// Makes a server's socket answer SYNs that carry the option. To be called before it listens. May
 /// sleep.
 ///

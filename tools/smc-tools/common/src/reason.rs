@@ -10,6 +10,8 @@ pub fn text(code: u32) -> Option<&'static str> {
         0x0202_0000 => "timeout of add link",
         0x0300_0000 => "configuration error",
         0x0301_0000 => "peer did not indicate SMC",
+        0x0301_0001 => "peer indicated SMC but does not speak it",
+        0x0301_0002 => "peer is known not to speak SMC",
         0x0302_0000 => "IPsec is in use",
         0x0303_0000 => "no SMC device found",
         0x0303_0001 => "no SMC-D device found",
@@ -74,7 +76,7 @@ mod tests {
             assert_eq!(text(code), Some(rest.join(" ").as_str()), "{name}");
             seen += 1;
         }
-        assert_eq!(seen, 36);
+        assert_eq!(seen, 38);
         assert_eq!(text(0), None);
     }
 }

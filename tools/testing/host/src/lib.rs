@@ -40,6 +40,7 @@ pub mod clc {
     pub mod decline;
     pub mod handshake;
     pub mod negotiate;
+    pub mod plain_servers;
     pub mod subnet;
     pub mod tcp_header;
     pub mod tcp_option;

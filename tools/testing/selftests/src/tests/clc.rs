@@ -5,7 +5,7 @@
 use super::hostile::{self, next_port, others_are_served, DECLINE, EYE};
 use super::link::{echo, fresh, prove_by_queue_pairs};
 use super::once;
-use super::raw::{self, RawPeer};
+use super::raw::{self, RawPeer, Refusing};
 use crate::kind::{Host, Kind};
 use crate::runner::{Ctx, Pair, Test};
 use crate::sys::{self, Sock};
@@ -91,15 +91,9 @@ pub(super) fn relay(
         to.flush()?;
     }
     if !alive {
+        let mut gone = Refusing::new(to_client.address().port())?;
         drop((to_client, to_server));
-        let end = Instant::now() + Duration::from_secs(60);
-        while !client.is_finished() {
-            check!(
-                Instant::now() < end,
-                "connect() hangs after its server went away"
-            );
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        gone.until(|| client.is_finished())?;
         return Ok(None);
     }
     // What comes now is a Decline, or nothing.
@@ -113,6 +107,10 @@ pub(super) fn relay(
         if to_server.finished || to_server.reset {
             to_client.finish()?;
             std::thread::sleep(Duration::from_millis(50));
+        }
+        if to_client.reset {
+            // The client comes again without SMC, if at all.
+            Refusing::new(to_client.address().port())?.until(|| client.is_finished())?;
         }
     }
     let outcome = client
@@ -207,27 +205,34 @@ fn silence(ctx: &Ctx) -> Outcome {
     }
     // They are served now, not after the others' time.
     others_are_served(ctx, &listener, address)?;
+    // Too little to tell: it may be a program's own words, or its silence. It is TCP now.
+    let mut plain: Vec<_> = peers.iter_mut().filter(|(cut, _)| *cut < HEADER).collect();
+    for _ in 0..plain.len() {
+        // They time out at the same moment, so any of them may be the first.
+        listener
+            .await_events(libc::POLLIN)
+            .during("a fallback in time")?;
+        let (server, from) = listener.accept_from(0)?;
+        let (cut, peer) = plain
+            .iter_mut()
+            .find(|(_, peer)| peer.address() == from)
+            .ok_or(Fail(format!("{from} is none of the silent peers")))?;
+        let mut got = vec![0; *cut];
+        server.recv_all(&mut got)?;
+        check_eq!(
+            got,
+            proposal[..*cut],
+            "what {from} said before it was silent"
+        );
+        server.send_all(b"are you there?")?;
+        check_eq!(
+            peer.receive(sys::PATIENCE)?,
+            b"are you there?",
+            "what {from} received"
+        );
+    }
     // RFC 7609, section 3.5.1.6: no answer in time.
-    for (cut, peer) in &mut peers {
-        if (1..8).contains(cut) {
-            // Too little to tell: it may be a program's own words. It is TCP now.
-            let end = Instant::now() + sys::PATIENCE;
-            // They time out at the same moment, so either may be the first.
-            let mut got = vec![0; HEADER];
-            let (server, from) = listener.accept_from(0)?;
-            check!(Instant::now() < end, "no fallback in time");
-            let length = server.recv(&mut got, 0)?;
-            check!(
-                length == 1 || length == HEADER - 1,
-                "{length} bytes came of what {from} said before it was silent"
-            );
-            check_eq!(
-                got[..length],
-                proposal[..length],
-                "what {from} said before it was silent"
-            );
-            continue;
-        }
+    for (cut, peer) in peers.iter_mut().filter(|(cut, _)| *cut >= HEADER) {
         let end = Instant::now() + Duration::from_secs(60);
         while !peer.finished && !peer.reset {
             check!(

@@ -2,11 +2,11 @@
 //! this one connection, nothing else.
 
 use super::once;
-use super::raw::{self, RawPeer};
+use super::raw::{self, RawPeer, Refusing};
 use crate::kind::{Host, Kind};
 use crate::runner::{Ctx, Test};
 use crate::sys::Sock;
-use crate::{check, check_eq, Context, Outcome};
+use crate::{check, check_eq, check_errno, Context, Outcome};
 use rand::{Rng, RngCore};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -206,18 +206,14 @@ fn client_against(ctx: &Ctx, answer: &[u8], then_finish: bool) -> Outcome<std::i
     if then_finish {
         peer.finish()?;
     }
-    // It goes on until the client has made up its mind.
+    // It goes on until the client has made up its mind; one that tries once more without SMC is refused.
     let end = std::time::Instant::now() + Duration::from_secs(60);
-    while !thread.is_finished() && std::time::Instant::now() < end {
+    while !thread.is_finished() && !peer.reset && std::time::Instant::now() < end {
         peer.receive(Duration::from_millis(200))?;
-        if peer.finished || peer.reset {
-            std::thread::sleep(Duration::from_millis(50));
-        }
     }
-    check!(
-        thread.is_finished(),
-        "connect() hangs after the answer {answer:02x?}"
-    );
+    Refusing::new(address.port())?
+        .until(|| thread.is_finished())
+        .during(&format!("after the answer {answer:02x?}"))?;
     thread
         .join()
         .map_err(|_| crate::Fail("the client's thread panicked".into()))?
@@ -273,12 +269,15 @@ fn server_goes_away(ctx: &Ctx) -> Outcome {
     let mut peer = listening.accept()?;
     peer.receive(Duration::from_secs(20))?;
     drop(peer);
+    // It comes again without SMC, to a host where nobody listens any more.
+    Refusing::new(address.port())?.until(|| thread.is_finished())?;
     let outcome = thread
         .join()
         .map_err(|_| crate::Fail("the client's thread panicked".into()))??;
-    check!(
-        outcome.is_err(),
-        "connect() succeeded although the server reset the connection"
+    check_errno!(
+        outcome,
+        libc::ECONNREFUSED,
+        "connect() to a server that is gone"
     );
     let (listener, address) = ctx.listener(8)?;
     others_are_served(ctx, &listener, address)

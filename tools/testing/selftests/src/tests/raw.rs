@@ -17,7 +17,7 @@ pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 50);
 const MAC_A: [u8; 6] = [2, 0, 0, 9, 0, 1];
 const MAC_B: [u8; 6] = [2, 0, 0, 9, 0, 2];
 /// RFC 7609, section A.1: kind 254, length 6, "SMCR" in EBCDIC; two NOPs make it even.
-const SMC_OPTION: [u8; 8] = [1, 1, 254, 6, 0xe2, 0xd4, 0xc3, 0xd9];
+pub(super) const SMC_OPTION: [u8; 8] = [1, 1, 254, 6, 0xe2, 0xd4, 0xc3, 0xd9];
 const FIN: u8 = 1;
 const SYN: u8 = 2;
 const RST: u8 = 4;
@@ -57,15 +57,18 @@ pub fn prepare() -> Outcome {
     Ok(())
 }
 
-fn packet_socket() -> io::Result<OwnedFd> {
-    sys::enter(Host::A)?;
-    let protocol = (libc::ETH_P_IP as u16).to_be();
+/// Sees and sends the frames of a host's network device; `protocol` is `ETH_P_*`. Leaves the calling
+/// thread on the host.
+pub(super) fn packet_socket(host: Host, protocol: i32) -> io::Result<OwnedFd> {
+    sys::enter(host)?;
+    let protocol = (protocol as u16).to_be();
     // SAFETY: no pointers.
     let fd = cvt(unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW, protocol.into()) })?;
     // SAFETY: a fresh descriptor that nobody else owns.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    // SAFETY: a constant C string.
-    let index = unsafe { libc::if_nametoindex(c"vA".as_ptr()) };
+    let netdev = std::ffi::CString::new(host.netdev())?;
+    // SAFETY: a C string.
+    let index = unsafe { libc::if_nametoindex(netdev.as_ptr()) };
     // SAFETY: all zeroes is a valid sockaddr_ll.
     let mut address: libc::sockaddr_ll = unsafe { zeroed() };
     address.sll_family = libc::AF_PACKET as u16;
@@ -82,7 +85,8 @@ fn packet_socket() -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-fn checksum(parts: &[&[u8]]) -> u16 {
+/// The checksum of IP and TCP over all parts; only the last one may be of odd length.
+pub(super) fn checksum(parts: &[&[u8]]) -> u16 {
     let mut sum = 0u32;
     for part in parts {
         for pair in part.chunks(2) {
@@ -101,7 +105,7 @@ fn checksum(parts: &[&[u8]]) -> u16 {
 impl RawPeer {
     fn new(port: u16, peer: SocketAddr) -> Outcome<RawPeer> {
         Ok(RawPeer {
-            fd: packet_socket()?,
+            fd: packet_socket(Host::A, libc::ETH_P_IP)?,
             port,
             peer,
             sequence: 0x1000_0000 ^ (u32::from(port) << 8),
@@ -112,6 +116,11 @@ impl RawPeer {
             finished: false,
             reset: false,
         })
+    }
+
+    /// Where this peer is.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(ADDRESS.into(), self.port)
     }
 
     /// Connects to a server on host B, offering SMC.
@@ -314,6 +323,39 @@ impl Drop for RawPeer {
     fn drop(&mut self) {
         // The other side shall not wait for a peer that is no more; errors change nothing.
         let _ = self.transmit(RST | ACK, &[], &[]);
+    }
+}
+
+/// A raw server that is gone: whoever comes to its port is refused, as by the host it lived on.
+pub struct Refusing(RawPeer);
+
+impl Refusing {
+    pub fn new(port: u16) -> Outcome<Refusing> {
+        Ok(Refusing(RawPeer::new(
+            port,
+            SocketAddr::new(ADDRESS.into(), 0),
+        )?))
+    }
+
+    /// Refuses until `done` says so.
+    pub fn until(&mut self, done: impl Fn() -> bool) -> Outcome {
+        let end = Instant::now() + 2 * sys::PATIENCE;
+        while !done() {
+            check!(
+                Instant::now() < end,
+                "a client of a server that is gone hangs"
+            );
+            let Some(segment) = self.0.next(Duration::from_millis(20))? else {
+                continue;
+            };
+            if segment.flags & (SYN | ACK) == SYN {
+                self.0.peer = segment.from;
+                self.0.acknowledged = segment.sequence.wrapping_add(1);
+                self.0.transmit(RST | ACK, &[], &[])?;
+                self.0.peer = SocketAddr::new(ADDRESS.into(), 0);
+            }
+        }
+        Ok(())
     }
 }
 
