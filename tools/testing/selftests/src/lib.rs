@@ -3,6 +3,7 @@
 //! Every test is a function over a kind of socket, so that the same bodies prove plain TCP (the
 //! reference: a test that fails there is a wrong test) and SMC.
 
+pub mod bulk;
 pub mod conform;
 pub mod diag;
 pub mod exclusive;
@@ -11,6 +12,7 @@ pub mod kind;
 pub mod ktap;
 pub mod message;
 pub mod mode;
+pub mod pattern;
 pub mod rig;
 pub mod runner;
 pub mod sys;

@@ -2,8 +2,8 @@
 
 use smc_selftest::kind::{Host, Kind};
 use smc_selftest::rig::SoftRoce;
-use smc_selftest::runner::{self, Options, SUITES};
-use smc_selftest::{rig, tests, Fail, Outcome};
+use smc_selftest::runner::{self, Options, Suite, SUITES};
+use smc_selftest::{bulk, rig, tests, Fail, Outcome};
 use std::process::ExitCode;
 
 const USAGE: &str = "\
@@ -16,6 +16,7 @@ smc-selftest run SUITE [OPTION...]     run a suite; the report is KTAP
     --repeat N        run each test N times
     --any-mode        do not fail connections that fall back to TCP (for work on the sockets alone)
     --keep            leave hosts and module as they are, and skip the leak oracles
+smc-selftest bulk [OPTION...]          every way to write against every way to read, over every kind; the same options
 smc-selftest exclusive                 exclusive RDMA namespaces, in a fresh machine; the report is KTAP
 smc-selftest hosts up|down             the two hosts A (10.9.0.1) and B (10.9.0.2)
 smc-selftest counters                  packets that the RDMA devices have sent";
@@ -44,7 +45,11 @@ fn dispatch(arguments: &[String]) -> Outcome<bool> {
             }
             Ok(true)
         }
-        ["run", suite, rest @ ..] => Ok(runner::run(&options(suite, rest)?, &tests::all())),
+        ["run", suite, rest @ ..] => Ok(runner::run(
+            &options(suite_named(suite)?, rest)?,
+            &tests::all(),
+        )),
+        ["bulk", rest @ ..] => Ok(runner::run(&options(&bulk::SUITE, rest)?, &[bulk::ALL])),
         ["exclusive"] => Ok(smc_selftest::exclusive::run()),
         ["hosts", "up"] => rig::hosts_up(SoftRoce::Stock).map(|()| true),
         ["hosts", "down"] => rig::hosts_down().map(|()| true),
@@ -62,17 +67,20 @@ fn dispatch(arguments: &[String]) -> Outcome<bool> {
     }
 }
 
-fn options(suite: &str, words: &[&str]) -> Outcome<Options> {
-    let suite = SUITES
+fn suite_named(name: &str) -> Outcome<&'static Suite> {
+    SUITES
         .iter()
-        .find(|candidate| candidate.name == suite)
+        .find(|suite| suite.name == name)
         .ok_or_else(|| {
             let names: Vec<&str> = SUITES.iter().map(|suite| suite.name).collect();
             Fail(format!(
-                "no suite '{suite}'; there are: {}",
+                "no suite '{name}'; there are: {}",
                 names.join(", ")
             ))
-        })?;
+        })
+}
+
+fn options(suite: &'static Suite, words: &[&str]) -> Outcome<Options> {
     let mut options = Options {
         suite,
         filter: None,

@@ -194,6 +194,7 @@ pub const SUITES: [Suite; 5] = [
             "fallback",
             "urgent",
             "stream",
+            "bulk",
             "many",
             "hostile",
             "clc",

@@ -4,6 +4,7 @@ mod aio;
 mod api;
 mod asleep;
 mod basic;
+mod bulk;
 mod clc;
 mod close;
 mod conform;
@@ -41,9 +42,9 @@ mod uring;
 mod v1;
 mod wiretap;
 
+use crate::pattern::Pattern;
 use crate::runner::{Ctx, Needs, Test};
 use crate::{Fail, Outcome};
-use rand::RngCore;
 use std::thread::JoinHandle;
 
 /// A test that runs over every kind of socket.
@@ -101,6 +102,7 @@ pub fn all() -> Vec<Test> {
     tests.extend(uring::TESTS);
     tests.extend(urgent::TESTS);
     tests.extend(stream::TESTS);
+    tests.extend(bulk::TESTS);
     tests.extend(many::TESTS);
     tests.extend(limit::TESTS);
     tests.extend(hostile::TESTS);
@@ -122,52 +124,4 @@ fn join(thread: JoinHandle<Outcome>) -> Outcome {
     thread
         .join()
         .map_err(|_| Fail("a thread of the test panicked".into()))?
-}
-
-/// An endless stream of bytes that is the same on both sides: byte `n` is known without the ones
-/// before it, so a receiver can tell at once what is lost, doubled or out of place.
-pub struct Pattern {
-    table: Vec<u8>,
-}
-
-impl Pattern {
-    /// A prime, so that no ring or page size makes a displaced byte look right.
-    const PERIOD: usize = 65_521;
-
-    pub fn new(ctx: &Ctx, stream: u64) -> Pattern {
-        let mut table = vec![0; Pattern::PERIOD];
-        ctx.random(stream).fill_bytes(&mut table);
-        // Twice over, so that every window up to the period is one slice.
-        table.extend_from_within(..);
-        Pattern { table }
-    }
-
-    /// At most [`Self::PERIOD`] bytes from an offset of the stream on.
-    pub fn at(&self, offset: usize, length: usize) -> &[u8] {
-        let start = offset % Pattern::PERIOD;
-        &self.table[start..start + length.min(Pattern::PERIOD)]
-    }
-
-    pub fn verify(&self, offset: usize, data: &[u8]) -> Outcome {
-        let mut done = 0;
-        while done < data.len() {
-            let expected = self.at(offset + done, data.len() - done);
-            let got = &data[done..done + expected.len()];
-            if got != expected {
-                let wrong = got
-                    .iter()
-                    .zip(expected)
-                    .position(|(a, b)| a != b)
-                    .unwrap_or(0);
-                return Err(Fail(format!(
-                    "byte {} of the stream is wrong: {:#04x} instead of {:#04x}",
-                    offset + done + wrong,
-                    got[wrong],
-                    expected[wrong]
-                )));
-            }
-            done += expected.len();
-        }
-        Ok(())
-    }
 }
