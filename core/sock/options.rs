@@ -50,7 +50,9 @@ const SO_OOBINLINE: c_int = 10;
 const SO_REUSEPORT: c_int = 15;
 const SO_RCVLOWAT: c_int = 18;
 const SO_ATTACH_FILTER: c_int = 26;
+const SO_DETACH_FILTER: c_int = 27;
 const SO_TIMESTAMPING_OLD: c_int = 37;
+const SO_LOCK_FILTER: c_int = 44;
 const SO_INCOMING_CPU: c_int = 49;
 const SO_ATTACH_BPF: c_int = 50;
 const SO_ATTACH_REUSEPORT_CBPF: c_int = 51;
@@ -124,13 +126,16 @@ fn set_generic(sk: &Sock<SmcSocket>, option: &SetOption) -> Result {
             option.delegate(&clc)?;
             sk.follow_reuseport(&clc);
         }
-        // It is the TCP socket that is one of those that share a port.
-        SO_ATTACH_REUSEPORT_CBPF | SO_ATTACH_REUSEPORT_EBPF | SO_DETACH_REUSEPORT_BPF => {
+        // It is the TCP socket that is one of those that share a port, and that has filters.
+        SO_ATTACH_REUSEPORT_CBPF
+        | SO_ATTACH_REUSEPORT_EBPF
+        | SO_DETACH_REUSEPORT_BPF
+        | SO_DETACH_FILTER => {
             option.delegate(&*sk.try_clc()?)?;
         }
         // Both: what is asked for is told by this one; but it is TCP that steers by it, and notices that
         // the peer is gone, as long as nothing is sent.
-        SO_KEEPALIVE | SO_INCOMING_CPU => {
+        SO_KEEPALIVE | SO_INCOMING_CPU | SO_LOCK_FILTER => {
             option.set_generic(sk)?;
             option.delegate(&*sk.try_clc()?)?;
         }

@@ -75,6 +75,11 @@ const NOT_COMPARED: &[(i32, i32)] = &[
     (libc::SOL_TCP, 29 /* TCP_REPAIR_WINDOW */),
     (libc::SOL_TCP, 31 /* TCP_ULP */),
     (libc::SOL_TCP, 35 /* TCP_ZEROCOPY_RECEIVE */),
+    // Filters and time stamps of packets, which make a socket fall back (data_options.needs_tcp).
+    (libc::SOL_SOCKET, libc::SO_ATTACH_FILTER),
+    (libc::SOL_SOCKET, libc::SO_ATTACH_BPF),
+    (libc::SOL_SOCKET, 37 /* SO_TIMESTAMPING_OLD */),
+    (libc::SOL_SOCKET, 65 /* SO_TIMESTAMPING_NEW */),
     // The kernel has them for TCP's own protocol number only.
     (libc::SOL_SOCKET, 74 /* SO_TXREHASH */),
     (libc::SOL_SOCKET, 78 /* SO_DEVMEM_LINEAR */),
