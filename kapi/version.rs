@@ -87,6 +87,7 @@ pub(super) mod errno {
         EINPROGRESS
         EISCONN
         ENETDOWN
+        ENOBUFS
         ENOTCONN
         EOPNOTSUPP
         EPROTO
