@@ -83,6 +83,11 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
                     Err(err) if err == EINPROGRESS => {}
                     Err(err) => {
                         rendezvous::forget(&clc);
+                        if err == ECONNABORTED {
+                            // An earlier attempt has failed, and TCP's own error was asked for then:
+                            // as TCP, this tells what nobody has been told of yet.
+                            sk.take_error()?;
+                        }
                         return Err(err);
                     }
                 }

@@ -9,7 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-pub const TESTS: [Test; 10] = [
+pub const TESTS: [Test; 11] = [
     any("nonblock.connect_poll", 60, connect_poll),
     any("nonblock.connect_epoll_level", 60, |ctx| {
         connect_epoll(ctx, 0)
@@ -18,6 +18,7 @@ pub const TESTS: [Test; 10] = [
         connect_epoll(ctx, libc::EPOLLET)
     }),
     any("nonblock.connect_refused", 60, connect_refused),
+    any("nonblock.connect_again", 60, connect_again),
     any("nonblock.connect_in_progress", 60, connect_in_progress),
     any("nonblock.accept", 60, accept),
     any("nonblock.level_triggered", 60, level_triggered),
@@ -135,6 +136,35 @@ fn connect_refused(ctx: &Ctx) -> Outcome {
     client.await_events(libc::POLLOUT | libc::POLLERR)?;
     check_eq!(client.error()?, libc::ECONNREFUSED, "SO_ERROR");
     check_eq!(client.error()?, 0, "SO_ERROR once more");
+    Ok(())
+}
+
+/// After a failure the next connect() tells of it, if nothing else has, and only the one after it tries again.
+fn connect_again(ctx: &Ctx) -> Outcome {
+    let (listener, address) = ctx.listener(1)?;
+    drop(listener);
+    let client = start(ctx, address)?;
+    for round in 0..2 {
+        client.await_events(libc::POLLOUT | libc::POLLERR)?;
+        check_errno!(
+            client.connect(address),
+            libc::ECONNREFUSED,
+            "connect() when nobody has asked for the failure, round {round}"
+        );
+        check_eq!(client.error()?, 0, "SO_ERROR after that, round {round}");
+        check_errno!(
+            client.connect(address),
+            libc::EINPROGRESS,
+            "connect() after that, round {round}"
+        );
+    }
+    client.await_events(libc::POLLOUT | libc::POLLERR)?;
+    check_eq!(client.error()?, libc::ECONNREFUSED, "SO_ERROR");
+    check_errno!(
+        client.connect(address),
+        libc::ECONNABORTED,
+        "connect() when SO_ERROR has told of the failure"
+    );
     Ok(())
 }
 
