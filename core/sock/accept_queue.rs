@@ -63,9 +63,12 @@ impl AcceptQueue {
         self.len.load(Relaxed)
     }
 
-    /// Connections that are in the queue or on their way to it.
+    /// Connections that are in the queue or on their way to it: what the backlog limits.
     pub(super) fn load(&self) -> u32 {
-        self.len().saturating_add(self.pending.load(Relaxed))
+        let held = u32::try_from(self.stacks.lock().held.len()).unwrap_or(u32::MAX);
+        self.len()
+            .saturating_add(self.pending.load(Relaxed))
+            .saturating_add(held)
     }
 
     /// Handshakes under way.

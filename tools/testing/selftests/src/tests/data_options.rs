@@ -237,7 +237,32 @@ fn defer_accept(ctx: &Ctx) -> Outcome {
     if ctx.kind.plain() != ctx.kind {
         lost.await_events(libc::POLLIN | libc::POLLHUP)
             .during("the end of a connection that nobody has accepted")?;
+        defer_accept_backlog(ctx)?;
     }
+    Ok(())
+}
+
+/// Connections that are held back count: clients that say nothing cannot make as many as they like.
+fn defer_accept_backlog(ctx: &Ctx) -> Outcome {
+    let (listener, address) = ctx.listener(1)?;
+    listener.set(libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, 60i32)?;
+    // As with TCP, one more than the backlog.
+    let silent = ctx.connect(address)?;
+    let other = ctx.connect(address)?;
+    let late = Sock::new(Host::A, ctx.kind, libc::SOCK_NONBLOCK)?;
+    check_errno!(late.connect(address), libc::EINPROGRESS, "connect()");
+    check_eq!(
+        late.poll(libc::POLLOUT, Duration::from_millis(500))?,
+        0,
+        "events of a connection for which there is no room"
+    );
+    silent.send_all(b"!")?;
+    let server = listener.accept()?;
+    check_eq!(server.peer()?, silent.local()?, "the one that has sent");
+    let events = late.await_events(libc::POLLOUT)?;
+    check_eq!(events, libc::POLLOUT, "events when there is room");
+    ctx.prove(Host::A, &late)?;
+    drop(other);
     Ok(())
 }
 
