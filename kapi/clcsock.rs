@@ -365,11 +365,16 @@ impl ClcSock {
         unsafe { bindings::sk_signal_io(self.sk(), band as c_int) };
     }
 
-    /// State of the TCP connection.
-    pub(crate) fn state(&self) -> TcpState {
+    /// One of `TCP_*`.
+    fn raw_state(&self) -> u32 {
         // SAFETY: The `sk` is valid; its state is a single byte that changes concurrently.
         let state = unsafe { ptr::read_volatile(&raw const (*self.sk()).__sk_common.skc_state) };
-        match u32::from(state) {
+        u32::from(state)
+    }
+
+    /// State of the TCP connection.
+    pub(crate) fn state(&self) -> TcpState {
+        match self.raw_state() {
             bindings::TCP_SYN_SENT | bindings::TCP_SYN_RECV => TcpState::Connecting,
             bindings::TCP_LISTEN => TcpState::Listening,
             bindings::TCP_CLOSE | bindings::TCP_CLOSING | bindings::TCP_LAST_ACK => {
@@ -389,9 +394,7 @@ impl ClcSock {
     pub(crate) fn ending(&self) -> Option<Ending> {
         // From the state alone: an error can be pending on a connection that lives, and this side may
         // have shut a direction down.
-        // SAFETY: The `sk` is valid; its state is a single byte that changes concurrently.
-        let state = unsafe { ptr::read_volatile(&raw const (*self.sk()).__sk_common.skc_state) };
-        match u32::from(state) {
+        match self.raw_state() {
             bindings::TCP_CLOSE => Some(Ending::Broken),
             bindings::TCP_CLOSE_WAIT | bindings::TCP_CLOSING | bindings::TCP_LAST_ACK => {
                 Some(Ending::Finished)

@@ -42,6 +42,13 @@ const EPOLLRDNORM: u32 = 0x40;
 const EPOLLWRNORM: u32 = 0x100;
 const EPOLLRDHUP: u32 = 0x2000;
 
+/// Who reads what is sent.
+enum Reader {
+    There,
+    /// The peer has closed: see [`Conn::reset_by_writing`].
+    Gone,
+}
+
 impl Conn {
     /// `sendmsg(2)`.
     pub(crate) fn send(&self, sk: &Sock<SmcSocket>, msg: &mut Message) -> Result<usize> {
@@ -59,13 +66,24 @@ impl Conn {
         let total = msg.len;
         let mut sent = 0;
         let mut turn = self.tx.lock();
-        self.check_send(sk)?;
+        if total == 0 {
+            self.check_send(sk)?;
+        }
         while sent < total {
-            if self.with_link(|data, link| self.reset_by_writing(data, link)) == Some(true) {
-                return Ok(total);
+            // As in TCP, who has sent something hears of an error by the next call.
+            if sent > 0 && sk.has_error() {
+                break;
             }
-            if let Err(err) = self.check_send(sk) {
-                return if sent > 0 { Ok(sent) } else { Err(err) };
+            match self.check_send(sk) {
+                Ok(Reader::There) => {}
+                Ok(Reader::Gone) => {
+                    if self.with_link(|data, link| self.reset_by_writing(data, link)) == Some(true)
+                    {
+                        return Ok(total);
+                    }
+                }
+                Err(_) if sent > 0 => break,
+                Err(err) => return Err(err),
             }
             let place = self.place().ok_or(EPIPE)?;
             let spans = {
@@ -145,14 +163,18 @@ impl Conn {
         futile
     }
 
-    fn check_send(&self, sk: &Sock<SmcSocket>) -> Result {
+    fn check_send(&self, sk: &Sock<SmcSocket>) -> Result<Reader> {
         sk.take_error()?;
         let life = self.data.lock().life;
-        if sk.shutdown_mask() & SEND_SHUTDOWN != 0 || !(life.may_write() || life.writes_to_nobody())
-        {
-            return Err(EPIPE);
+        if sk.shutdown_mask() & SEND_SHUTDOWN != 0 {
+            Err(EPIPE)
+        } else if life.may_write() {
+            Ok(Reader::There)
+        } else if life.writes_to_nobody() {
+            Ok(Reader::Gone)
+        } else {
+            Err(EPIPE)
         }
-        Ok(())
     }
 
     fn can_go_on_sending(&self, sk: &Sock<SmcSocket>, urgent: bool) -> bool {
@@ -182,8 +204,11 @@ impl Conn {
         let target = if msg.flags & MSG_WAITALL != 0 {
             total
         } else {
-            // More than half the ring never comes at once.
-            sk.receive_low_water().min(total).min(self.rmb_half())
+            match sk.receive_low_water().min(total) {
+                target @ ..=1 => target,
+                // More than half the ring never comes at once.
+                target => target.min(self.rmb_half()),
+            }
         };
         let mut timeo = sk.receive_timeout(msg.nonblock());
         let mut got = 0;
