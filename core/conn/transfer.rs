@@ -49,6 +49,12 @@ enum Reader {
     Gone,
 }
 
+/// Who has ended the stream that is read.
+enum End {
+    Peer,
+    Here,
+}
+
 impl Conn {
     /// `sendmsg(2)`.
     pub(crate) fn send(&self, sk: &Sock<SmcSocket>, msg: &mut Message) -> Result<usize> {
@@ -220,8 +226,9 @@ impl Conn {
             if total == 0 && self.is_readable_behind(skip) {
                 break;
             }
-            // Before the data is looked at: what came before the end is read before the end.
-            let ended = self.is_at_end(sk);
+            // Before the data is looked at: what came before the end, or an error, is read before it.
+            let failed = sk.has_error();
+            let end = self.end(sk);
             let n = match self.copy_out(msg, got, peek, discard) {
                 Err(_) if got > 0 => break,
                 copied => copied?,
@@ -240,15 +247,17 @@ impl Conn {
                     flow.rx.pass_mark();
                 }
             }
-            if got >= target.max(1) || (got > 0 && (ended || sk.has_error())) {
+            if got >= target.max(1) || (got > 0 && (failed || end.is_some())) {
                 break;
             }
             // As in TCP, an error is told before the end of the stream, but for the peer's own end.
-            if self.data.lock().eof {
+            if matches!(end, Some(End::Peer)) {
                 break;
             }
-            sk.take_error()?;
-            if ended {
+            if failed {
+                sk.take_error()?;
+            }
+            if end.is_some() {
                 break;
             }
             if timeo == 0 {
@@ -260,7 +269,7 @@ impl Conn {
             self.set_starved(true);
             drop(turn);
             let waited = sk.wait(&mut timeo, || {
-                sk.has_error() || self.is_at_end(sk) || self.is_readable_behind(skip)
+                sk.has_error() || self.end(sk).is_some() || self.is_readable_behind(skip)
             });
             turn = self.rx.lock();
             self.set_starved(false);
@@ -402,11 +411,14 @@ impl Conn {
             .is_some_and(|flow| flow.rx.peekable(skip) > 0)
     }
 
-    /// Will no more data come, after what is there?
-    fn is_at_end(&self, sk: &Sock<SmcSocket>) -> bool {
-        sk.shutdown_mask() & RCV_SHUTDOWN != 0 || {
-            let data = self.data.lock();
-            data.eof || data.place.is_none()
+    /// Why no more data will come, after what is there.
+    fn end(&self, sk: &Sock<SmcSocket>) -> Option<End> {
+        let shut = sk.shutdown_mask() & RCV_SHUTDOWN != 0;
+        let data = self.data.lock();
+        if data.eof {
+            Some(End::Peer)
+        } else {
+            (shut || data.place.is_none()).then_some(End::Here)
         }
     }
 

@@ -4,13 +4,15 @@ use super::{any, join, Pattern};
 use crate::runner::{Ctx, Pair, Test};
 use crate::sys::{Child, Ended, Sock};
 use crate::{check, check_eq, check_errno, Context, Outcome};
+use std::thread;
 use std::time::Duration;
 
-pub const TESTS: [Test; 11] = [
+pub const TESTS: [Test; 12] = [
     any("close.shutdown_write", 60, shutdown_write),
     any("close.shutdown_read", 60, shutdown_read),
     any("close.shutdown_both", 60, shutdown_both),
     any("close.shutdown_matrix", 240, shutdown_matrix),
+    any("close.data_before_end", 240, data_before_end),
     any("close.half_close", 120, half_close),
     any("close.simultaneous", 120, simultaneous),
     any("close.unread_data", 60, unread_data),
@@ -51,6 +53,30 @@ fn shutdown_write(ctx: &Ctx) -> Outcome {
         check_eq!(far.recv(&mut got, 0)?, 0, "end of stream once more");
         Ok(())
     })
+}
+
+/// Readers that never sleep, so that data and the end of it come in the middle of a read.
+fn data_before_end(ctx: &Ctx) -> Outcome {
+    let (listener, address) = ctx.listener(8)?;
+    for round in 0..(400 / ctx.divisor).max(40) {
+        let pair = ctx.pair_from(&listener, address)?;
+        pair.client.set(libc::IPPROTO_TCP, libc::TCP_CORK, 1)?;
+        let client = pair.client;
+        let writer = thread::spawn(move || -> Outcome {
+            client.send_all(b"x")?;
+            client.shutdown(libc::SHUT_WR)?;
+            Ok(())
+        });
+        let got = loop {
+            match pair.server.recv(&mut [0; 4], libc::MSG_DONTWAIT) {
+                Err(err) if err.raw_os_error() == Some(libc::EAGAIN) => {}
+                got => break got?,
+            }
+        };
+        check_eq!(got, 1, "bytes that came before the end, round {round}");
+        join(writer)?;
+    }
+    Ok(())
 }
 
 fn shutdown_read(ctx: &Ctx) -> Outcome {
