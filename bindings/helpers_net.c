@@ -82,9 +82,10 @@ unsigned long smc_rs_helper_msecs_to_jiffies(unsigned int msecs)
 	return msecs_to_jiffies(msecs);
 }
 
-bool smc_rs_helper_in_kernel_thread(void)
+/* NULL for a task that is about to be gone. */
+struct net *smc_rs_helper_current_net(void)
 {
-	return current->flags & PF_KTHREAD;
+	return current->nsproxy ? current->nsproxy->net_ns : NULL;
 }
 
 void smc_rs_helper_skb_csum_start_back(struct sk_buff *skb, unsigned int bytes)

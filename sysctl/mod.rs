@@ -135,4 +135,17 @@ impl SocketPolicy for Conversion {
             }),
         }
     }
+
+    /// A policy that lets a program have TCP is to hold for the socket that it gets instead: SELinux
+    /// takes every protocol number that it does not know for raw IP. (A socket of another family is of
+    /// that family throughout: security modules ask the socket itself later.)
+    fn appearance(kind: SocketKind) -> Option<SocketKind> {
+        (kind.type_ == SOCK_STREAM
+            && kind.protocol == IPPROTO_SMC
+            && matches!(kind.family, AF_INET | AF_INET6))
+        .then_some(SocketKind {
+            protocol: IPPROTO_TCP,
+            ..kind
+        })
+    }
 }

@@ -177,8 +177,8 @@ impl Settings {
         if probe.is_none() {
             *probe = Some(Hold::new().inspect_err(|error| {
                 pr_err!(
-                    "tcp2smc stays off in netns {}: this kernel lets no probe be placed on \
-                     __sock_create (error {}); is kernel.ftrace_enabled 0, or kprobes off?\n",
+                    "tcp2smc stays off in netns {}: this kernel lets no probes be placed on \
+                     __sys_socket and the like (error {}); is kernel.ftrace_enabled 0, or kprobes off?\n",
                     self.inum,
                     error.to_errno(),
                 );

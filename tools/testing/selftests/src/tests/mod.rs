@@ -36,6 +36,7 @@ mod signals;
 mod splice;
 mod stream;
 mod syn;
+mod tcp2smc;
 mod tools;
 mod urgent;
 mod uring;
@@ -93,6 +94,7 @@ pub fn all() -> Vec<Test> {
     tests.extend(data_options::TESTS);
     tests.extend(fallback::TESTS);
     tests.extend(settings::TESTS);
+    tests.extend(tcp2smc::TESTS);
     tests.extend(ports::TESTS);
     tests.extend(peer_death::TESTS);
     tests.extend(syn::TESTS);

@@ -108,7 +108,7 @@ impl Log {
         Ok(Log(mark))
     }
 
-    fn lines(&self) -> Outcome<Vec<String>> {
+    pub(crate) fn lines(&self) -> Outcome<Vec<String>> {
         let all = rig::run("dmesg")?;
         let (_, rest) = all
             .rsplit_once(&self.0)

@@ -1,27 +1,22 @@
-//! net.smc: defaults, ranges, namespaces, and tcp2smc.
+//! net.smc: defaults, ranges and namespaces.
 
 use super::once;
-use crate::kind::{Host, Kind, AF_SMC, IPPROTO_SMC};
-use crate::mode::{self, Mode};
-use crate::runner::{Ctx, Pair, Test};
-use crate::sys::{self, Sock};
-use crate::{check, check_eq, check_errno, Context, Fail, Outcome};
+use crate::kind::Host;
+use crate::runner::{Ctx, Test};
+use crate::sys;
+use crate::{check, check_eq, check_errno, Context, Outcome};
 
-pub const TESTS: [Test; 7] = [
+pub const TESTS: [Test; 3] = [
     once("settings.defaults", 60, defaults),
     once("settings.ranges", 60, ranges),
     once("settings.per_namespace", 60, per_namespace),
-    once("tcp2smc.family", 60, family),
-    once("tcp2smc.protocol", 60, protocol),
-    once("tcp2smc.off_again", 60, off_again),
-    once("tcp2smc.what_is_not_converted", 60, not_converted),
 ];
 
 fn path(name: &str) -> String {
     format!("/proc/sys/net/smc/{name}")
 }
 
-fn get(host: Host, name: &str) -> Outcome<i64> {
+pub(super) fn get(host: Host, name: &str) -> Outcome<i64> {
     sys::enter(host)?;
     sys::read_file(&path(name))?
         .trim()
@@ -35,7 +30,7 @@ pub(super) fn set(host: Host, name: &str, value: i64) -> std::io::Result<()> {
 }
 
 /// As [`set`], with the system call's own error.
-fn set_raw(host: Host, name: &str, value: i64) -> std::io::Result<std::io::Result<()>> {
+pub(super) fn set_raw(host: Host, name: &str, value: i64) -> std::io::Result<std::io::Result<()>> {
     sys::enter(host)?;
     Ok(std::fs::write(path(name), value.to_string()))
 }
@@ -157,163 +152,4 @@ fn per_namespace(_: &Ctx) -> Outcome {
     check_eq!(get(Host::B, "wmem")?, before, "net.smc.wmem on host B");
     drop(changed);
     Ok(())
-}
-
-/// What a socket says that it is.
-fn identity(sock: &Sock) -> Outcome<(i32, i32)> {
-    Ok((
-        sock.get(libc::SOL_SOCKET, libc::SO_DOMAIN)?,
-        sock.get(libc::SOL_SOCKET, libc::SO_PROTOCOL)?,
-    ))
-}
-
-fn made(host: Host, family: i32, kind: i32, protocol: i32) -> Outcome<(i32, i32)> {
-    sys::enter(host)?;
-    identity(&Sock::raw(family, kind, protocol).during("socket()")?)
-}
-
-/// A connection of sockets that ask for TCP, which must go by RDMA all the same.
-fn converted_pair(ctx: &Ctx, kind: Kind) -> Outcome<Pair> {
-    let packets = mode::rdma_packets()?;
-    let pair = ctx.with_kind(kind).pair()?;
-    pair.client.send_all(b"question")?;
-    let mut got = [0; 8];
-    pair.server.recv_all(&mut got)?;
-    check_eq!(&got, b"question", "what the server received");
-    pair.server.send_all(b"answered")?;
-    pair.client.recv_all(&mut got)?;
-    check_eq!(&got, b"answered", "what the client received");
-    if !ctx.any_mode && !kind.is_v6() {
-        for (host, sock) in [(Host::A, &pair.client), (Host::B, &pair.server)] {
-            check!(
-                mode::of(sock)? == Mode::Rdma,
-                "a converted connection fell back unasked on host {}",
-                host.name()
-            );
-        }
-        check!(
-            mode::rdma_packets()? > packets,
-            "a converted connection sent nothing by RDMA"
-        );
-    }
-    Ok(pair)
-}
-
-fn family(ctx: &Ctx) -> Outcome {
-    let changed = Changed::new(&Host::BOTH, "tcp2smc", 1)?;
-    for protocol in [0, libc::IPPROTO_TCP] {
-        check_eq!(
-            made(Host::A, libc::AF_INET, libc::SOCK_STREAM, protocol)?,
-            (AF_SMC, 0),
-            "socket(AF_INET, SOCK_STREAM, {protocol})"
-        );
-    }
-    check_eq!(
-        made(Host::A, libc::AF_INET6, libc::SOCK_STREAM, 0)?,
-        (libc::AF_INET6, libc::IPPROTO_TCP),
-        "socket(AF_INET6, SOCK_STREAM, 0), which mode 1 leaves alone"
-    );
-    let flags = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-    sys::enter(Host::A)?;
-    let sock = Sock::raw(libc::AF_INET, flags, 0)?;
-    check_eq!(identity(&sock)?, (AF_SMC, 0), "socket() with flags");
-    check!(
-        sock.status_flags()? & libc::O_NONBLOCK != 0,
-        "SOCK_NONBLOCK was lost"
-    );
-    check!(
-        sock.descriptor_flags()? & libc::FD_CLOEXEC != 0,
-        "SOCK_CLOEXEC was lost"
-    );
-    converted_pair(ctx, Kind::Tcp4)?;
-    drop(changed);
-    Ok(())
-}
-
-fn protocol(ctx: &Ctx) -> Outcome {
-    let changed = Changed::new(&Host::BOTH, "tcp2smc", 2)?;
-    for family in [libc::AF_INET, libc::AF_INET6] {
-        for protocol in [0, libc::IPPROTO_TCP] {
-            check_eq!(
-                made(Host::A, family, libc::SOCK_STREAM, protocol)?,
-                (family, IPPROTO_SMC),
-                "socket({family}, SOCK_STREAM, {protocol})"
-            );
-        }
-    }
-    converted_pair(ctx, Kind::Tcp4)?;
-    converted_pair(ctx, Kind::Tcp6)?;
-    drop(changed);
-    Ok(())
-}
-
-fn off_again(ctx: &Ctx) -> Outcome {
-    let changed = Changed::new(&[Host::A], "tcp2smc", 1)?;
-    check_eq!(
-        made(Host::B, libc::AF_INET, libc::SOCK_STREAM, 0)?,
-        (libc::AF_INET, libc::IPPROTO_TCP),
-        "a socket of a namespace that did not ask for it"
-    );
-    sys::enter(Host::A)?;
-    let kept = Sock::raw(libc::AF_INET, libc::SOCK_STREAM, 0)?;
-    drop(changed);
-    check_eq!(
-        made(Host::A, libc::AF_INET, libc::SOCK_STREAM, 0)?,
-        (libc::AF_INET, libc::IPPROTO_TCP),
-        "a socket after tcp2smc=0"
-    );
-    check_eq!(
-        identity(&kept)?,
-        (AF_SMC, 0),
-        "a socket from before tcp2smc=0"
-    );
-    // The peer is a plain TCP socket: a fallback, and one that works.
-    let plain = ctx.with_kind(Kind::Tcp4);
-    let (listener, address) = plain.listener(8)?;
-    kept.connect(address)?;
-    let server = listener.accept()?;
-    kept.send_all(b"x")?;
-    server.recv_all(&mut [0; 1])?;
-    Ok(())
-}
-
-fn not_converted(_: &Ctx) -> Outcome {
-    const IPPROTO_MPTCP: i32 = 262;
-    let changed = Changed::new(&Host::BOTH, "tcp2smc", 2)?;
-    for (family, kind, protocol, expected) in [
-        (
-            libc::AF_INET,
-            libc::SOCK_DGRAM,
-            0,
-            (libc::AF_INET, libc::IPPROTO_UDP),
-        ),
-        (
-            libc::AF_INET6,
-            libc::SOCK_DGRAM,
-            0,
-            (libc::AF_INET6, libc::IPPROTO_UDP),
-        ),
-        (
-            libc::AF_INET,
-            libc::SOCK_STREAM,
-            IPPROTO_MPTCP,
-            (libc::AF_INET, IPPROTO_MPTCP),
-        ),
-        (
-            libc::AF_INET,
-            libc::SOCK_RAW,
-            libc::IPPROTO_ICMP,
-            (libc::AF_INET, libc::IPPROTO_ICMP),
-        ),
-        (libc::AF_UNIX, libc::SOCK_STREAM, 0, (libc::AF_UNIX, 0)),
-    ] {
-        check_eq!(
-            made(Host::A, family, kind, protocol)?,
-            expected,
-            "socket({family}, {kind}, {protocol})"
-        );
-    }
-    drop(changed);
-    // Sockets of the kernel itself: rxe opens its UDP tunnel, nothing else changes.
-    sys::leave().map_err(Fail::from)
 }
