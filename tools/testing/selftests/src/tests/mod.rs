@@ -26,6 +26,7 @@ mod network;
 mod nonblock;
 mod options;
 mod peer_death;
+mod policy;
 pub mod ports;
 mod process;
 mod raw;
@@ -95,6 +96,7 @@ pub fn all() -> Vec<Test> {
     tests.extend(fallback::TESTS);
     tests.extend(settings::TESTS);
     tests.extend(tcp2smc::TESTS);
+    tests.extend(policy::TESTS);
     tests.extend(ports::TESTS);
     tests.extend(peer_death::TESTS);
     tests.extend(syn::TESTS);
