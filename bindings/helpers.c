@@ -51,9 +51,36 @@ struct net *smc_rs_helper_sock_net(const struct sock *sk)
 	return sock_net(sk);
 }
 
-void smc_rs_helper_sock_poll_wait(struct file *file, struct socket *sock, poll_table *p)
+/* sock_poll_wait() in the queue that @sk wakes, which is not always that of its struct socket. */
+void smc_rs_helper_sk_poll_wait(struct file *file, struct sock *sk, poll_table *p)
 {
-	sock_poll_wait(file, sock, p);
+	poll_wait(file, sk_sleep(sk), p);
+}
+
+struct socket_wq *smc_rs_helper_new_queue(void)
+{
+	struct socket_wq *wq = kzalloc(sizeof(*wq), GFP_KERNEL);
+
+	if (wq)
+		init_waitqueue_head(&wq->wait);
+	return wq;
+}
+
+/* After those who wake @wq now are done. */
+void smc_rs_helper_free_queue(struct socket_wq *wq)
+{
+	kfree_rcu(wq, rcu);
+}
+
+struct socket_wq *smc_rs_helper_sk_queue(struct sock *sk)
+{
+	return rcu_dereference_raw(sk->sk_wq);
+}
+
+/* Has @sk wake @wq from now on. */
+void smc_rs_helper_sk_set_queue(struct sock *sk, struct socket_wq *wq)
+{
+	rcu_assign_pointer(sk->sk_wq, wq);
 }
 
 void smc_rs_helper_sock_prot_inuse_add(struct net *net, const struct proto *prot, int n)
@@ -94,16 +121,6 @@ struct workqueue_struct *smc_rs_helper_alloc_workqueue(const char *name, unsigne
 	return alloc_workqueue("%s", flags, 0, name);
 }
 
-bool smc_rs_helper_sk_has_sleeper(struct sock *sk)
-{
-	bool ret;
-
-	rcu_read_lock();
-	ret = skwq_has_sleeper(rcu_dereference(sk->sk_wq));
-	rcu_read_unlock();
-	return ret;
-}
-
 void smc_rs_helper_sk_wake_poll(struct sock *sk, unsigned int events)
 {
 	struct socket_wq *wq;
@@ -115,10 +132,57 @@ void smc_rs_helper_sk_wake_poll(struct sock *sk, unsigned int events)
 	rcu_read_unlock();
 }
 
-/* SIGIO for whoever asked for it (O_ASYNC); @band is POLL_IN, POLL_OUT, ... */
+void smc_rs_helper_sk_wake_all(struct sock *sk)
+{
+	struct socket_wq *wq;
+
+	rcu_read_lock();
+	wq = rcu_dereference(sk->sk_wq);
+	if (skwq_has_sleeper(wq))
+		wake_up_interruptible_all(&wq->wait);
+	rcu_read_unlock();
+}
+
+void smc_rs_helper_sk_wake_readable(struct sock *sk)
+{
+	struct socket_wq *wq;
+
+	rcu_read_lock();
+	wq = rcu_dereference(sk->sk_wq);
+	if (skwq_has_sleeper(wq))
+		wake_up_interruptible_sync_poll(&wq->wait,
+						EPOLLIN | EPOLLPRI | EPOLLRDNORM | EPOLLRDBAND);
+	rcu_read_unlock();
+}
+
+/*
+ * SIGIO for whoever asked for it (O_ASYNC); @band is POLL_IN, POLL_OUT, ... They are listed at the
+ * struct socket of their file, whichever queue @sk wakes.
+ */
 void smc_rs_helper_sk_signal_io(struct sock *sk, int band)
 {
-	sk_wake_async(sk, SOCK_WAKE_IO, band);
+	struct socket *sock;
+
+	if (!sock_flag(sk, SOCK_FASYNC))
+		return;
+	rcu_read_lock();
+	sock = READ_ONCE(sk->sk_socket);
+	if (sock)
+		sock_wake_async(&sock->wq, SOCK_WAKE_IO, band);
+	rcu_read_unlock();
+}
+
+/* sk_send_sigurg(), whichever queue @sk wakes. */
+void smc_rs_helper_sk_signal_urgent(struct sock *sk)
+{
+	struct socket *sock;
+
+	sk_send_sigurg(sk);
+	rcu_read_lock();
+	sock = READ_ONCE(sk->sk_socket);
+	if (sock && sock_flag(sk, SOCK_FASYNC) && rcu_access_pointer(sk->sk_wq) != &sock->wq)
+		sock_wake_async(&sock->wq, SOCK_WAKE_URG, POLL_PRI);
+	rcu_read_unlock();
 }
 
 /* The kernel crate's barriers differ from version to version. */

@@ -26,6 +26,10 @@ use kernel::{
         c_long,
         c_void, //
     },
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
 };
 
 /// `SOCK_STREAM`, whose C definition is an enumerator on most architectures.
@@ -188,10 +192,12 @@ pub(crate) struct Addresses {
 ///
 /// # Invariants
 ///
-/// `raw` is a socket that this object owns, with a TCP `sk`, until drop.
+/// `raw` is a socket that this object owns, with a TCP `sk`, until drop. `aside` is null, or a queue that
+/// is freed with this object. The `sk` wakes that one or the one of `raw`.
 pub(crate) struct ClcSock {
     raw: NonNull<bindings::socket>,
     slot: tcp_option::Slot,
+    aside: Atomic<*mut bindings::socket_wq>,
 }
 
 // SAFETY: A `struct socket` may be used and released from any thread.
@@ -222,11 +228,22 @@ impl ClcSock {
         // SAFETY: A socket that was just made has a `sk`. TCP timers may outlive the SMC socket,
         // so the TCP socket needs a reference to its namespace of its own.
         unsafe { bindings::sk_net_refcnt_upgrade((*raw.as_ptr()).sk) };
-        // INVARIANT: `sock_create_kern` gave us ownership.
-        Ok(Self {
+        // SAFETY: `sock_create_kern` gave us ownership.
+        Ok(unsafe { Self::own(raw) })
+    }
+
+    /// Takes a socket over.
+    ///
+    /// # Safety
+    ///
+    /// `raw` must be a socket with a TCP `sk` that the caller owns.
+    unsafe fn own(raw: NonNull<bindings::socket>) -> Self {
+        // INVARIANT: Per this function's contract; a `sk` wakes the queue of its socket at first.
+        Self {
             raw,
             slot: tcp_option::Slot::new(),
-        })
+            aside: Atomic::new(ptr::null_mut()),
+        }
     }
 
     /// The raw socket, for code in `kapi/`.
@@ -260,6 +277,51 @@ impl ClcSock {
         })
     }
 
+    /// The queue of the socket itself, where those wait who ask it through a file.
+    pub(super) fn front(&self) -> *mut bindings::socket_wq {
+        // SAFETY: The socket is alive; this only takes the address of its embedded queue.
+        unsafe { &raw mut (*self.as_ptr()).wq }
+    }
+
+    /// Has the socket wake a queue aside from now on, where [`super::watch::Watch`]es are, instead of its
+    /// own, where users of an SMC socket wait ([`super::sock::Sock::share_queue`]) whom its events do not
+    /// concern. May sleep.
+    ///
+    /// Nobody may sleep in a call of this socket meanwhile, who would leave the wrong queue. Not to be
+    /// called at the same time as [`Self::wake_front`].
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn wake_aside(&self) -> Result {
+        let mut aside = self.aside.load(Relaxed);
+        if aside.is_null() {
+            // SAFETY: This is process context.
+            aside = unsafe { bindings::new_queue() };
+            if aside.is_null() {
+                return Err(ENOMEM);
+            }
+            // INVARIANT: `drop` frees it.
+            self.aside.store(aside, Relaxed);
+        }
+        // SAFETY: The queue is there until drop, which closes the `sk` first.
+        unsafe { bindings::sk_set_queue(self.sk(), aside) };
+        Ok(())
+    }
+
+    /// Has the socket wake its own queue again, with the same conditions as [`Self::wake_aside`]. The
+    /// caller tells those who wait there of what has happened until now.
+    pub(crate) fn wake_front(&self) {
+        // SAFETY: The queue is part of the socket.
+        unsafe { bindings::sk_set_queue(self.sk(), self.front()) };
+    }
+
+    /// The queue that the socket wakes.
+    pub(super) fn queue(&self) -> *mut bindings::wait_queue_head {
+        // SAFETY: By the type invariants it is there as long as this object.
+        unsafe { &raw mut (*bindings::sk_queue(self.sk())).wait }
+    }
+
     /// Notes that the user was told that the connection is established: `connect` would tell it
     /// again otherwise.
     pub(crate) fn set_connected(&self) {
@@ -291,11 +353,9 @@ impl ClcSock {
         to_result(unsafe {
             bindings::kernel_accept(self.as_ptr(), &mut raw, bindings::SOCK_NONBLOCK as c_int)
         })?;
-        // INVARIANT: `kernel_accept` gave us ownership of a connected socket.
-        Ok(Self {
-            raw: NonNull::new(raw).ok_or(ENOMEM)?,
-            slot: tcp_option::Slot::new(),
-        })
+        let raw = NonNull::new(raw).ok_or(ENOMEM)?;
+        // SAFETY: `kernel_accept` gave us ownership of a connected socket.
+        Ok(unsafe { Self::own(raw) })
     }
 
     /// Own address, or the peer's.
@@ -536,6 +596,11 @@ impl Drop for ClcSock {
             (*sock).file = ptr::null_mut();
             bindings::release_sock(self.sk());
             bindings::sock_release(sock);
+        }
+        let aside = self.aside.load(Relaxed);
+        if !aside.is_null() {
+            // SAFETY: By the type invariants it is ours. The `sk`, if it lives on, wakes nobody any more.
+            unsafe { bindings::free_queue(aside) };
         }
     }
 }

@@ -86,22 +86,30 @@ pub(crate) trait SocketOps: Sized + Send + Sync + 'static {
 /// A `poll` in progress.
 pub(crate) struct Poll {
     file: *mut bindings::file,
-    sock: *mut bindings::socket,
     wait: *mut bindings::poll_table_struct,
 }
 
 impl Poll {
-    /// Asks to be woken by the socket's own queue. To be called before the state is looked at.
-    pub(crate) fn register(&mut self) {
-        // SAFETY: The pointers are the arguments of the system call under way.
-        unsafe { bindings::sock_poll_wait(self.file, self.sock, self.wait) };
+    /// Asks to be woken by the queue of `sk`. To be called before the state is looked at.
+    pub(crate) fn register<T: Protocol>(&mut self, sk: &Sock<T>) {
+        // SAFETY: The pointers are the arguments of the system call under way, which is on `sk`.
+        unsafe { bindings::sk_poll_wait(self.file, sk.as_ptr(), self.wait) };
     }
 
-    /// Lets TCP answer.
+    /// Lets TCP answer, and asks to be woken by the TCP socket's own queue.
     pub(crate) fn delegate(&mut self, clc: &ClcSock) -> u32 {
+        self.ask(clc, self.wait)
+    }
+
+    /// Lets TCP answer only.
+    pub(crate) fn delegate_answer(&mut self, clc: &ClcSock) -> u32 {
+        self.ask(clc, ptr::null_mut())
+    }
+
+    fn ask(&mut self, clc: &ClcSock, wait: *mut bindings::poll_table_struct) -> u32 {
         match clc.ops().poll {
-            // SAFETY: As above; `clc` is alive.
-            Some(poll) => unsafe { poll(self.file, clc.as_ptr(), self.wait) },
+            // SAFETY: As above; `clc` is alive. Without a table, nobody is to be woken.
+            Some(poll) => unsafe { poll(self.file, clc.as_ptr(), wait) },
             None => 0,
         }
     }
@@ -352,11 +360,32 @@ impl Message {
         usize::try_from(n).map_err(|_| Error::from_errno(n))
     }
 
+    /// Lets TCP send the message as far as it can without waiting.
+    pub(crate) fn delegate_send_now(&mut self, clc: &ClcSock) -> Result<usize> {
+        // SAFETY: The header is ours for the call.
+        let flags = unsafe { (*self.raw).msg_flags };
+        // SAFETY: As above.
+        unsafe { (*self.raw).msg_flags = flags | bindings::MSG_DONTWAIT };
+        let sent = self.delegate_send(clc);
+        // SAFETY: As above.
+        unsafe { (*self.raw).msg_flags = flags };
+        sent
+    }
+
     /// Lets TCP fill the message.
     pub(crate) fn delegate_receive(&mut self, clc: &ClcSock) -> Result<usize> {
+        self.ask_for_data(clc, self.flags)
+    }
+
+    /// Lets TCP fill the message as far as it can without waiting.
+    pub(crate) fn delegate_receive_now(&mut self, clc: &ClcSock) -> Result<usize> {
+        self.ask_for_data(clc, self.flags | bindings::MSG_DONTWAIT)
+    }
+
+    fn ask_for_data(&mut self, clc: &ClcSock, flags: u32) -> Result<usize> {
         let recvmsg = clc.ops().recvmsg.ok_or(EOPNOTSUPP)?;
         // SAFETY: `clc` is alive, and the header is ours for the call.
-        let n = unsafe { recvmsg(clc.as_ptr(), self.raw, self.len, self.flags as c_int) };
+        let n = unsafe { recvmsg(clc.as_ptr(), self.raw, self.len, flags as c_int) };
         usize::try_from(n).map_err(|_| Error::from_errno(n))
     }
 }
@@ -503,7 +532,7 @@ unsafe extern "C" fn poll<T: Protocol>(
     wait: *mut bindings::poll_table_struct,
 ) -> bindings::__poll_t {
     // SAFETY: The kernel passes a socket of ours, and the arguments of the poll under way.
-    T::poll(unsafe { sk_of(sock) }, &mut Poll { file, sock, wait })
+    T::poll(unsafe { sk_of(sock) }, &mut Poll { file, wait })
 }
 
 unsafe extern "C" fn ioctl<T: Protocol>(

@@ -52,6 +52,8 @@ pub(crate) enum IoBand {
     In = 1,
     /// `POLL_OUT`: connected, or room to write again.
     Out = 2,
+    /// `POLL_ERR`: the connection has failed.
+    Err = 4,
     /// `POLL_HUP`: both directions have ended.
     Hup = 6,
 }
@@ -358,6 +360,27 @@ impl<T: Protocol> Sock<T> {
         }
     }
 
+    /// Has this socket wake the queue of `clc` instead of its own: so who polls or sleeps need not know
+    /// which of the two it is that will have something to tell. Nobody may wait meanwhile.
+    ///
+    /// The caller keeps `clc` until [`Self::part_queue`].
+    pub(crate) fn share_queue(&self, clc: &ClcSock) {
+        // SAFETY: Both sockets are alive, and the caller keeps `clc`.
+        unsafe { bindings::sk_set_queue(self.as_ptr(), clc.front()) };
+    }
+
+    /// Undoes [`Self::share_queue`]. Nobody may wait meanwhile.
+    pub(crate) fn part_queue(&self) {
+        // SAFETY: The socket is alive. Its `struct socket`, if it has one, is there until its release,
+        // which takes the queue away.
+        unsafe {
+            let sock = (*self.as_ptr()).sk_socket;
+            if !sock.is_null() {
+                bindings::sk_set_queue(self.as_ptr(), &raw mut (*sock).wq);
+            }
+        }
+    }
+
     /// Hands the user's file over to `clc`: later system calls go to TCP directly. Nothing happens
     /// for a socket without a file.
     ///
@@ -512,8 +535,9 @@ impl<T: Protocol> Sock<T> {
         // SAFETY: The socket is alive; `sk_err` is a single word.
         unsafe {
             ptr::write_volatile(&raw mut (*sk).sk_err, -err.to_errno());
-            bindings::sk_error_report(sk);
         }
+        self.wake_poll(bindings::EPOLLERR);
+        self.signal_io(IoBand::Err);
     }
 
     /// Is an error pending?
@@ -552,18 +576,21 @@ impl<T: Protocol> Sock<T> {
 
     /// Tells readers. Any context.
     pub(crate) fn wake_readable(&self) {
-        self.call(|sk| sk.sk_data_ready);
+        // SAFETY: The socket is alive.
+        unsafe { bindings::sk_wake_readable(self.as_ptr()) };
+        self.signal_io(IoBand::In);
     }
 
     /// Tells everybody who waits for the socket. Any context.
     pub(crate) fn wake_all(&self) {
-        self.call(|sk| sk.sk_state_change);
+        // SAFETY: The socket is alive.
+        unsafe { bindings::sk_wake_all(self.as_ptr()) };
     }
 
     /// Sends `SIGURG` to the owner of the socket and wakes those who poll for urgent data.
     pub(crate) fn signal_urgent(&self) {
         // SAFETY: The socket is alive.
-        unsafe { bindings::sk_send_sigurg(self.as_ptr()) };
+        unsafe { bindings::sk_signal_urgent(self.as_ptr()) };
         self.wake_poll(bindings::EPOLLPRI);
     }
 
@@ -583,24 +610,6 @@ impl<T: Protocol> Sock<T> {
     pub(crate) fn wake_poll(&self, events: u32) {
         // SAFETY: The socket is alive.
         unsafe { bindings::sk_wake_poll(self.as_ptr(), events) };
-    }
-
-    /// Does anybody wait on the socket's own queue?
-    pub(crate) fn has_waiters(&self) -> bool {
-        // SAFETY: The socket is alive.
-        unsafe { bindings::sk_has_sleeper(self.as_ptr()) }
-    }
-
-    fn call(
-        &self,
-        callback: impl FnOnce(&bindings::sock) -> Option<unsafe extern "C" fn(*mut bindings::sock)>,
-    ) {
-        let sk = self.as_ptr();
-        // SAFETY: The socket is alive; nobody changes the callbacks of our own sockets.
-        if let Some(callback) = callback(unsafe { &*sk }) {
-            // SAFETY: The callbacks are the defaults of `sock_init_data`, which take any context.
-            unsafe { callback(sk) };
-        }
     }
 
     /// Waits in the socket's queue until `ready` says so, a signal arrives, or `*timeo` jiffies

@@ -39,9 +39,11 @@ struct Entry<H> {
 ///
 /// # Invariants
 ///
-/// The entry is in the queue of `clc`, which `clc` keeps alive, from construction until drop.
+/// The entry is in `queue`, one of the queues of `clc`, which `clc` keeps alive, from construction until
+/// drop.
 pub(crate) struct Watch<H: WakeHandler> {
     clc: Arc<ClcSock>,
+    queue: *mut bindings::wait_queue_head,
     entry: KBox<Entry<H>>,
 }
 
@@ -51,8 +53,8 @@ unsafe impl<H: WakeHandler> Send for Watch<H> {}
 unsafe impl<H: WakeHandler> Sync for Watch<H> {}
 
 impl<H: WakeHandler> Watch<H> {
-    /// Starts to watch `clc`. An event that happened before is not reported: look at the socket
-    /// after this returned.
+    /// Starts to watch `clc`, by the queue that it wakes now. An event that happened before is not
+    /// reported: look at the socket after this returned.
     pub(crate) fn new(clc: Arc<ClcSock>, handler: H) -> Result<Self> {
         let entry = KBox::new(
             Entry {
@@ -69,20 +71,17 @@ impl<H: WakeHandler> Watch<H> {
             },
             GFP_KERNEL,
         )?;
-        // SAFETY: The box keeps the entry at its place until `drop` removes it; the socket is kept
-        // by `clc`.
-        unsafe { bindings::add_wait_queue(Self::queue(&clc), entry.raw.get()) };
-        Ok(Self { clc, entry })
+        let queue = clc.queue();
+        // SAFETY: The box keeps the entry at its place until `drop` removes it; the queue is kept by
+        // `clc`.
+        unsafe { bindings::add_wait_queue(queue, entry.raw.get()) };
+        // INVARIANT: It was added just now.
+        Ok(Self { clc, queue, entry })
     }
 
     /// The socket that is watched.
     pub(crate) fn clc(&self) -> &ClcSock {
         &self.clc
-    }
-
-    fn queue(clc: &ClcSock) -> *mut bindings::wait_queue_head {
-        // SAFETY: The socket is alive; this only takes the address of its embedded queue.
-        unsafe { &raw mut (*clc.as_ptr()).wq.wait }
     }
 
     unsafe extern "C" fn wake(
@@ -104,6 +103,6 @@ impl<H: WakeHandler> Drop for Watch<H> {
     fn drop(&mut self) {
         // SAFETY: By the type invariants the entry is in this queue. Taking the queue's lock waits
         // for a handler that runs now.
-        unsafe { bindings::remove_wait_queue(Self::queue(&self.clc), self.entry.raw.get()) };
+        unsafe { bindings::remove_wait_queue(self.queue, self.entry.raw.get()) };
     }
 }

@@ -57,6 +57,8 @@ pub(super) fn release(sk: &Sock<SmcSocket>) {
     let watch = life.watch.take();
     drop(life);
     drop(watch);
+    // Nobody waits any more, and `clc` may go.
+    sk.part_queue();
     let clc = sk.clc.lock().take();
     // The work item keeps the TCP socket while it runs, but a port is to be free when `close`
     // returns. Only a handshake takes long; it ends by itself.
@@ -128,6 +130,7 @@ pub(super) fn shutdown(sk: &Sock<SmcSocket>, how: u32) -> Result {
             drop(watch);
             let clc = sk.try_clc()?;
             rendezvous::forget(&clc);
+            clc.wake_front();
             let result = clc.shutdown(how);
             stop_listening(sk);
             result

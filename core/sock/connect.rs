@@ -7,15 +7,13 @@ use super::{
         shut_down_now,
         Shut, //
     },
-    fallback::{
-        self,
-        Woken, //
-    },
+    fallback,
     options,
     set_phase,
     Life,
     Phase,
     SmcSocket,
+    Woken,
     JOB_SET_UP, //
 };
 use crate::kapi::prelude::*;
@@ -69,7 +67,9 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
                     return clc.connect(addr, flags);
                 }
                 // An event before the phase changes is not lost: the job is queued below.
-                let watch = Watch::new(clc.clone(), Woken::Job(sk.into()))?;
+                clc.wake_aside()?;
+                let watch =
+                    Watch::new(clc.clone(), Woken(sk.into())).inspect_err(|_| clc.wake_front())?;
                 (life.server, life.plain) = (None, None);
                 if plain_servers::is_known(sk.net(), &addr) {
                     life.plain = Some(DeclineReason::NOCLCKNOWN);
@@ -83,6 +83,7 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
                     Err(err) if err == EINPROGRESS => {}
                     Err(err) => {
                         rendezvous::forget(&clc);
+                        clc.wake_front();
                         if err == ECONNABORTED {
                             // An earlier attempt has failed, and TCP's own error was asked for then:
                             // as TCP, this tells what nobody has been told of yet.
@@ -201,6 +202,7 @@ pub(super) fn run(sk: &Sock<SmcSocket>) {
             life.watch = None;
             life.unreported = false;
             life.shut = Shut::default();
+            clc.wake_front();
             set_phase(sk, Phase::Init);
             sk.report_error(err);
         }
@@ -228,7 +230,7 @@ fn connect_plainly(
     let Some(server) = life.server.as_deref() else {
         return Err(None);
     };
-    let watch = Watch::new(clc.clone(), Woken::Job(sk.into()))?;
+    let watch = Watch::new(clc.clone(), Woken(sk.into()))?;
     match rendezvous::reconnect(clc, *server) {
         Ok(()) => {}
         Err(err) if err == EINPROGRESS => {}

@@ -9,19 +9,13 @@ use super::{
     set_phase,
     Life,
     Phase,
-    SmcSocket,
-    SockRef,
-    JOB_SET_UP, //
+    SmcSocket, //
 };
 use crate::{
     clc::decline::DeclineReason,
     kapi::{
         clcsock::ClcSock,
-        sock::Sock,
-        watch::{
-            WakeHandler,
-            Watch, //
-        }, //
+        sock::Sock, //
     }, //
 };
 use kernel::{
@@ -31,24 +25,11 @@ use kernel::{
     }, //
 };
 
-/// What a wake-up of the TCP socket means for its SMC socket.
-pub(super) enum Woken {
-    /// There is something for the socket's work item to do.
-    Job(SockRef),
-    /// Somebody waits on the SMC socket's own queue since before the fallback: wake him too.
-    Forward(SockRef),
-}
-
-impl WakeHandler for Woken {
-    fn woken(&self, events: u32) {
-        match self {
-            Self::Job(sk) => sk.queue_job(JOB_SET_UP, crate::queues::handshake()),
-            Self::Forward(sk) => sk.wake_poll(if events == 0 { u32::MAX } else { events }),
-        }
-    }
-}
-
-/// Ends the set-up of `sk` in a fallback. The caller holds the life lock.
+/// Ends the set-up of `sk` in a fallback. The caller holds the life lock, and wakes those who wait for the
+/// outcome.
+///
+/// Whoever polls or sleeps since before waits in the TCP socket's queue already ([`Sock::share_queue`]),
+/// which TCP wakes from here on.
 pub(super) fn enter(
     sk: &Sock<SmcSocket>,
     life: &mut Life,
@@ -61,13 +42,7 @@ pub(super) fn enter(
     sk.copy_options_to(clc);
     sk.copy_low_water_to(clc);
     life.watch = None;
+    clc.wake_front();
     set_phase(sk, Phase::Fallback);
     sk.hand_over_file(clc);
-    // Programs that sleep or poll since before the fallback wait in the SMC socket's queue.
-    // Whoever comes later sees the new phase and waits in TCP's. `has_waiters` is a full barrier,
-    // as is entering a queue.
-    if sk.has_waiters() {
-        life.watch = Watch::new(clc.clone(), Woken::Forward(sk.into())).ok();
-        sk.wake_all();
-    }
 }

@@ -3,15 +3,13 @@
 //! The server side: `listen` and `accept`.
 
 use super::{
-    fallback::{
-        self,
-        Woken, //
-    },
+    fallback,
     options,
     set_phase,
     Phase,
     SmcSocket,
     SockRef,
+    Woken,
     JOB_SET_UP, //
 };
 use crate::kapi::prelude::*;
@@ -52,10 +50,15 @@ pub(super) fn listen(sk: &Sock<SmcSocket>, backlog: c_int) -> Result {
                 fallback::enter(sk, &mut life, &clc, DeclineReason::OPTUNSUPP, 0);
                 return Ok(());
             }
-            let watch = Watch::new(clc.clone(), Woken::Job(sk.into()))?;
-            rendezvous::prepare_listener(&clc)?;
-            clc.listen(backlog)
-                .inspect_err(|_| rendezvous::forget(&clc))?;
+            clc.wake_aside()?;
+            let watch = Watch::new(clc.clone(), Woken(sk.into()))
+                .and_then(|watch| {
+                    rendezvous::prepare_listener(&clc)?;
+                    clc.listen(backlog)
+                        .inspect_err(|_| rendezvous::forget(&clc))?;
+                    Ok(watch)
+                })
+                .inspect_err(|_| clc.wake_front())?;
             life.backlog = backlog;
             life.watch = Some(watch);
             sk.queue.set_closed(false);

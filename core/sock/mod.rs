@@ -17,8 +17,7 @@ mod transfer;
 
 use self::{
     accept_queue::AcceptQueue,
-    close::Shut,
-    fallback::Woken, //
+    close::Shut, //
 };
 use crate::kapi::prelude::*;
 use crate::{
@@ -46,7 +45,10 @@ use crate::{
             Protocol,
             Sock, //
         },
-        watch::Watch, //
+        watch::{
+            WakeHandler,
+            Watch, //
+        }, //
     },
     smc_core::conn::{
         Conn,
@@ -160,9 +162,18 @@ pub(crate) struct SmcSocket {
     queue: AcceptQueue,
 }
 
+/// There is something for the work item of a socket to do: its TCP socket has woken.
+struct Woken(SockRef);
+
+impl WakeHandler for Woken {
+    fn woken(&self, _events: u32) {
+        self.0.queue_job(JOB_SET_UP, crate::queues::handshake());
+    }
+}
+
 /// What only the thread that changes the phase touches.
 struct Life {
-    /// Entry in the TCP socket's wait queue.
+    /// Entry in the queue that the TCP socket wakes until the outcome is known.
     watch: Option<Watch<Woken>>,
     /// The outcome of a `connect` was not reported to the user yet.
     unreported: bool,
@@ -217,6 +228,9 @@ impl Protocol for SmcSocket {
 
     fn created(sk: &Sock<Self>) -> Result {
         let clc = Arc::new(sk.create_clcsock(sk.clc_family)?, GFP_KERNEL)?;
+        // An accepted socket gets its file when it is known whether it falls back. This one may be
+        // polled by then.
+        sk.share_queue(&clc);
         *sk.clc.lock() = Some(clc);
         sk.set_state(Phase::Init.diag_state());
         if let Ok(settings) = Settings::of(sk.net()) {

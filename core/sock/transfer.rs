@@ -50,10 +50,13 @@ pub(super) fn send(sk: &Sock<SmcSocket>, msg: &mut Message) -> Result<usize> {
                     fallback::enter(sk, &mut life, &clc, DeclineReason::OPTUNSUPP, 0);
                 }
             }
-            // TCP knows what its own states mean for a send.
-            Phase::Init | Phase::Listen | Phase::Fallback => {
-                return msg.delegate_send(&*sk.try_clc()?)
-            }
+            // TCP knows what its own states mean for a send. It must not sleep, since another thread may
+            // be connecting (`ClcSock::wake_aside`).
+            phase @ (Phase::Init | Phase::Listen) => match msg.delegate_send_now(&*sk.try_clc()?) {
+                Err(err) if err == EAGAIN && sk.phase() != phase => {}
+                sent => return sent,
+            },
+            Phase::Fallback => return msg.delegate_send(&*sk.try_clc()?),
         }
     }
 }
@@ -87,9 +90,14 @@ pub(super) fn receive(sk: &Sock<SmcSocket>, msg: &mut Message) -> Result<usize> 
                 sk.wait(&mut timeo, || sk.phase() != Phase::Connecting)?;
             }
             Phase::Closed | Phase::Handshake => return Err(ENOTCONN),
-            Phase::Init | Phase::Listen | Phase::Fallback => {
-                return msg.delegate_receive(&*sk.try_clc()?)
+            // As in `send`.
+            phase @ (Phase::Init | Phase::Listen) => {
+                match msg.delegate_receive_now(&*sk.try_clc()?) {
+                    Err(err) if err == EAGAIN && sk.phase() != phase => {}
+                    got => return got,
+                }
             }
+            Phase::Fallback => return msg.delegate_receive(&*sk.try_clc()?),
         }
     }
 }
@@ -111,8 +119,15 @@ fn receive_by_smc(sk: &Sock<SmcSocket>, msg: &mut Message) -> Result<usize> {
 
 /// `poll`.
 pub(super) fn poll(sk: &Sock<SmcSocket>, poll: &mut Poll) -> u32 {
-    // Before the phase is looked at: see `fallback::enter`.
-    poll.register();
+    // Before the phase is looked at. Once: some who ask wait in one queue at most, and in this phase it
+    // is the same one.
+    let by_tcp = match sk.phase() {
+        Phase::Init | Phase::Fallback => sk.clc().map(|clc| poll.delegate(&clc)),
+        _ => None,
+    };
+    if by_tcp.is_none() {
+        poll.register(sk);
+    }
     match sk.phase() {
         Phase::Listen => {
             if sk.queue.len() > 0 {
@@ -137,18 +152,17 @@ pub(super) fn poll(sk: &Sock<SmcSocket>, poll: &mut Poll) -> u32 {
                 mask
             }
         }
-        Phase::Init | Phase::Fallback => match sk.clc() {
-            Some(clc) => {
-                let mask = poll.delegate(&clc);
-                // An error of `connect` is kept on this side.
-                if sk.has_error() {
-                    mask | EPOLLERR
-                } else {
-                    mask
-                }
+        Phase::Init | Phase::Fallback => {
+            let mask = by_tcp
+                .or_else(|| sk.clc().map(|clc| poll.delegate_answer(&clc)))
+                .unwrap_or(EPOLLERR);
+            // An error of `connect` is kept on this side.
+            if sk.has_error() {
+                mask | EPOLLERR
+            } else {
+                mask
             }
-            None => EPOLLERR,
-        },
+        }
         Phase::Closed => EPOLLERR,
     }
 }
