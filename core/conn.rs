@@ -642,7 +642,9 @@ impl Conn {
                 self.push(data, link);
             }
         }
-        if actions.eof {
+        // A peer that has said that it writes no more may say that it has closed, too: no news to readers.
+        let eof = actions.eof && !data.eof;
+        if eof {
             data.eof = true;
             if let Some(sk) = data.sk.as_ref() {
                 sk.add_shutdown(RCV_SHUTDOWN);
@@ -669,15 +671,21 @@ impl Conn {
         }
         if let Some(sk) = data.sk.as_ref() {
             sk.set_state(data.life.state().abi());
-            if actions != Actions::default() {
+            let shown = Actions {
+                eof,
+                release_peer_ref: false,
+                free: false,
+                ..actions
+            };
+            if shown != Actions::default() {
                 sk.wake_all();
             }
-            if actions.eof {
+            if eof {
                 const BOTH: u8 = RCV_SHUTDOWN | SEND_SHUTDOWN;
                 let ended = sk.shutdown_mask() & BOTH == BOTH;
                 sk.signal_io(if ended { IoBand::Hup } else { IoBand::In });
             }
-            if actions.eof || actions.reset {
+            if eof || actions.reset {
                 Self::note_first_data(&mut data.first_data, sk);
             }
         }

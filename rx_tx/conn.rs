@@ -73,7 +73,7 @@ pub struct Effects {
     /// Read the byte at this offset of the RMBE and pass it to [`Receiver::set_urgent_byte`],
     /// *before* dropping the lock.
     pub urgent_offset: Option<u32>,
-    /// Wake readers.
+    /// Wake readers, because of what came. Whom the three last ones concern is for the state machine to say.
     pub readable: bool,
     /// Wake writers that wait for [`Sender::urgent_busy`].
     pub urgent_confirmed: bool,
@@ -389,10 +389,7 @@ impl Connection {
             ..Effects::default()
         };
         self.peer_state = old.union(said);
-        Effects {
-            readable: effects.peer_done || effects.peer_closed || effects.peer_abort,
-            ..effects
-        }
+        effects
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub const TESTS: [Test; 8] = [
+pub const TESTS: [Test; 9] = [
     any("epoll.oneshot", 60, oneshot),
     any("epoll.exclusive", 60, exclusive),
     any("epoll.nested", 60, nested),
@@ -21,6 +21,7 @@ pub const TESTS: [Test; 8] = [
     any("epoll.edge_of_end", 60, edge_of_end),
     any("epoll.select", 60, select),
     any("epoll.two_sets", 60, two_sets),
+    any("epoll.before_connect", 60, before_connect),
     fallback("epoll.before_fallback", 60, before_fallback),
 ];
 
@@ -360,9 +361,13 @@ fn two_sets(ctx: &Ctx) -> Outcome {
     Ok(())
 }
 
-/// Everything that a set says of a client's connection to a plain TCP server.
-fn told(kind: Kind, events: i32) -> Outcome<Vec<(&'static str, Vec<i32>)>> {
-    let listener = Sock::new(Host::B, kind.plain(), 0)?;
+/// What a set says, step by step.
+type Story = Vec<(&'static str, Vec<i32>)>;
+
+/// Everything that a set says of a client's connection to a server, which it knows since before it is
+/// connected.
+fn told(kind: Kind, server: Kind, events: i32) -> Outcome<(Story, Sock)> {
+    let listener = Sock::new(Host::B, server, 0)?;
     listener.bind(Host::B.address(kind, 0))?;
     listener.listen(8)?;
     let client = Sock::new(Host::A, kind, libc::SOCK_NONBLOCK)?;
@@ -400,7 +405,12 @@ fn told(kind: Kind, events: i32) -> Outcome<Vec<(&'static str, Vec<i32>)>> {
     server.shutdown(libc::SHUT_WR)?;
     client.await_events(libc::POLLRDHUP)?;
     step("after the end", &epoll)?;
-    Ok(all)
+    client.shutdown(libc::SHUT_WR)?;
+    client.await_events(libc::POLLHUP)?;
+    step("after both ends", &epoll)?;
+    drop(server);
+    step("after the other side's close()", &epoll)?;
+    Ok((all, client))
 }
 
 /// The edges that come, or with a level-triggered set what it says now.
@@ -413,17 +423,33 @@ fn edges_or_state(epoll: &Epoll, events: i32) -> io::Result<Vec<i32>> {
     }
 }
 
+const SETS: [i32; 4] = [
+    ALL | libc::EPOLLET,
+    ALL,
+    libc::EPOLLIN,
+    libc::EPOLLIN | libc::EPOLLET,
+];
+
+/// A set that knows the socket since before it is connected says what it says of a TCP socket: nothing of
+/// the TCP connection beside.
+fn before_connect(ctx: &Ctx) -> Outcome {
+    for events in SETS {
+        let plain = ctx.kind.plain();
+        let (wanted, _) = told(plain, plain, events)?;
+        let (got, client) = told(ctx.kind, ctx.kind, events)?;
+        ctx.prove(Host::A, &client)?;
+        check_eq!(got, wanted, "what the set with {events:#x} says");
+    }
+    Ok(())
+}
+
 /// A set that knows the socket since before it became one of TCP says what it says of a TCP socket, step
 /// by step, and nothing more.
 fn before_fallback(ctx: &Ctx) -> Outcome {
-    for events in [
-        ALL | libc::EPOLLET,
-        ALL,
-        libc::EPOLLIN,
-        libc::EPOLLIN | libc::EPOLLET,
-    ] {
-        let wanted = told(ctx.kind.plain(), events)?;
-        let got = told(ctx.kind, events)?;
+    for events in SETS {
+        let plain = ctx.kind.plain();
+        let (wanted, _) = told(plain, plain, events)?;
+        let (got, _) = told(ctx.kind, plain, events)?;
         check_eq!(got, wanted, "what the set with {events:#x} says");
     }
     Ok(())
