@@ -17,7 +17,7 @@ DESTDIR ?=
 
 export INSTALL_MOD_PATH
 
-.PHONY: all module tools install install-tools uninstall uninstall-tools clean distclean help setup check-env check fmt demo vm shell test root-shell
+.PHONY: all module tools install install-tools uninstall uninstall-tools bench-fallback clean distclean help setup check-env check fmt demo vm shell test root-shell
 .DEFAULT_GOAL := all
 
 all: module
@@ -96,6 +96,9 @@ fmt: setup
 demo:
 	@$(RIG)/demo $(KERNEL)
 
+bench-fallback:
+	@$(RIG)/bench-fallback $(KERNEL)
+
 vm shell:
 	@$(RIG)/vm --kernel $(KERNEL) --shell
 
@@ -114,6 +117,7 @@ help:
 	@echo 'make uninstall-tools take them away again'
 	@echo 'make demo            boot the kernel with two hosts: Redis, nginx and iperf3 over SMC-R beside TCP'
 	@echo 'make test            everything that proves the project; the last line counts'
+	@echo 'make bench-fallback  what a fallback costs, in instructions beside plain TCP; fails above 3 %'
 	@echo 'make check           the quick part: formatting, clippy, host tests, lints; no kernel'
 	@echo 'make fmt             format all Rust sources with the build root'"'"'s rustfmt'
 	@echo 'make vm              boot the kernel with two hosts and the module loaded, and give a shell'

@@ -1,0 +1,168 @@
+//! What a fallback costs, and what the module costs that is loaded but not used: instructions of the
+//! machine for each system call, beside plain TCP.
+//!
+//!   smc-bench fallback [ROUNDS]
+//!
+//! Runs inside the test machine, booted with rig.icount. Lines that begin with '|' are the tables.
+
+mod clock;
+mod pair;
+mod rows;
+mod table;
+
+use pair::{Pair, Way};
+use rows::ROWS;
+use smc_selftest::kind::Kind;
+use smc_selftest::ktap::{Report, Verdict};
+use smc_selftest::{rig, Context, Outcome};
+use std::process::ExitCode;
+use std::time::Duration;
+use table::Samples;
+
+/// More than this over plain TCP is too much.
+const LIMIT: f64 = 0.03;
+/// Samples of a row in each round.
+const SAMPLES: usize = 5;
+/// The kernel tests its ciphers after the boot. Sleeping costs nothing by this clock.
+const BOOT_SETTLES: Duration = Duration::from_secs(20);
+/// The hook that puts the option into a SYN stays for 5 s after the last socket that needs it.
+const HOOK_LINGERS: Duration = Duration::from_secs(6);
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let rounds = match &arguments[..] {
+        [what] if what == "fallback" => Some(9),
+        [what, rounds] if what == "fallback" => rounds.parse().ok().filter(|rounds| *rounds > 0),
+        _ => None,
+    };
+    let Some(rounds) = rounds else {
+        eprintln!("usage: smc-bench fallback [ROUNDS]");
+        return ExitCode::FAILURE;
+    };
+    match run(rounds) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(failure) => {
+            eprintln!("smc-bench: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// True if every row is within its limit.
+fn run(rounds: usize) -> Outcome<bool> {
+    std::thread::sleep(BOOT_SETTLES);
+    clock::check()?;
+    let unused = unused_module(rounds)?;
+    rig::module_load()?;
+    let fallback = fallback(rounds)?;
+    println!("\nInstructions after a fallback:");
+    table::show(
+        &[
+            "",
+            "TCP",
+            "SMC client, fallen back",
+            "SMC server, fallen back",
+        ],
+        &fallback,
+    );
+    println!("\nInstructions of TCP with the module loaded, net.smc.tcp2smc=0:");
+    table::show(&["", "not loaded", "loaded"], &unused);
+    let all: Vec<&Samples> = fallback.iter().chain(&unused).collect();
+    let limited = all.iter().filter(|row| row.limit.is_some());
+    let mut report = Report::silent(limited.clone().count());
+    for row in limited {
+        let verdict = match row.failure() {
+            None => Verdict::Pass,
+            Some(why) => {
+                println!("too much: {why}");
+                Verdict::Fail(why)
+            }
+        };
+        report.result(
+            &format!("bench.{}", row.name.replace([' ', ','], "_")),
+            verdict,
+        );
+    }
+    Ok(report.failed == 0)
+}
+
+/// In turns forwards and backwards, so that what comes first is not always the same.
+fn order<T: Copy>(round: usize, all: &[T]) -> Vec<(usize, T)> {
+    let mut order: Vec<(usize, T)> = all.iter().copied().enumerate().collect();
+    if round % 2 == 1 {
+        order.reverse();
+    }
+    order
+}
+
+fn fallback(rounds: usize) -> Outcome<Vec<Samples>> {
+    let columns = Way::ALL.len();
+    let mut table: Vec<Samples> = ROWS
+        .iter()
+        .map(|row| Samples::new(row.name, columns, Some(LIMIT)))
+        .collect();
+    let mut connection = Samples::new("connect, accept, close", columns, None);
+    let mut socket = Samples::new("socket, close", 2, None);
+    for round in 0..rounds {
+        println!("fallback: round {} of {rounds}", round + 1);
+        for (column, way) in order(round, &Way::ALL) {
+            let pair = Pair::new(way)?;
+            std::thread::sleep(HOOK_LINGERS);
+            for (row, samples) in ROWS.iter().zip(&mut table) {
+                // The first one finds cold caches, of slabs and the like.
+                (row.sample)(&pair).during(row.name)?;
+                for _ in 0..SAMPLES {
+                    samples.add(column, (row.sample)(&pair).during(row.name)?);
+                }
+            }
+        }
+        for (column, way) in order(round, &Way::ALL) {
+            rows::connection(way)?;
+            for _ in 0..SAMPLES {
+                connection.add(column, rows::connection(way)?);
+            }
+        }
+        for (column, kind) in order(round, &[Kind::Tcp4, Kind::Smc4]) {
+            rows::unused_socket(kind)?;
+            for _ in 0..SAMPLES {
+                socket.add(column, rows::unused_socket(kind)?);
+            }
+        }
+    }
+    table.extend([connection, socket]);
+    Ok(table)
+}
+
+fn unused_module(rounds: usize) -> Outcome<Vec<Samples>> {
+    let mut socket = Samples::new("TCP socket, close", 2, Some(LIMIT));
+    let mut connection = Samples::new("TCP connect, accept, close", 2, Some(LIMIT));
+    let mut table: Vec<Samples> = ROWS
+        .iter()
+        .take(4)
+        .map(|row| Samples::new(&format!("TCP {}", row.name), 2, Some(LIMIT)))
+        .collect();
+    for round in 0..rounds {
+        println!("module loaded or not: round {} of {rounds}", round + 1);
+        for (column, loaded) in order(round, &[false, true]) {
+            if loaded {
+                rig::module_load()?;
+            } else if rig::module_loaded() {
+                rig::run(&format!("rmmod {}", rig::MODULE))?;
+            }
+            rows::unused_socket(Kind::Tcp4)?;
+            rows::connection(Way::Tcp)?;
+            let pair = Pair::new(Way::Tcp)?;
+            for _ in 0..SAMPLES {
+                socket.add(column, rows::unused_socket(Kind::Tcp4)?);
+                connection.add(column, rows::connection(Way::Tcp)?);
+                for (row, samples) in ROWS.iter().zip(&mut table) {
+                    samples.add(column, (row.sample)(&pair).during(row.name)?);
+                }
+            }
+        }
+    }
+    table.insert(0, socket);
+    table.insert(1, connection);
+    Ok(table)
+}
