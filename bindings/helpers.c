@@ -337,8 +337,11 @@ void smc_rs_helper_take_file_back(struct sock *sk)
 {
 	struct socket *user = sk->sk_socket;
 
-	if (user && user->file)
-		WRITE_ONCE(user->file->private_data, user);
+	if (!user || !user->file)
+		return;
+	WRITE_ONCE(user->file->private_data, user);
+	/* An fcntl(FASYNC) that had read the private data before it was exchanged. */
+	fasync_helper(-1, user->file, 0, &user->wq.fasync_list);
 }
 
 void smc_rs_helper_set_socket_state(struct sock *sk, int state)

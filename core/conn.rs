@@ -679,6 +679,9 @@ impl Conn {
             };
             if shown != Actions::default() {
                 sk.wake_all();
+            } else if actions != Actions::default() {
+                // No event, but perhaps what somebody waits for: a writer, or `close` that lingers.
+                sk.wake_sleepers();
             }
             if eof {
                 const BOTH: u8 = RCV_SHUTDOWN | SEND_SHUTDOWN;

@@ -358,6 +358,14 @@ impl ClcSock {
         Ok(unsafe { Self::own(raw) })
     }
 
+    /// Does a connection wait for [`Self::accept`]?
+    pub(crate) fn has_pending_accept(&self) -> bool {
+        // SAFETY: The socket is alive. TCP uses the file for a poll table only, of which there is none.
+        self.ops().poll.is_some_and(|poll| unsafe {
+            poll(ptr::null_mut(), self.as_ptr(), ptr::null_mut()) & bindings::EPOLLIN != 0
+        })
+    }
+
     /// Own address, or the peer's.
     pub(crate) fn name(&self, peer: bool) -> Result<SockAddr> {
         let mut addr = SockAddr::zeroed();

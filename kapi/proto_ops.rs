@@ -308,7 +308,15 @@ impl Message {
         let mut cookie: bindings::sockcm_cookie =
             unsafe { core::mem::MaybeUninit::zeroed().assume_init() };
         // SAFETY: The socket and the header are valid for the call.
-        to_result(unsafe { bindings::sock_cmsg_send(sk.as_ptr(), self.raw, &mut cookie) })
+        to_result(unsafe { bindings::sock_cmsg_send(sk.as_ptr(), self.raw, &mut cookie) })?;
+        if cookie.dmabuf_id != 0 {
+            return Err(EINVAL);
+        }
+        if cookie.tsflags != 0 {
+            // A time stamp of its sending, which nobody would ever give.
+            return Err(EOPNOTSUPP);
+        }
+        Ok(())
     }
 
     /// Does the caller, who is in the kernel, follow the use of the memory himself?

@@ -587,6 +587,12 @@ impl<T: Protocol> Sock<T> {
         unsafe { bindings::sk_wake_all(self.as_ptr()) };
     }
 
+    /// Wakes those who sleep in a call on the socket, and nobody who polls it. Any context.
+    pub(crate) fn wake_sleepers(&self) {
+        // An event that no socket has, and nobody asks for.
+        self.wake_poll(bindings::EPOLLMSG);
+    }
+
     /// Sends `SIGURG` to the owner of the socket and wakes those who poll for urgent data.
     pub(crate) fn signal_urgent(&self) {
         // SAFETY: The socket is alive.

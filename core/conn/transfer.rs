@@ -12,8 +12,10 @@ use super::{
 use crate::kapi::prelude::*;
 use crate::{
     kapi::{
+        clcsock::ClcSock,
         proto_ops::Message,
-        sock::Sock, //
+        sock::Sock,
+        zerocopy::Notification, //
     },
     rx_tx::receiver::UrgentByte,
     smc_core::{
@@ -24,7 +26,10 @@ use crate::{
 };
 use kernel::{
     error::Result,
-    sync::atomic::Relaxed, //
+    sync::{
+        atomic::Relaxed,
+        MutexGuard, //
+    }, //
 };
 
 const MSG_OOB: u32 = 0x1;
@@ -56,31 +61,62 @@ enum End {
 }
 
 impl Conn {
-    /// `sendmsg(2)`.
-    pub(crate) fn send(&self, sk: &Sock<SmcSocket>, msg: &mut Message) -> Result<usize> {
+    /// `sendmsg(2)`. With a `notifier` it is `MSG_ZEROCOPY`, of more than nothing.
+    pub(crate) fn send(
+        &self,
+        sk: &Sock<SmcSocket>,
+        msg: &mut Message,
+        notifier: Option<&ClcSock>,
+    ) -> Result<usize> {
         let flags = msg.flags;
-        match self.send_some(sk, msg) {
+        let sent = match notifier {
+            Some(clc) => self.send_zerocopy(sk, msg, clc),
+            None => self.send_some(sk, msg, self.tx.lock()),
+        };
+        match sent {
             Err(err) => Err(sk.stream_error(flags, err)),
             sent => sent,
         }
     }
 
-    fn send_some(&self, sk: &Sock<SmcSocket>, msg: &mut Message) -> Result<usize> {
+    fn send_zerocopy(
+        &self,
+        sk: &Sock<SmcSocket>,
+        msg: &mut Message,
+        clc: &ClcSock,
+    ) -> Result<usize> {
+        // In turn, as what is taken back takes its number back: a send that does not wait is one step.
+        let turn = self.tx.lock();
+        let notification = Notification::begin(clc, msg.len)?;
+        let sent = self.send_some(sk, msg, turn)?;
+        notification.copied();
+        // TCP's queue is where it is; who polls waits in ours.
+        sk.wake_poll(EPOLLERR);
+        Ok(sent)
+    }
+
+    fn send_some<'a>(
+        &'a self,
+        sk: &Sock<SmcSocket>,
+        msg: &mut Message,
+        mut turn: MutexGuard<'a, ()>,
+    ) -> Result<usize> {
         let mut timeo = sk.send_timeout(msg.nonblock());
         let urgent = msg.flags & MSG_OOB != 0;
         let more = msg.flags & MSG_MORE != 0;
         let total = msg.len;
         let mut sent = 0;
-        let mut turn = self.tx.lock();
         if total == 0 {
             self.check_send(sk)?;
         }
         while sent < total {
             // As in TCP, who has sent something hears of an error by the next call.
-            if sent > 0 && sk.has_error() {
-                break;
-            }
-            match self.check_send(sk) {
+            let reader = match sent {
+                0 => self.check_send(sk),
+                _ if sk.has_error() => break,
+                _ => self.reader(sk),
+            };
+            match reader {
                 Ok(Reader::There) => {}
                 Ok(Reader::Gone) => {
                     if self.with_link(|data, link| self.reset_by_writing(data, link)) == Some(true)
@@ -110,6 +146,12 @@ impl Conn {
             };
             let Some(spans) = spans.filter(|spans| !spans.is_empty()) else {
                 self.with_link(|data, link| self.push(data, link));
+                if timeo == 0 {
+                    if sent > 0 {
+                        break;
+                    }
+                    return Err(EAGAIN);
+                }
                 drop(turn);
                 drop(place);
                 let waited = sk.wait(&mut timeo, || self.can_go_on_sending(sk, urgent));
@@ -171,6 +213,10 @@ impl Conn {
 
     fn check_send(&self, sk: &Sock<SmcSocket>) -> Result<Reader> {
         sk.take_error()?;
+        self.reader(sk)
+    }
+
+    fn reader(&self, sk: &Sock<SmcSocket>) -> Result<Reader> {
         let life = self.data.lock().life;
         if sk.shutdown_mask() & SEND_SHUTDOWN != 0 {
             Err(EPIPE)

@@ -112,9 +112,9 @@ impl AcceptQueue {
         stacks.held.remove(place).ok()
     }
 
-    /// Any connection that [`Self::hold`] keeps.
-    pub(super) fn release_any(&self) -> Option<SockRef> {
-        self.stacks.lock().held.pop()
+    /// Gives the connection back that [`Self::hold`] has kept for longest.
+    pub(super) fn release_oldest(&self) -> Option<SockRef> {
+        self.stacks.lock().held.remove(0).ok()
     }
 
     /// The oldest connection.
@@ -130,8 +130,21 @@ impl AcceptQueue {
         Some(child)
     }
 
-    /// Refuses connections from now on (`true`), or takes them again.
-    pub(super) fn set_closed(&self, closed: bool) {
-        self.stacks.lock().closed = closed;
+    /// Refuses connections from now on, and gives back those that are there.
+    pub(super) fn close(&self) -> impl Iterator<Item = SockRef> {
+        let mut stacks = self.stacks.lock();
+        stacks.closed = true;
+        let all = [
+            core::mem::take(&mut stacks.incoming),
+            core::mem::take(&mut stacks.outgoing),
+            core::mem::take(&mut stacks.held),
+        ];
+        self.len.store(0, Relaxed);
+        all.into_iter().flatten()
+    }
+
+    /// Takes connections again.
+    pub(super) fn open(&self) {
+        self.stacks.lock().closed = false;
     }
 }

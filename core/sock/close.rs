@@ -7,6 +7,7 @@ use super::{
     Life,
     Phase,
     SmcSocket,
+    SockRef,
     JOB_SET_UP, //
 };
 use crate::kapi::prelude::*;
@@ -66,7 +67,7 @@ pub(super) fn release(sk: &Sock<SmcSocket>) {
         sk.cancel_job(JOB_SET_UP);
     }
     match phase {
-        Phase::Listen => stop_listening(sk),
+        Phase::Listen => stop_listening(sk, sk.queue.close()),
         Phase::Connecting => {
             // Ends the waits of a handshake that runs now.
             if let Some(clc) = &clc {
@@ -102,10 +103,9 @@ pub(super) fn abandon(sk: &Sock<SmcSocket>) {
     }
 }
 
-/// Gives up all connections that wait for `accept`.
-fn stop_listening(sk: &Sock<SmcSocket>) {
-    sk.queue.set_closed(true);
-    while let Some(child) = sk.queue.pop().or_else(|| sk.queue.release_any()) {
+/// Gives up connections that wait for `accept`, and wakes those who do.
+fn stop_listening(sk: &Sock<SmcSocket>, children: impl Iterator<Item = SockRef>) {
+    for child in children {
         abandon(&child);
     }
     sk.wake_all();
@@ -123,16 +123,17 @@ pub(super) fn shutdown(sk: &Sock<SmcSocket>, how: u32) -> Result {
             }
         }
         Phase::Listen if how != SHUT_WR => {
-            // As for TCP, the socket can be used again afterwards.
+            // As for TCP, the socket can be used again afterwards, and not before.
+            let clc = sk.try_clc()?;
             set_phase(sk, Phase::Init);
             let watch = life.watch.take();
-            drop(life);
-            drop(watch);
-            let clc = sk.try_clc()?;
             rendezvous::forget(&clc);
             clc.wake_front();
             let result = clc.shutdown(how);
-            stop_listening(sk);
+            let children = sk.queue.close();
+            drop(life);
+            drop(watch);
+            stop_listening(sk, children);
             result
         }
         Phase::Closed | Phase::Handshake => Err(ENOTCONN),
@@ -145,7 +146,7 @@ pub(super) fn shutdown(sk: &Sock<SmcSocket>, how: u32) -> Result {
         _ => {
             // Should the connection being made turn out to be of no use, a new one would not know.
             life.server = None;
-            drop(life);
+            // Under the lock: a handshake that begins sees it.
             sk.try_clc()?.shutdown(how)
         }
     }

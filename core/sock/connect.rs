@@ -150,13 +150,14 @@ pub(super) fn run(sk: &Sock<SmcSocket>) {
         TcpState::Connecting | TcpState::Listening => return,
         TcpState::Closed => Outcome::Failed(clc.take_error().err().unwrap_or(ECONNABORTED)),
         TcpState::Connected => {
-            // Later wake-ups of TCP are the handshake's own business.
-            let (watch, plain) = {
+            // Later wake-ups of TCP are the handshake's own business. From here on `shutdown` leaves both
+            // directions open for it.
+            let (watch, plain, shut) = {
                 let mut life = sk.life.lock();
-                (life.watch.take(), life.plain)
+                (life.watch.take(), life.plain, clc.is_shut_down())
             };
             drop(watch);
-            if rendezvous::confirmed(&clc) {
+            if rendezvous::confirmed(&clc) && !shut {
                 crate::clc::client::handshake(sk, &clc)
             } else {
                 Outcome::Fallback(plain.unwrap_or(DeclineReason::PEERNOSMC), 0)
@@ -202,6 +203,11 @@ pub(super) fn run(sk: &Sock<SmcSocket>) {
             life.watch = None;
             life.unreported = false;
             life.shut = Shut::default();
+            if clc.state() != TcpState::Closed {
+                // Half a handshake is in the stream of TCP: nobody is to get at that.
+                clc.abort(err);
+                let _ = clc.take_error();
+            }
             clc.wake_front();
             set_phase(sk, Phase::Init);
             sk.report_error(err);

@@ -61,7 +61,7 @@ pub(super) fn listen(sk: &Sock<SmcSocket>, backlog: c_int) -> Result {
                 .inspect_err(|_| clc.wake_front())?;
             life.backlog = backlog;
             life.watch = Some(watch);
-            sk.queue.set_closed(false);
+            sk.queue.open();
             life.paused = false;
             set_phase(sk, Phase::Listen);
             sk.queue_job(JOB_SET_UP, crate::queues::handshake());
@@ -104,7 +104,21 @@ pub(super) fn run(sk: &Sock<SmcSocket>) {
     };
     let backlog = u32::try_from(sk.life.lock().backlog).unwrap_or(0);
     // TCP allows one connection more than the backlog, too.
-    while sk.phase() == Phase::Listen && sk.queue.load() <= backlog {
+    while sk.phase() == Phase::Listen {
+        if sk.queue.load() > backlog {
+            // Clients that say nothing keep nobody out: as with TCP, which does not wait for their data
+            // then (SYN cookies), the oldest one is offered.
+            if let Some(child) = clc
+                .has_pending_accept()
+                .then(|| sk.queue.release_oldest())
+                .flatten()
+            {
+                let parent = child.life.lock().parent.take();
+                drop(parent);
+                enqueue(sk, child);
+            }
+            return;
+        }
         match clc.accept() {
             Ok(child) => welcome(sk, child),
             Err(err) if err == EAGAIN => return,

@@ -155,6 +155,8 @@ pub(crate) struct SmcSocket {
     limits_handshakes: Atomic<bool>,
     /// The program has asked for something that only TCP has, before the socket was connected.
     needs_tcp: Atomic<bool>,
+    /// `TCP_FASTOPEN_CONNECT`, which can be taken back.
+    wants_fast_open: Atomic<bool>,
     /// `TCP_DEFER_ACCEPT` of a listener, in seconds; 0 is off.
     defer_accept: Atomic<u32>,
     /// Connections that wait for `accept`.
@@ -221,6 +223,7 @@ impl Protocol for SmcSocket {
             conn: SetOnce::new(),
             limits_handshakes: Atomic::new(false),
             needs_tcp: Atomic::new(false),
+            wants_fast_open: Atomic::new(false),
             defer_accept: Atomic::new(0),
             queue <- AcceptQueue::new(),
         }? Error)
@@ -279,7 +282,7 @@ impl SmcSocket {
 
     /// Has the program asked for something that only TCP has?
     fn needs_tcp(&self) -> bool {
-        self.needs_tcp.load(Relaxed)
+        self.needs_tcp.load(Relaxed) || self.wants_fast_open.load(Relaxed)
     }
 
     /// Whether a listener negotiates SMC only as long as not too many handshakes are under way.

@@ -108,13 +108,35 @@ pub(super) fn set(sk: &Sock<SmcSocket>, option: &SetOption) -> Result {
 /// # Errors
 ///
 /// `EOPNOTSUPP` afterwards.
-fn set_for_tcp(sk: &Sock<SmcSocket>, option: &SetOption, needed: bool) -> Result {
+fn set_for_tcp(sk: &Sock<SmcSocket>, option: &SetOption) -> Result {
     if sk.phase() != Phase::Init {
         return Err(EOPNOTSUPP);
     }
     option.delegate(&*sk.try_clc()?)?;
-    sk.needs_tcp.store(needed, Relaxed);
+    sk.needs_tcp.store(true, Relaxed);
     Ok(())
+}
+
+/// An option was set here. Where the socket has a TCP socket that goes on with it, that gets it, too; else
+/// `listen` and `connect` do it.
+fn pass_on(sk: &Sock<SmcSocket>, option: &SetOption) -> Result {
+    if sk.phase() == Phase::Smc {
+        return Ok(());
+    }
+    // A fallback that copies options just now has done so then.
+    let life = sk.life.lock();
+    match sk.phase() {
+        Phase::Listen => {
+            sk.copy_options_to(&*sk.try_clc()?);
+            Ok(())
+        }
+        Phase::Fallback => {
+            // It reads the program's memory, which can take long.
+            drop(life);
+            option.delegate(&*sk.try_clc()?)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// `setsockopt` of `SOL_SOCKET`.
@@ -141,6 +163,7 @@ fn set_generic(sk: &Sock<SmcSocket>, option: &SetOption) -> Result {
         }
         SO_RCVLOWAT => {
             option.set_generic(sk)?;
+            pass_on(sk, option)?;
             // What is there may be enough now.
             if sk.conn().is_some_and(|conn| conn.status().readable > 0) {
                 sk.wake_readable();
@@ -148,6 +171,7 @@ fn set_generic(sk: &Sock<SmcSocket>, option: &SetOption) -> Result {
         }
         SO_OOBINLINE => {
             option.set_generic(sk)?;
+            pass_on(sk, option)?;
             if let Some(conn) = sk.conn() {
                 conn.follow_inline(sk);
             }
@@ -155,20 +179,18 @@ fn set_generic(sk: &Sock<SmcSocket>, option: &SetOption) -> Result {
         SO_ZEROCOPY => {
             option.delegate(&*sk.try_clc()?)?;
             sk.set_zerocopy(option.int()? != 0);
+            pass_on(sk, option)?;
         }
         // A filter sees packets.
-        SO_ATTACH_FILTER | SO_ATTACH_BPF => set_for_tcp(sk, option, true)?,
+        SO_ATTACH_FILTER | SO_ATTACH_BPF => set_for_tcp(sk, option)?,
         // When a packet has left, only TCP can tell.
         SO_TIMESTAMPING_OLD | SO_TIMESTAMPING_NEW if option.int()? & TIMESTAMPING_TX != 0 => {
-            set_for_tcp(sk, option, true)?;
+            set_for_tcp(sk, option)?;
             option.set_generic(sk)?;
         }
         _ => {
             option.set_generic(sk)?;
-            // Else `listen` and `connect` do it.
-            if sk.phase() == Phase::Listen {
-                sk.copy_options_to(&*sk.try_clc()?);
-            }
+            pass_on(sk, option)?;
         }
     }
     Ok(())
@@ -180,10 +202,12 @@ fn set_tcp(sk: &Sock<SmcSocket>, option: &SetOption) -> Result {
         TCP_ULP => return Err(EOPNOTSUPP),
         // Data in the SYN: the handshake would have to come before it.
         TCP_FASTOPEN_CONNECT if sk.phase() == Phase::Init => {
-            return set_for_tcp(sk, option, option.int()? != 0);
+            option.delegate(&*sk.try_clc()?)?;
+            sk.wants_fast_open.store(option.int()? != 0, Relaxed);
+            return Ok(());
         }
         TCP_REPAIR | TCP_REPAIR_QUEUE | TCP_QUEUE_SEQ | TCP_REPAIR_OPTIONS | TCP_REPAIR_WINDOW => {
-            return set_for_tcp(sk, option, true);
+            return set_for_tcp(sk, option);
         }
         _ => option.delegate(&*sk.try_clc()?)?,
     }

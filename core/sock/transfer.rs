@@ -15,8 +15,7 @@ use crate::{
             Message,
             Poll, //
         },
-        sock::Sock,
-        zerocopy::Notification, //
+        sock::Sock, //
     }, //
 };
 use kernel::{
@@ -52,29 +51,35 @@ pub(super) fn send(sk: &Sock<SmcSocket>, msg: &mut Message) -> Result<usize> {
             }
             // TCP knows what its own states mean for a send. It must not sleep, since another thread may
             // be connecting (`ClcSock::wake_aside`).
-            phase @ (Phase::Init | Phase::Listen) => match msg.delegate_send_now(&*sk.try_clc()?) {
-                Err(err) if err == EAGAIN && sk.phase() != phase => {}
-                sent => return sent,
-            },
+            phase @ (Phase::Init | Phase::Listen) => {
+                // That of a `connect` which nobody has been told of.
+                sk.take_error()?;
+                match msg.delegate_send_now(&*sk.try_clc()?) {
+                    Err(err) if err == EAGAIN && has_left(sk, phase) => {}
+                    sent => return sent,
+                }
+            }
             Phase::Fallback => return msg.delegate_send(&*sk.try_clc()?),
         }
     }
+}
+
+/// Is the phase another one, now that nobody is about to change it?
+fn has_left(sk: &Sock<SmcSocket>, phase: Phase) -> bool {
+    let _life = sk.life.lock();
+    sk.phase() != phase
 }
 
 fn send_by_smc(sk: &Sock<SmcSocket>, msg: &mut Message) -> Result<usize> {
     let conn = sk.conn().ok_or(ENOTCONN)?;
     msg.check_control(sk)?;
     let zerocopy = msg.flags & MSG_ZEROCOPY != 0 && sk.zerocopy() && !msg.has_own_notification();
-    if !zerocopy || msg.len == 0 {
-        return conn.send(sk, msg);
-    }
-    let clc = sk.try_clc()?;
-    let notification = Notification::begin(&clc, msg.len)?;
-    let sent = conn.send(sk, msg)?;
-    notification.copied();
-    // TCP's queue is where it is; who polls waits in ours.
-    sk.wake_poll(EPOLLERR);
-    Ok(sent)
+    let notifier = if zerocopy && msg.len > 0 {
+        Some(sk.try_clc()?)
+    } else {
+        None
+    };
+    conn.send(sk, msg, notifier.as_deref())
 }
 
 /// `recvmsg`.
@@ -92,8 +97,11 @@ pub(super) fn receive(sk: &Sock<SmcSocket>, msg: &mut Message) -> Result<usize> 
             Phase::Closed | Phase::Handshake => return Err(ENOTCONN),
             // As in `send`.
             phase @ (Phase::Init | Phase::Listen) => {
+                if msg.flags & MSG_ERRQUEUE == 0 {
+                    sk.take_error()?;
+                }
                 match msg.delegate_receive_now(&*sk.try_clc()?) {
-                    Err(err) if err == EAGAIN && sk.phase() != phase => {}
+                    Err(err) if err == EAGAIN && has_left(sk, phase) => {}
                     got => return got,
                 }
             }

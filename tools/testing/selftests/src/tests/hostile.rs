@@ -12,12 +12,13 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-pub const TESTS: [Test; 7] = [
+pub const TESTS: [Test; 8] = [
     once("hostile.option_is_negotiated", 60, option_is_negotiated),
     once("hostile.garbage_to_server", 300, garbage_to_server),
     once("hostile.truncated_to_server", 300, truncated_to_server),
     once("hostile.mutated_proposal", 600, mutated_proposal),
     once("hostile.garbage_to_client", 300, garbage_to_client),
+    once("hostile.damaged_and_used", 60, damaged_and_used),
     once("hostile.silent_server", 200, silent_server),
     once("hostile.server_goes_away", 120, server_goes_away),
 ];
@@ -246,6 +247,34 @@ fn garbage_to_client(ctx: &Ctx) -> Outcome {
     client_against(ctx, &decline, false)?.during("connect() to a server that declines")?;
     let (listener, address) = ctx.listener(8)?;
     others_are_served(ctx, &listener, address)
+}
+
+/// A socket whose handshake was damaged leads nowhere: not into the TCP stream in which that was.
+fn damaged_and_used(ctx: &Ctx) -> Outcome {
+    raw::prepare()?;
+    let listening = RawPeer::listen(next_port())?;
+    let address = listening.address();
+    let client = Sock::new(Host::B, ctx.kind, libc::SOCK_NONBLOCK)?;
+    check_errno!(client.connect(address), libc::EINPROGRESS, "connect()");
+    let mut peer = listening.accept()?;
+    peer.receive(Duration::from_secs(20))?;
+    peer.send(&[EYE.as_slice(), &[0xff; 60]].concat())?;
+    // The server stays, and TCP with it.
+    client.await_events(libc::POLLOUT | libc::POLLERR)?;
+    check!(client.error()? != 0, "the handshake succeeded");
+    check_errno!(
+        client.send(b"lost", libc::MSG_NOSIGNAL),
+        libc::EPIPE,
+        "send()"
+    );
+    check_errno!(client.peer(), libc::ENOTCONN, "getpeername()");
+    // As after every failure the next one tells of it; it does not find that connection.
+    check_errno!(
+        client.connect(address),
+        libc::ECONNABORTED,
+        "connect() again"
+    );
+    Ok(())
 }
 
 /// A server that never answers: the handshake's own time limit ends it.

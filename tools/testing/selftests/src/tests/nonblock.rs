@@ -132,6 +132,23 @@ fn connect_epoll(ctx: &Ctx, edge: i32) -> Outcome {
 fn connect_refused(ctx: &Ctx) -> Outcome {
     let (listener, address) = ctx.listener(1)?;
     drop(listener);
+    // Who does not ask SO_ERROR hears of it by the next call, and by that alone.
+    type Call<'a> = &'a dyn Fn(&Sock) -> io::Result<usize>;
+    let calls: [(&str, Call<'_>); 2] = [
+        ("recv()", &|sock| sock.recv(&mut [0; 1], 0)),
+        // Without MSG_NOSIGNAL: there must be none.
+        ("send()", &|sock| sock.send(b"x", 0)),
+    ];
+    for (what, call) in calls {
+        let client = start(ctx, address)?;
+        client.await_events(libc::POLLOUT | libc::POLLERR)?;
+        check_errno!(
+            call(&client),
+            libc::ECONNREFUSED,
+            "{what} after a failed connect()"
+        );
+        check_eq!(client.error()?, 0, "SO_ERROR after {what}");
+    }
     let client = start(ctx, address)?;
     client.await_events(libc::POLLOUT | libc::POLLERR)?;
     check_eq!(client.error()?, libc::ECONNREFUSED, "SO_ERROR");
