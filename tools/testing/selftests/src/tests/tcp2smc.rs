@@ -673,10 +673,22 @@ fn probes_come_and_go(_: &Ctx) -> Outcome {
     let _restore = Restore::new()?;
     let there = |when: &str| -> Outcome {
         check_eq!(probes()?, PROBED.to_vec(), "probes {when}");
+        let patched = sys::read_file("/sys/kernel/tracing/enabled_functions")?;
+        for name in PROBED {
+            let there = |line: &str| line.starts_with(&format!("{name} "));
+            check!(patched.lines().any(there), "{name} is unchanged {when}");
+        }
         Ok(())
     };
     let gone = |when: &str| -> Outcome {
         check_eq!(probes()?, Vec::<&str>::new(), "probes {when}");
+        // The functions are as they were: whoever does not use it pays nothing.
+        let patched = sys::read_file("/sys/kernel/tracing/enabled_functions")?;
+        let mut names = patched.lines().filter_map(|line| line.split(' ').next());
+        check!(
+            !names.any(|name| PROBED.contains(&name)),
+            "a function is not as it was {when}:\n{patched}"
+        );
         check_eq!(rig::module_users()?, 0, "users of the module {when}");
         Ok(())
     };
