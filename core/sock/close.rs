@@ -116,6 +116,8 @@ pub(super) fn shutdown(sk: &Sock<SmcSocket>, how: u32) -> Result {
     let mut life = sk.life.lock();
     match sk.phase() {
         Phase::Smc => {
+            // As with TCP, who shuts a connection down knows that it is there: `connect` does not tell it.
+            life.unreported = false;
             drop(life);
             match sk.conn() {
                 Some(conn) => conn.shutdown(sk, how != SHUT_WR, how != SHUT_RD),
@@ -140,6 +142,7 @@ pub(super) fn shutdown(sk: &Sock<SmcSocket>, how: u32) -> Result {
         // To TCP the connection is established: so it is done as soon as it is known who carries it. The
         // handshake needs both directions.
         Phase::Connecting if sk.try_clc()?.state() == TcpState::Connected => {
+            life.unreported = false;
             life.shut.add(how);
             Ok(())
         }

@@ -99,6 +99,9 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
                 sk.queue_job(JOB_SET_UP, crate::queues::handshake());
             }
             Phase::Connecting => {
+                if !life.unreported {
+                    return Err(EISCONN);
+                }
                 if nonblock {
                     return Err(EALREADY);
                 }

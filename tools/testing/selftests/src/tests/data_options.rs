@@ -569,6 +569,8 @@ fn shutdown_while_connecting(ctx: &Ctx) -> Outcome {
         }
         shut += 1;
         check_errno!(client.send(b"x", libc::MSG_NOSIGNAL), libc::EPIPE, "send()");
+        // It knows that it is connected.
+        check_errno!(client.connect(address), libc::EISCONN, "connect() again");
         let server = listener.accept()?;
         check_eq!(server.recv_to_end()?, b"", "what the server received");
         server.send_all(b"this way still")?;
