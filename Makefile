@@ -17,7 +17,7 @@ DESTDIR ?=
 
 export INSTALL_MOD_PATH
 
-.PHONY: all module tools install install-tools uninstall uninstall-tools bench-fallback clean distclean help setup check-env check fmt demo vm shell test root-shell
+.PHONY: all module tools install install-tools uninstall uninstall-tools bench-fallback clean distclean help setup check-env check fmt demo vm shell test test-apps root-shell
 .DEFAULT_GOAL := all
 
 all: module
@@ -105,6 +105,10 @@ vm shell:
 test:
 	@$(RIG)/test $(KERNEL) $(SUITES)
 
+# APPS='--only redis,ssh': options of the runner.
+test-apps:
+	@tools/testing/apps/run $(KERNEL) $(APPS)
+
 root-shell:
 	@$(ROOT)/ensure $(KERNEL) && $(ROOT)/install $(KERNEL) root-shell
 
@@ -118,6 +122,7 @@ help:
 	@echo 'make demo            boot the kernel with two hosts: Redis, nginx and iperf3 over SMC-R beside TCP'
 	@echo 'make test            everything that proves the project; the last line counts'
 	@echo 'make bench-fallback  what a fallback costs, in instructions beside plain TCP; fails above 3 %'
+	@echo 'make test-apps       programs that nobody here wrote over TCP and over SMC-R; the table; the last line counts'
 	@echo 'make check           the quick part: formatting, clippy, host tests, lints; no kernel'
 	@echo 'make fmt             format all Rust sources with the build root'"'"'s rustfmt'
 	@echo 'make vm              boot the kernel with two hosts and the module loaded, and give a shell'
