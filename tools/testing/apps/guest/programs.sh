@@ -345,9 +345,10 @@ stress() { # STRESSOR OPS [OPTION...]
 
 stress_ng() {
 	local way
-	for way in send sendmsg sendmmsg; do stress sock 300 --sock-opts "$way"; done
-	stress sock 100 --sock-nodelay
-	stress sock 100 --sock-zerocopy
+	for way in send sendmsg; do stress sock 60 --sock-opts "$way"; done
+	stress sock 20 --sock-opts sendmmsg
+	stress sock 30 --sock-nodelay
+	stress sock 30 --sock-zerocopy
 	stress sockmany 300
 	stress sockabuse 200
 	stress sockfd 200
@@ -360,11 +361,9 @@ stress_ng() {
 
 # The programs print "NAME <tab> RESULT" lines.
 go_net() {
-	cp /rig/programs/net.go .
-	GOCACHE=/run/case/cache GO111MODULE=off go build -o net net.go || return
-	on_b ./net server 10.9.0.2 &
+	on_b /opt/apps/net server 10.9.0.2 &
 	await server listens on_b 9003
-	on_a timeout 300 ./net client 10.9.0.2 >>"$RESULTS"
+	on_a timeout 300 /opt/apps/net client 10.9.0.2 >>"$RESULTS"
 }
 
 node_http() {
@@ -374,9 +373,7 @@ node_http() {
 }
 
 java_socket() {
-	cp /rig/programs/Net.java .
-	ecj -21 -d classes Net.java || return
-	on_b java -Xint -cp classes Net server 10.9.0.2 &
+	on_b java -cp /opt/apps Net server 10.9.0.2 &
 	await server listens on_b 9002
-	on_a timeout 300 java -cp classes Net client 10.9.0.2 >>"$RESULTS"
+	on_a timeout 300 java -cp /opt/apps Net client 10.9.0.2 >>"$RESULTS"
 }

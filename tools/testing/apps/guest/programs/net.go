@@ -73,7 +73,7 @@ func serve(host string) {
 		}
 	})
 	mux.HandleFunc("/file", func(w http.ResponseWriter, r *http.Request) {
-		http.ServeFile(w, r, "/run/case/net") // by sendfile
+		http.ServeFile(w, r, "/opt/apps/net") // by sendfile
 	})
 	go http.Serve(listen(host+":9002"), mux)
 	// Never answers; last, so that who sees it listen knows that all do.
@@ -243,7 +243,7 @@ func client(host string) {
 		}
 		defer answer.Body.Close()
 		got, err := io.ReadAll(answer.Body)
-		want, _ := os.ReadFile("/run/case/net")
+		want, _ := os.ReadFile("/opt/apps/net")
 		if err == nil && !bytes.Equal(got, want) {
 			err = errors.New("another file")
 		}
