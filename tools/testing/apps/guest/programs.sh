@@ -57,7 +57,7 @@ redis_pubsub() {
 }
 
 redis_replication() {
-	replica() { on_a redis-cli -h 10.9.0.1 "$@"; }
+	replica() { on_b redis-cli -h 10.9.0.1 "$@"; }
 	linked() { replica info replication | grep -q 'master_link_status:up'; }
 	filled_redis
 	serve_on on_a 6379 "${redis_a[@]}"
