@@ -96,8 +96,9 @@ impl Info {
         self.word(144)
     }
 
+    /// Without those that TCP has sent again.
     fn bytes_sent(&self) -> u64 {
-        self.long(200)
+        self.long(200) - self.long(208)
     }
 }
 
