@@ -340,7 +340,7 @@ sockperf_checked() {
 stress() { # STRESSOR OPS [OPTION...]
 	local name=$1 ops=$2
 	shift 2
-	check "$name$(printf '%s' "$*" | tr -d ' ')" timeout 250 stress-ng --verify --metrics-brief "--$name" 2 "--$name-ops" "$ops" "$@"
+	check "$name$(printf '%s' "$*" | tr -d ' ')" timeout 120 stress-ng --verify --metrics-brief "--$name" 2 "--$name-ops" "$ops" "$@"
 }
 
 stress_ng() {
