@@ -121,25 +121,16 @@ struct workqueue_struct *smc_rs_helper_alloc_workqueue(const char *name, unsigne
 	return alloc_workqueue("%s", flags, 0, name);
 }
 
-void smc_rs_helper_sk_wake_poll(struct sock *sk, unsigned int events)
+/* Tells of @events, or of anything if 0; @exclusive as for __wake_up(): how many who wait in turn, 0 is all. */
+void smc_rs_helper_sk_wake(struct sock *sk, int exclusive, unsigned int events)
 {
 	struct socket_wq *wq;
 
 	rcu_read_lock();
 	wq = rcu_dereference(sk->sk_wq);
 	if (skwq_has_sleeper(wq))
-		wake_up_interruptible_poll(&wq->wait, (__force __poll_t)events);
-	rcu_read_unlock();
-}
-
-void smc_rs_helper_sk_wake_all(struct sock *sk)
-{
-	struct socket_wq *wq;
-
-	rcu_read_lock();
-	wq = rcu_dereference(sk->sk_wq);
-	if (skwq_has_sleeper(wq))
-		wake_up_interruptible_all(&wq->wait);
+		__wake_up(&wq->wait, TASK_INTERRUPTIBLE, exclusive,
+			  poll_to_key((__force __poll_t)events));
 	rcu_read_unlock();
 }
 

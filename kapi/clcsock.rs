@@ -358,12 +358,18 @@ impl ClcSock {
         Ok(unsafe { Self::own(raw) })
     }
 
+    /// The `EPOLL*` bits that are true now; nobody is woken later.
+    pub(crate) fn events(&self) -> u32 {
+        match self.ops().poll {
+            // SAFETY: The socket is alive. TCP uses the file for a poll table only, of which there is none.
+            Some(poll) => unsafe { poll(ptr::null_mut(), self.as_ptr(), ptr::null_mut()) },
+            None => 0,
+        }
+    }
+
     /// Does a connection wait for [`Self::accept`]?
     pub(crate) fn has_pending_accept(&self) -> bool {
-        // SAFETY: The socket is alive. TCP uses the file for a poll table only, of which there is none.
-        self.ops().poll.is_some_and(|poll| unsafe {
-            poll(ptr::null_mut(), self.as_ptr(), ptr::null_mut()) & bindings::EPOLLIN != 0
-        })
+        self.events() & bindings::EPOLLIN != 0
     }
 
     /// Own address, or the peer's.

@@ -98,18 +98,9 @@ impl Poll {
 
     /// Lets TCP answer, and asks to be woken by the TCP socket's own queue.
     pub(crate) fn delegate(&mut self, clc: &ClcSock) -> u32 {
-        self.ask(clc, self.wait)
-    }
-
-    /// Lets TCP answer only.
-    pub(crate) fn delegate_answer(&mut self, clc: &ClcSock) -> u32 {
-        self.ask(clc, ptr::null_mut())
-    }
-
-    fn ask(&mut self, clc: &ClcSock, wait: *mut bindings::poll_table_struct) -> u32 {
         match clc.ops().poll {
-            // SAFETY: As above; `clc` is alive. Without a table, nobody is to be woken.
-            Some(poll) => unsafe { poll(self.file, clc.as_ptr(), wait) },
+            // SAFETY: As above; `clc` is alive.
+            Some(poll) => unsafe { poll(self.file, clc.as_ptr(), self.wait) },
             None => 0,
         }
     }

@@ -584,7 +584,7 @@ impl<T: Protocol> Sock<T> {
     /// Tells everybody who waits for the socket. Any context.
     pub(crate) fn wake_all(&self) {
         // SAFETY: The socket is alive.
-        unsafe { bindings::sk_wake_all(self.as_ptr()) };
+        unsafe { bindings::sk_wake(self.as_ptr(), 0, 0) };
     }
 
     /// Wakes those who sleep in a call on the socket, and nobody who polls it. Any context.
@@ -615,7 +615,7 @@ impl<T: Protocol> Sock<T> {
     /// Wakes those who poll or sleep for `events`. Any context.
     pub(crate) fn wake_poll(&self, events: u32) {
         // SAFETY: The socket is alive.
-        unsafe { bindings::sk_wake_poll(self.as_ptr(), events) };
+        unsafe { bindings::sk_wake(self.as_ptr(), 1, events) };
     }
 
     /// Waits in the socket's queue until `ready` says so, a signal arrives, or `*timeo` jiffies

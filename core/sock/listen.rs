@@ -108,11 +108,10 @@ pub(super) fn run(sk: &Sock<SmcSocket>) {
         if sk.queue.load() > backlog {
             // Clients that say nothing keep nobody out: as with TCP, which does not wait for their data
             // then (SYN cookies), the oldest one is offered.
-            if let Some(child) = clc
-                .has_pending_accept()
-                .then(|| sk.queue.release_oldest())
-                .flatten()
-            {
+            if !clc.has_pending_accept() {
+                return;
+            }
+            if let Some(child) = sk.queue.release_oldest() {
                 let parent = child.life.lock().parent.take();
                 drop(parent);
                 enqueue(sk, child);

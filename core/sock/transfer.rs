@@ -162,7 +162,7 @@ pub(super) fn poll(sk: &Sock<SmcSocket>, poll: &mut Poll) -> u32 {
         }
         Phase::Init | Phase::Fallback => {
             let mask = by_tcp
-                .or_else(|| sk.clc().map(|clc| poll.delegate_answer(&clc)))
+                .or_else(|| sk.clc().map(|clc| clc.events()))
                 .unwrap_or(EPOLLERR);
             // An error of `connect` is kept on this side.
             if sk.has_error() {

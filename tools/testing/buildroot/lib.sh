@@ -32,6 +32,9 @@ note() {
 	printf '[%4ds] %s\n' "$(($(date +%s) - SMC_START))" "$*" >&2
 }
 
+# The lines of a file, without comments.
+list() { sed -e 's/#.*//' -e 's/[[:space:]]*$//' -e '/^$/d' "$1"; }
+
 need_root() {
 	[ "$(id -u)" = 0 ] || die "this needs root rights (a Debian root is entered with chroot): run it as root, for example with 'sudo -E make ...'"
 }

@@ -1,7 +1,7 @@
 //! The cases: a command each, run in the root with the programs, and the results it tells.
 
 use crate::root;
-use crate::Transport;
+use smc_selftest::transport::Transport;
 use smc_selftest::{Context, Fail, Outcome};
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};

@@ -13,9 +13,9 @@ mod table;
 use cases::{Case, Results};
 use expected::Expected;
 use probes::{Counts, Probes};
-use smc_selftest::kind::Host;
 use smc_selftest::ktap::{Report, Verdict};
-use smc_selftest::{rig, sys, Context, Fail, Outcome};
+use smc_selftest::transport::Transport;
+use smc_selftest::{rig, Fail, Outcome};
 use std::process::ExitCode;
 use std::time::Instant;
 use table::Row;
@@ -25,22 +25,6 @@ smc-apps [OPTION...]
     --only NAME,...   only cases whose name begins with one of the texts
     --mode 1|2        net.smc.tcp2smc of the SMC-R runs (2)
     --list            the cases";
-
-/// What the sockets of a run are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    Tcp,
-    Smc,
-}
-
-impl Transport {
-    pub fn name(self) -> &'static str {
-        match self {
-            Transport::Tcp => "TCP",
-            Transport::Smc => "SMC-R",
-        }
-    }
-}
 
 struct Options {
     only: Vec<String>,
@@ -173,22 +157,10 @@ fn run(options: &Options, chosen: &[Case], report: &mut Report) -> Outcome {
     Ok(())
 }
 
-/// Decides what socket(AF_INET, SOCK_STREAM) makes everywhere in the machine from now on.
+/// Everywhere in the machine.
 fn switch(transport: Transport, mode: &str) -> Outcome {
-    let value = match transport {
-        Transport::Tcp => "0",
-        Transport::Smc => mode,
-    };
-    let set = || {
-        std::fs::write("/proc/sys/net/smc/tcp2smc", value)
-            .during(&format!("net.smc.tcp2smc={value}"))
-    };
-    for host in Host::BOTH {
-        sys::enter(host)?;
-        set()?;
-    }
-    sys::leave()?;
-    set()
+    transport.switch_hosts(mode)?;
+    transport.switch_here(mode)
 }
 
 /// What is to be said about a case.

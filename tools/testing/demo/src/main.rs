@@ -6,29 +6,11 @@
 mod apps;
 mod witness;
 
-use smc_selftest::kind::Host;
 use smc_selftest::ktap::{Report, Verdict};
+use smc_selftest::transport::Transport;
 use smc_selftest::{rig, sys, Fail, Outcome};
 use std::process::ExitCode;
 use witness::Evidence;
-
-/// What the sockets of a run are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    Tcp,
-    Smc,
-}
-
-impl Transport {
-    fn name(self) -> &'static str {
-        match self {
-            Transport::Tcp => "TCP",
-            Transport::Smc => "SMC-R",
-        }
-    }
-}
-
-const SYSCTL: &str = "/proc/sys/net/smc/tcp2smc";
 
 fn main() -> ExitCode {
     let mut report = Report::silent(1 + apps::ALL.len() * 2 + rig::ORACLES.len());
@@ -75,7 +57,7 @@ fn demo(report: &mut Report) -> Outcome {
             report.result(&name, outcome.into());
         }
     }
-    switch(Transport::Tcp)?;
+    Transport::Tcp.switch_hosts("1")?;
     println!();
     for oracle in &rig::ORACLES {
         let outcome = (oracle.check)(&before);
@@ -87,30 +69,8 @@ fn demo(report: &mut Report) -> Outcome {
     Ok(())
 }
 
-/// Decides what socket(AF_INET, SOCK_STREAM) makes on both hosts from now on.
-fn switch(transport: Transport) -> Outcome {
-    for host in Host::BOTH {
-        sys::enter(host)?;
-        if transport == Transport::Tcp && !std::path::Path::new(SYSCTL).exists() {
-            continue;
-        }
-        let value = match transport {
-            Transport::Tcp => "0",
-            Transport::Smc => "1",
-        };
-        sys::write_file(SYSCTL, value).map_err(|error| {
-            Fail(format!(
-                "cannot set net.smc.tcp2smc={value} on host {}: {error}",
-                host.name()
-            ))
-        })?;
-    }
-    sys::leave()?;
-    Ok(())
-}
-
 fn measure(app: &apps::App, transport: Transport) -> Outcome {
-    switch(transport)?;
+    transport.switch_hosts("1")?;
     let mut server = (app.serve)()?;
     let watch = witness::Watch::start()?;
     let result = (app.run)();

@@ -1,8 +1,8 @@
 //! Who saw what went over the wire: packet filter, RDMA devices, TCP's counters, sock_diag.
 
-use crate::Transport;
 use smc_selftest::kind::Host;
 use smc_selftest::mode::{self, Mode};
+use smc_selftest::transport::Transport;
 use smc_selftest::{rig, sys, Fail, Outcome};
 use std::collections::HashMap;
 use std::net::SocketAddr;

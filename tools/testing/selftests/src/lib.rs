@@ -17,6 +17,7 @@ pub mod rig;
 pub mod runner;
 pub mod sys;
 pub mod tests;
+pub mod transport;
 
 use std::fmt;
 
