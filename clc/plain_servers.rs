@@ -5,6 +5,8 @@
 //! Some servers and middleboxes send back TCP options that they do not know. To a client their SYN-ACK
 //! says "I speak SMC", and only the missing answer to its Proposal shows that nobody does. Who was
 //! found out is remembered for a while, so that the next connections need not find it out again.
+//! A connection that ends instead may be that of a server which ends, or begins anew, and does speak SMC: only when
+//! the next one ends in the same way it is taken for such a server.
 //!
 //! The memory is bounded, and what is in it ends by itself: a server may learn to speak SMC.
 
@@ -56,10 +58,21 @@ impl Server {
     }
 }
 
+/// What a server did that did not answer a Proposal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// It kept the connection, and said nothing, or something else.
+    Stranger,
+    /// The connection ended.
+    Ended,
+}
+
 #[derive(Clone, Copy)]
 struct Entry {
     server: Server,
     until: Millis,
+    /// Else it is only suspected.
+    sure: bool,
 }
 
 /// The servers that are remembered.
@@ -71,11 +84,12 @@ impl PlainServers {
         Self([None; CAPACITY])
     }
 
-    /// Remembers a server, from `now` on.
-    pub fn remember(&mut self, server: Server, now: Millis) {
+    /// Remembers what a server did, from `now` on.
+    pub fn remember(&mut self, server: Server, sign: Sign, now: Millis) {
         let entry = Entry {
             server,
             until: now.after(REMEMBERED_MS),
+            sure: sign == Sign::Stranger || self.find(&server, now).is_some(),
         };
         // Its own place, or a free one, or that of the one that is forgotten first anyway.
         let place = self.0.iter_mut().min_by_key(|place| match place {
@@ -88,12 +102,23 @@ impl PlainServers {
         }
     }
 
-    /// Whether a server is remembered.
+    /// Whether a server is known not to speak SMC.
     pub fn contains(&self, server: &Server, now: Millis) -> bool {
-        self.0
-            .iter()
-            .flatten()
-            .any(|entry| entry.server == *server && !entry.until.reached(now))
+        self.find(server, now).is_some_and(|entry| entry.sure)
+    }
+
+    /// A server has spoken SMC.
+    pub fn clear(&mut self, server: &Server) {
+        for place in &mut self.0 {
+            if place.is_some_and(|entry| entry.server == *server) {
+                *place = None;
+            }
+        }
+    }
+
+    fn find(&self, server: &Server, now: Millis) -> Option<&Entry> {
+        let mut entries = self.0.iter().flatten();
+        entries.find(|entry| entry.server == *server && !entry.until.reached(now))
     }
 }
 
@@ -135,14 +160,14 @@ mod tests {
     fn is_forgotten_in_time() {
         let mut servers = PlainServers::new();
         assert!(!servers.contains(&server(1), START));
-        servers.remember(server(1), START);
+        servers.remember(server(1), Sign::Stranger, START);
         assert!(servers.contains(&server(1), START));
         assert!(!servers.contains(&server(2), START));
         let last = START.after(REMEMBERED_MS - 1);
         assert!(servers.contains(&server(1), last));
         assert!(!servers.contains(&server(1), START.after(REMEMBERED_MS)));
         // Found out again: from then on.
-        servers.remember(server(1), last);
+        servers.remember(server(1), Sign::Stranger, last);
         assert!(servers.contains(&server(1), last.after(REMEMBERED_MS - 1)));
         assert_eq!(servers.0.iter().flatten().count(), 1);
     }
@@ -152,21 +177,44 @@ mod tests {
         let mut servers = PlainServers::new();
         let all = CAPACITY as u8;
         for number in 0..all {
-            servers.remember(server(number), START.after(number.into()));
+            servers.remember(server(number), Sign::Stranger, START.after(number.into()));
         }
         let now = START.after(1_000);
         // Renewed, so that it is not the oldest any more.
-        servers.remember(server(0), now);
-        servers.remember(server(all), now);
+        servers.remember(server(0), Sign::Stranger, now);
+        servers.remember(server(all), Sign::Stranger, now);
         assert!(servers.contains(&server(0), now));
         assert!(!servers.contains(&server(1), now));
         assert!((2..=all).all(|number| servers.contains(&server(number), now)));
         // What has ended makes room before what has not: 2 and 3 have.
         let later = START.after(REMEMBERED_MS).after(3);
-        servers.remember(server(100), later);
-        servers.remember(server(101), later);
+        servers.remember(server(100), Sign::Stranger, later);
+        servers.remember(server(101), Sign::Stranger, later);
         assert!((4..=all).all(|number| servers.contains(&server(number), later)));
         assert!(servers.contains(&server(100), later));
         assert!(servers.contains(&server(101), later));
+    }
+
+    #[test]
+    fn an_end_may_be_anything_but_two() {
+        let mut servers = PlainServers::new();
+        servers.remember(server(1), Sign::Ended, START);
+        assert!(!servers.contains(&server(1), START));
+        servers.clear(&server(1));
+        servers.remember(server(1), Sign::Ended, START);
+        assert!(!servers.contains(&server(1), START));
+        // Another one.
+        servers.remember(server(2), Sign::Ended, START);
+        assert!(!servers.contains(&server(2), START));
+        // Long ago.
+        servers.remember(server(2), Sign::Ended, START.after(REMEMBERED_MS));
+        assert!(!servers.contains(&server(2), START.after(REMEMBERED_MS)));
+        servers.remember(server(1), Sign::Ended, START.after(REMEMBERED_MS - 1));
+        assert!(servers.contains(&server(1), START.after(REMEMBERED_MS)));
+        servers.remember(server(3), Sign::Stranger, START);
+        servers.remember(server(3), Sign::Ended, START);
+        assert!(servers.contains(&server(3), START));
+        servers.clear(&server(3));
+        assert!(!servers.contains(&server(3), START));
     }
 }

@@ -6,7 +6,8 @@ use super::registry;
 use crate::{
     clc::plain_servers::{
         PlainServers,
-        Server, //
+        Server,
+        Sign, //
     },
     kapi::{
         clcsock::SockAddr,
@@ -68,23 +69,29 @@ impl PernetData for Namespace {
     }
 }
 
-/// Remembers that the server at `address` does not speak SMC. Process context.
-pub(crate) fn remember(net: &Net, address: &SockAddr) {
-    let Some(server) = Server::from_sockaddr(address.family(), address.bytes()) else {
-        return;
-    };
-    netns::with::<Namespace, _>(net, |namespace| {
-        namespace.servers.lock().remember(server, registry::now());
+/// Remembers what the server at `address` did instead of answering a Proposal. Process context.
+pub(crate) fn remember(net: &Net, address: &SockAddr, sign: Sign) {
+    let _ = with(net, address, |servers, server| {
+        servers.remember(server, sign, registry::now());
     });
 }
 
-/// Whether that is known of the server at `address`. Process context.
+/// Whether the server at `address` is known not to speak SMC. Process context.
 pub(crate) fn is_known(net: &Net, address: &SockAddr) -> bool {
-    let Some(server) = Server::from_sockaddr(address.family(), address.bytes()) else {
-        return false;
-    };
-    netns::with::<Namespace, _>(net, |namespace| {
-        namespace.servers.lock().contains(&server, registry::now())
-    })
-    .unwrap_or(false)
+    let known = |servers: &mut PlainServers, server| servers.contains(&server, registry::now());
+    with(net, address, known).unwrap_or(false)
+}
+
+/// The server at `address` has spoken SMC. Process context.
+pub(crate) fn clear(net: &Net, address: &SockAddr) {
+    let _ = with(net, address, |servers, server| servers.clear(&server));
+}
+
+fn with<T>(
+    net: &Net,
+    address: &SockAddr,
+    f: impl FnOnce(&mut PlainServers, Server) -> T,
+) -> Option<T> {
+    let server = Server::from_sockaddr(address.family(), address.bytes())?;
+    netns::with::<Namespace, _>(net, |namespace| f(&mut namespace.servers.lock(), server))
 }

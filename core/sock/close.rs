@@ -67,7 +67,14 @@ pub(super) fn release(sk: &Sock<SmcSocket>) {
         sk.cancel_job(JOB_SET_UP);
     }
     match phase {
-        Phase::Listen => stop_listening(sk, sk.queue.close()),
+        Phase::Listen => {
+            // Before the clients that are given up hear of it: one that comes back at once is not to find
+            // a listener that is about to go. TCP would drop its ACK without a word then.
+            if let Some(clc) = &clc {
+                let _ = clc.shutdown(SHUT_RDWR);
+            }
+            stop_listening(sk, sk.queue.close());
+        }
         Phase::Connecting => {
             // Ends the waits of a handshake that runs now.
             if let Some(clc) = &clc {

@@ -20,6 +20,7 @@ use crate::kapi::prelude::*;
 use crate::{
     clc::{
         decline::DeclineReason,
+        plain_servers::Sign,
         rendezvous,
         Outcome, //
     },
@@ -177,7 +178,11 @@ pub(super) fn run(sk: &Sock<SmcSocket>) {
     }
     let outcome = match outcome {
         Outcome::NotSmc(err) => match connect_plainly(sk, &mut life, &clc) {
-            Ok(()) => return,
+            Ok(()) => {
+                let ended = err == ECONNRESET || err == EPIPE;
+                life.sign = if ended { Sign::Ended } else { Sign::Stranger };
+                return;
+            }
             Err(other) => Outcome::Failed(other.unwrap_or(err)),
         },
         outcome => outcome,
@@ -188,6 +193,9 @@ pub(super) fn run(sk: &Sock<SmcSocket>) {
             sk.copy_options_to(&clc);
             life.watch = None;
             sk.conn.populate(conn.clone());
+            if let Some(server) = server {
+                plain_servers::clear(sk.net(), &server);
+            }
             // Before anybody sees the phase and sends.
             options::carry_over(&clc, &conn);
             conn.established(sk.into());
@@ -197,7 +205,7 @@ pub(super) fn run(sk: &Sock<SmcSocket>) {
         Outcome::Fallback(reason, diagnosis) => {
             if let (DeclineReason::NOCLC, Some(server)) = (reason, server) {
                 // It is there, and it is the option that it cannot stand.
-                plain_servers::remember(sk.net(), &server);
+                plain_servers::remember(sk.net(), &server, life.sign);
             }
             fallback::enter(sk, &mut life, &clc, reason, diagnosis);
             shut_down_now(sk, &mut life);

@@ -21,7 +21,10 @@ use self::{
 };
 use crate::kapi::prelude::*;
 use crate::{
-    clc::decline::DeclineReason,
+    clc::{
+        decline::DeclineReason,
+        plain_servers::Sign, //
+    },
     kapi::{
         clcsock::{
             Addresses,
@@ -183,6 +186,8 @@ struct Life {
     server: Option<KBox<SockAddr>>,
     /// Why the SYN has no TCP option, if that is on purpose.
     plain: Option<DeclineReason>,
+    /// What the server did at the first attempt, when it is done again for [`DeclineReason::NOCLC`].
+    sign: Sign,
     /// The listener that this connection was accepted by.
     parent: Option<SockRef>,
     /// `backlog` of `listen`.
@@ -213,6 +218,7 @@ impl Protocol for SmcSocket {
                     unreported: false,
                     server: None,
                     plain: None,
+                    sign: Sign::Stranger,
                     parent: None,
                     backlog: 0,
                     paused: false,

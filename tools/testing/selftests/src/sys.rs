@@ -105,6 +105,26 @@ pub fn from_raw(storage: &libc::sockaddr_storage) -> io::Result<SocketAddr> {
     }
 }
 
+/// `setsockopt` of a plain integer or C struct.
+pub fn set_option<T: Copy>(
+    socket: &impl AsRawFd,
+    level: i32,
+    option: i32,
+    value: T,
+) -> io::Result<()> {
+    // SAFETY: `value` is valid for its size; callers pass plain integers and C structs.
+    cvt(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            size_of::<T>() as libc::socklen_t,
+        )
+    })?;
+    Ok(())
+}
+
 impl Sock {
     /// socket(2) on a host; `flags` are SOCK_NONBLOCK and SOCK_CLOEXEC.
     pub fn new(host: Host, kind: Kind, flags: i32) -> io::Result<Sock> {
@@ -283,17 +303,7 @@ impl Sock {
     }
 
     pub fn set<T: Copy>(&self, level: i32, option: i32, value: T) -> io::Result<()> {
-        // SAFETY: `value` is valid for its size; callers pass plain integers and C structs.
-        cvt(unsafe {
-            libc::setsockopt(
-                self.as_raw_fd(),
-                level,
-                option,
-                (&raw const value).cast(),
-                size_of::<T>() as libc::socklen_t,
-            )
-        })?;
-        Ok(())
+        set_option(self, level, option, value)
     }
 
     pub fn get(&self, level: i32, option: i32) -> io::Result<i32> {

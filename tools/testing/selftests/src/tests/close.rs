@@ -1,13 +1,14 @@
 //! Every way to end a connection.
 
 use super::{any, join, Pattern};
+use crate::kind::{Host, Kind};
 use crate::runner::{Ctx, Pair, Test};
 use crate::sys::{Child, Ended, Sock};
 use crate::{check, check_eq, check_errno, Context, Outcome};
 use std::thread;
 use std::time::Duration;
 
-pub const TESTS: [Test; 12] = [
+pub const TESTS: [Test; 13] = [
     any("close.shutdown_write", 60, shutdown_write),
     any("close.shutdown_read", 60, shutdown_read),
     any("close.shutdown_both", 60, shutdown_both),
@@ -20,6 +21,11 @@ pub const TESTS: [Test; 12] = [
     any("close.linger_reset", 60, linger_reset),
     any("close.linger_wait", 60, linger_wait),
     any("close.epipe_and_sigpipe", 60, epipe_and_sigpipe),
+    any(
+        "close.listener_before_its_clients",
+        120,
+        listener_before_clients,
+    ),
 ];
 
 /// Both directions, client first or server first.
@@ -53,6 +59,37 @@ fn shutdown_write(ctx: &Ctx) -> Outcome {
         check_eq!(far.recv(&mut got, 0)?, 0, "end of stream once more");
         Ok(())
     })
+}
+
+/// A client that nobody has accepted comes back as soon as it is given up, and finds no listener any more: a
+/// connection to one that is about to go would be lost without a word now and then.
+fn listener_before_clients(ctx: &Ctx) -> Outcome {
+    for round in 0..(400 / ctx.divisor).max(20) {
+        let (listener, address) = ctx.listener(8)?;
+        let plain = round % 2 == 1 && address.is_ipv4();
+        let kind = if plain { Kind::Tcp4 } else { ctx.kind };
+        let of = ctx.with_kind(kind);
+        let client = of.connect(address)?;
+        listener.await_events(libc::POLLIN)?;
+        let again = of.socket(Host::A)?;
+        let returning = thread::spawn(move || -> Outcome {
+            let during = format!("round {round} with {kind:?}");
+            check_errno!(
+                client.recv(&mut [0; 1], 0),
+                libc::ECONNRESET,
+                "recv(), {during}"
+            );
+            check_errno!(
+                again.connect(address),
+                libc::ECONNREFUSED,
+                "connect() again, {during}"
+            );
+            Ok(())
+        });
+        drop(listener);
+        join(returning)?;
+    }
+    Ok(())
 }
 
 /// Readers that never sleep, so that data and the end of it come in the middle of a read.

@@ -127,7 +127,28 @@ fn run(shared: &Shared, from_network: &OwnedFd, to_a: &OwnedFd) -> Outcome {
             _ => {}
         }
     }
-    Ok(())
+    match dropped(from_network)? {
+        0 => Ok(()),
+        lost => Err(Fail(format!("{lost} packets were not seen"))),
+    }
+}
+
+/// Packets that a packet socket had no room for (packet(7)).
+fn dropped(socket: &OwnedFd) -> Outcome<u32> {
+    // `struct tpacket_stats`: packets, drops.
+    let mut stats = [0u32; 2];
+    let mut length = size_of_val(&stats) as libc::socklen_t;
+    // SAFETY: `stats` is valid for `length` bytes.
+    cvt(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_STATISTICS,
+            stats.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    })?;
+    Ok(stats[1])
 }
 
 /// A TCP segment over IPv4, in its frame.

@@ -58,7 +58,7 @@ pub fn prepare() -> Outcome {
 }
 
 /// Sees and sends the frames of a host's network device; `protocol` is `ETH_P_*`. Leaves the calling
-/// thread on the host.
+/// thread on the host. It has room for what comes while the machine is busy otherwise.
 pub(super) fn packet_socket(host: Host, protocol: i32) -> io::Result<OwnedFd> {
     sys::enter(host)?;
     let protocol = (protocol as u16).to_be();
@@ -82,6 +82,7 @@ pub(super) fn packet_socket(host: Host, protocol: i32) -> io::Result<OwnedFd> {
             size_of::<libc::sockaddr_ll>() as libc::socklen_t,
         )
     })?;
+    sys::set_option(&fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 16i32 << 20)?;
     Ok(fd)
 }
 
