@@ -31,6 +31,7 @@ module! {
         "net-pf-2-proto-256-type-1",
         "net-pf-10-proto-256-type-1",
         "net-pf-16-proto-4-type-43",
+        "net-pf-16-proto-16-family-SMC_GEN_NETLINK",
     ],
     params: {
         rsvd_ports_base: u16 {
@@ -43,11 +44,12 @@ module! {
 /// Everything that exists while the module is loaded. The order of the fields is the order of
 /// the teardown.
 struct SmcModule {
-    _diag: Option<kapi::sock_diag::Registration<smc_core::sock::SmcSocket>>,
+    _diagnosis: diag::Diagnosis,
     _sysctl: sysctl::Sysctl,
     _sockets: kapi::family::Registration<smc_core::sock::SmcSocket>,
     _plain_servers: smc_core::plain_servers::Memory,
     _running: smc_core::registry::Running,
+    _namespaces: smc_core::namespace::Namespaces,
     _queues: queues::Queues,
     _tcp_option: kapi::tcp_option::Registration,
 }
@@ -57,18 +59,20 @@ impl kernel::Module for SmcModule {
         let tcp_option = kapi::tcp_option::Registration::new()?;
         let queues = queues::start()?;
         let sysctl = sysctl::Sysctl::register()?;
+        let namespaces = smc_core::namespace::start()?;
         let plain_servers = smc_core::plain_servers::start()?;
         let running = smc_core::registry::start(kapi::version::parameter!(rsvd_ports_base))?;
         // The last that can fail: a module that was not loaded in the end must not have had a socket.
         let sockets = smc_core::sock::register()?;
-        let diag = diag::register();
+        let diagnosis = diag::register();
         running.announce();
         Ok(Self {
-            _diag: diag,
+            _diagnosis: diagnosis,
             _sysctl: sysctl,
             _sockets: sockets,
             _plain_servers: plain_servers,
             _running: running,
+            _namespaces: namespaces,
             _queues: queues,
             _tcp_option: tcp_option,
         })

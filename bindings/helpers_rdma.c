@@ -162,3 +162,29 @@ bool smc_rs_helper_ib_device_is_rxe(const struct ib_device *device)
 {
 	return device->ops.driver_id == RDMA_DRIVER_RXE;
 }
+
+/* The PCI function that a device is on, or NULL; some are on an auxiliary bus in between. */
+struct pci_dev *smc_rs_helper_ib_device_pci(const struct ib_device *device)
+{
+	struct device *dev;
+
+	for (dev = device->dev.parent; dev; dev = dev->parent)
+		if (dev_is_pci(dev))
+			return to_pci_dev(dev);
+	return NULL;
+}
+
+const char *smc_rs_helper_pci_name(const struct pci_dev *pdev)
+{
+	return pci_name(pdev);
+}
+
+u16 smc_rs_helper_pci_vendor(const struct pci_dev *pdev)
+{
+	return pdev->vendor;
+}
+
+u16 smc_rs_helper_pci_device(const struct pci_dev *pdev)
+{
+	return pdev->device;
+}

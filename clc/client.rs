@@ -64,6 +64,7 @@ use crate::{
                 LlcVersion, //
             }, //
         },
+        namespace,
         path::{
             self,
             Path,
@@ -77,8 +78,7 @@ use crate::{
         types::{
             Gid,
             Mac, //
-        },
-        ueid, //
+        }, //
     },
     sysctl::Settings, //
 };
@@ -178,7 +178,7 @@ fn subnets<'a>(
 }
 
 fn negotiate(context: &Context<'_>) -> Result<Arc<Conn>, Stop> {
-    let ueid = ueid::local();
+    let ueids = namespace::ueids(context.sk.net());
     let paths = &context.paths;
     let (v1, v2) = (paths.of(LlcVersion::V1), paths.of(LlcVersion::V2));
     let mut prefixes = [Ipv6Prefix::default(); MAX_IPV6_PREFIXES];
@@ -193,7 +193,7 @@ fn negotiate(context: &Context<'_>) -> Result<Arc<Conn>, Stop> {
             })
         }),
         v2: v2.map(|path| Gid(path.gid.gid)),
-        ueids: ueid.as_slice(),
+        ueids: ueids.as_slice(),
         max_conns: context.settings.max_connections(),
         max_links: context.settings.max_links(),
     };
@@ -308,6 +308,7 @@ fn first_contact(
         let reason = DeclineReason::MEM;
         return Err(Stop::Decline(have.decline(reason), reason));
     };
+    group.set_about(&have.terms().mode, terms);
     let result = form(context, have, terms, &group);
     match result {
         Ok(conn) => {

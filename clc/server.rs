@@ -52,6 +52,7 @@ use crate::{
                 LlcVersion, //
             }, //
         },
+        namespace,
         path::{
             self,
             Path, //
@@ -61,8 +62,7 @@ use crate::{
             Registry, //
         },
         sock::SmcSocket,
-        types::Gid,
-        ueid, //
+        types::Gid, //
     },
     sysctl::Settings, //
 };
@@ -149,7 +149,7 @@ fn negotiate(context: &Context<'_>) -> Result<Arc<Conn>, Stop> {
     };
     let paths = path::find(&context.registry, context.sk.net(), context.clc).ok();
     let path_of = |version| paths.as_ref().and_then(|paths| paths.of(version));
-    let ueid = ueid::local();
+    let ueids = namespace::ueids(context.sk.net());
     let caps = ServerCaps {
         peer_id: context.registry.peer_id(),
         v1_device: path_of(LlcVersion::V1).is_some(),
@@ -157,7 +157,7 @@ fn negotiate(context: &Context<'_>) -> Result<Arc<Conn>, Stop> {
         networks: paths
             .as_ref()
             .map_or(LocalNetworks::V4(&[]), |paths| paths.networks()),
-        ueids: ueid.as_slice(),
+        ueids: ueids.as_slice(),
         max_conns: context.settings.max_connections(),
         max_links: context.settings.max_links(),
     };
@@ -308,6 +308,7 @@ fn finish(
     let Some(terms) = agreed.terms().first_contact else {
         return Ok(());
     };
+    group.set_about(&agreed.terms().mode, &terms);
     let link = group.link();
     let ready = link
         .connect(&peer, terms.peer_mtu)

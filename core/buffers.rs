@@ -51,18 +51,35 @@ pub(crate) enum Use {
     Rmb,
 }
 
+/// Bytes of the rings of a link, in use or not.
+struct Allocated {
+    send: Atomic<u64>,
+    rmb: Atomic<u64>,
+}
+
+impl Allocated {
+    fn of(&self, purpose: Use) -> &Atomic<u64> {
+        match purpose {
+            Use::Send => &self.send,
+            Use::Rmb => &self.rmb,
+        }
+    }
+}
+
 /// Memory of one ring, mapped for the device of a link.
 pub(crate) struct Ring {
     purpose: Use,
     code: BufSizeCode,
     buffer: Arc<Buffer>,
     mapping: Mapping,
+    allocated: Arc<Allocated>,
     /// RMB: the peer knows it as one of the link group.
     known: Atomic<bool>,
 }
 
 impl Ring {
-    fn new(pd: &Arc<Pd>, purpose: Use, code: BufSizeCode, layout: Layout) -> Result<Self> {
+    fn new(pool: &Pool, purpose: Use, code: BufSizeCode, layout: Layout) -> Result<Self> {
+        let pd = &pool.pd;
         let buffer = Buffer::new(usize::try_from(code.bytes())?, layout)?;
         let mapping = match (purpose, layout) {
             // The key for all local memory will do.
@@ -70,11 +87,14 @@ impl Ring {
             (Use::Send, Layout::Virtual) => Mapping::with_region(pd, &buffer, Direction::ToDevice)?,
             (Use::Rmb, _) => Mapping::with_region(pd, &buffer, Direction::FromDevice)?,
         };
+        let allocated = pool.allocated.clone();
+        allocated.of(purpose).add(code.bytes().into(), Relaxed);
         Ok(Self {
             purpose,
             code,
             buffer,
             mapping,
+            allocated,
             known: Atomic::new(false),
         })
     }
@@ -105,6 +125,13 @@ impl Ring {
     }
 }
 
+impl Drop for Ring {
+    fn drop(&mut self) {
+        let bytes: u64 = self.code.bytes().into();
+        self.allocated.of(self.purpose).fetch_sub(bytes, Relaxed);
+    }
+}
+
 /// The two rings of a connection.
 #[derive(Clone)]
 pub(crate) struct Rings {
@@ -118,18 +145,33 @@ pub(crate) struct Rings {
 #[pin_data]
 pub(crate) struct Pool {
     pd: Arc<Pd>,
+    allocated: Arc<Allocated>,
     #[pin]
     free: Mutex<KVec<Arc<Ring>>>,
 }
 
 impl Pool {
     /// An empty pool.
-    pub(crate) fn new(pd: &Arc<Pd>) -> impl PinInit<Self> {
+    pub(crate) fn new(pd: &Arc<Pd>) -> Result<impl PinInit<Self>> {
         let pd = pd.clone();
-        pin_init!(Self {
+        let allocated = Arc::new(
+            Allocated {
+                send: Atomic::new(0),
+                rmb: Atomic::new(0),
+            },
+            GFP_KERNEL,
+        )?;
+        Ok(pin_init!(Self {
             pd,
+            allocated,
             free <- new_mutex!(KVec::new(), "buffers::Pool::free"),
-        })
+        }))
+    }
+
+    /// Bytes of all send buffers and of all RMBs of the link, in use or not.
+    pub(crate) fn allocated(&self) -> (u64, u64) {
+        let bytes = |purpose| self.allocated.of(purpose).load(Relaxed);
+        (bytes(Use::Send), bytes(Use::Rmb))
     }
 
     /// The rings for a new connection, for which the application wants `send_len` and `rmb_len`
@@ -167,7 +209,7 @@ impl Pool {
                 BufferKind::Mixed => &[Layout::Physical, Layout::Virtual],
             };
             for layout in layouts {
-                let ring = Ring::new(&self.pd, purpose, wanted, *layout);
+                let ring = Ring::new(self, purpose, wanted, *layout);
                 if let Ok(Ok(ring)) = ring.map(|ring| Arc::new(ring, GFP_KERNEL)) {
                     return Ok(ring);
                 }

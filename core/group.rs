@@ -31,6 +31,7 @@ use super::{
     },
     time::Millis,
     types::{
+        Eid,
         Gid,
         LinkNumber,
         LinkUserId,
@@ -41,7 +42,14 @@ use super::{
 };
 use crate::kapi::prelude::*;
 use crate::{
-    clc::negotiate::Limits,
+    clc::{
+        negotiate::{
+            FirstContactTerms,
+            Limits,
+            Mode, //
+        },
+        wire::OsType, //
+    },
     ib::verbs::{
         client::PortEvent,
         device::Device,
@@ -56,7 +64,10 @@ use crate::{
         SpinLockBh, //
     },
     queues,
-    sysctl::Settings, //
+    sysctl::{
+        BufferKind,
+        Settings, //
+    }, //
 };
 use kernel::{
     error::Result,
@@ -72,7 +83,8 @@ use kernel::{
             Release, //
         },
         Arc,
-        Mutex, //
+        Mutex,
+        SetOnce, //
     },
     workqueue::{
         Work,
@@ -119,6 +131,30 @@ enum Phase {
     Active = 1,
     /// Ended, or about to.
     Dead = 2,
+}
+
+/// How far a group is, for those who look at it from outside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum GroupState {
+    /// Its first connection is being made.
+    Forming,
+    /// In use.
+    Active,
+    /// Ended, or about to.
+    Dead,
+}
+
+/// What first contact has told about a group and its peer (SMC-Rv2).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct About {
+    /// The enterprise ID that both hosts have.
+    pub(crate) eid: Eid,
+    /// What the peer runs on.
+    pub(crate) os: OsType,
+    /// Name of the peer's host, padded with blanks; can be any bytes.
+    pub(crate) peer_host: [u8; 32],
+    /// The peer is reached without a gateway.
+    pub(crate) direct: bool,
 }
 
 /// What became of CONFIRM LINK.
@@ -174,6 +210,12 @@ pub(crate) struct LinkGroup {
     id: u32,
     key: GroupKey,
     limits: Limits,
+    /// Known when the first connection is made.
+    about: SetOnce<About>,
+    /// What rings were made of when the group began.
+    buffer_kind: BufferKind,
+    /// The peer's name for the link, once it has confirmed it.
+    peer_user_id: Atomic<u32>,
     /// Peer's queue pair of the first link: how a client finds the group the server has chosen.
     peer_qpn: Atomic<u32>,
     link: Arc<Link>,
@@ -303,6 +345,9 @@ impl LinkGroup {
                 id,
                 key,
                 limits,
+                about: SetOnce::new(),
+                buffer_kind: settings.buffer_kind(),
+                peer_user_id: Atomic::new(0),
                 peer_qpn: Atomic::new(0),
                 link,
                 free_delay: seconds.saturating_mul(1000),
@@ -364,6 +409,52 @@ impl LinkGroup {
     /// Does the first link lead to this queue pair of the peer's?
     pub(crate) fn leads_to(&self, qpn: Qpn24) -> bool {
         self.peer_qpn.load(Relaxed) == qpn.value()
+    }
+
+    /// Its limits.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Notes what first contact has told.
+    pub(crate) fn set_about(&self, mode: &Mode, terms: &FirstContactTerms) {
+        if let Mode::V2 { eid } = mode {
+            self.about.populate(About {
+                eid: *eid,
+                os: terms.peer_os,
+                peer_host: terms.peer_hostname,
+                direct: terms.direct,
+            });
+        }
+    }
+
+    /// What first contact has told, with version 2.
+    pub(crate) fn about(&self) -> Option<&About> {
+        self.about.as_ref()
+    }
+
+    /// What rings were made of when the group began.
+    pub(crate) fn buffer_kind(&self) -> BufferKind {
+        self.buffer_kind
+    }
+
+    /// The peer's name for the link; 0 before it has confirmed it.
+    pub(crate) fn peer_link_user_id(&self) -> LinkUserId {
+        LinkUserId(self.peer_user_id.load(Relaxed))
+    }
+
+    /// How far it is.
+    pub(crate) fn state(&self) -> GroupState {
+        match self.phase.load(Acquire) {
+            phase if phase == Phase::Forming as u32 => GroupState::Forming,
+            phase if phase == Phase::Active as u32 => GroupState::Active,
+            _ => GroupState::Dead,
+        }
+    }
+
+    /// Its connections, those among them that are just being made or ended.
+    pub(crate) fn connections(&self) -> u32 {
+        self.conns.lock().used as u32
     }
 
     /// Is there room for another connection?
@@ -688,7 +779,8 @@ impl LinkGroup {
             self.link_failed(LinkFailure::Post);
         }
         match actions.event {
-            Some(LlcEvent::ConfirmLinkReceived(_) | LlcEvent::LinkConfirmed(_)) => {
+            Some(LlcEvent::ConfirmLinkReceived(peer) | LlcEvent::LinkConfirmed(peer)) => {
+                self.peer_user_id.store(peer.user_id.0, Relaxed);
                 self.set_confirmation(Confirmation::Done);
             }
             Some(LlcEvent::ConfirmFailed(failure)) => {

@@ -147,7 +147,7 @@ impl Link {
         let qp = qp.to_init(path.port.number).map_err(|(_, err)| err)?;
         let slots = SendSlots::new(&pd, &queues, sends)?;
         let registrar = Registrar::new(&queues);
-        let pool = Pool::new(&pd);
+        let pool = Pool::new(&pd)?;
         let random = u32::from_ne_bytes(host::random());
         Arc::pin_init(
             pin_init!(Self {

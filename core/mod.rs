@@ -12,6 +12,7 @@ pub mod rtoken;
 pub mod state;
 pub mod time;
 pub mod types;
+pub mod ueid;
 
 // Glue: what the pure parts are used by.
 pub(crate) mod buffers;
@@ -19,10 +20,10 @@ mod cdc_demux;
 pub(crate) mod conn;
 pub(crate) mod group;
 pub(crate) mod link;
+pub(crate) mod namespace;
 pub(crate) mod path;
 pub(crate) mod plain_servers;
 mod ports;
 pub(crate) mod registry;
 mod rkeys;
 pub(crate) mod sock;
-pub(crate) mod ueid;

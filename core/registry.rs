@@ -201,6 +201,32 @@ impl Registry {
         self.devices.lock().known.iter().for_each(f);
     }
 
+    /// The first device after the one with number `after`.
+    pub(crate) fn device_after(&self, after: u64) -> Option<Arc<Device>> {
+        let devices = self.devices.lock();
+        let later = devices
+            .known
+            .iter()
+            .filter(|device| device.number() > after);
+        later.min_by_key(|device| device.number()).cloned()
+    }
+
+    /// The first group of the namespace with cookie `net` after the one with number `after`.
+    pub(crate) fn group_after(&self, net: u64, after: u32) -> Option<Arc<LinkGroup>> {
+        let groups = self.groups.lock();
+        let later = groups
+            .list
+            .iter()
+            .filter(|group| group.id() > after && group.key().net == net);
+        later.min_by_key(|group| group.id()).cloned()
+    }
+
+    /// How many groups there are for which `filter` holds.
+    pub(crate) fn count_groups(&self, filter: impl Fn(&LinkGroup) -> bool) -> u32 {
+        let groups = self.groups.lock();
+        groups.list.iter().filter(|group| filter(group)).count() as u32
+    }
+
     /// Calls `f`, without a lock held, for every group for which `filter` holds, in the order of
     /// their numbers. Needs no memory.
     pub(crate) fn for_each_group(

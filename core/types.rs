@@ -413,6 +413,13 @@ impl Ueid {
     /// Length of the name with its padding, in bytes.
     pub const LEN: usize = 32;
 
+    /// A valid ID, for places that are not used.
+    pub const PLACEHOLDER: Self = {
+        let mut padded = [b' '; 32];
+        padded[0] = b'0';
+        Self(padded)
+    };
+
     /// Takes a blank-padded name as it is; `None` if it is not valid.
     pub fn new(padded: [u8; 32]) -> Option<Self> {
         let name = padded.trim_ascii_end();

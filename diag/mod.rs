@@ -1,11 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Diagnosis: what `smcss` and friends ask for.
+//! Diagnosis: what `smcss`, `smcr` and friends ask for.
 
 // Pure: also built for the host.
 pub mod abi;
+pub mod genl_abi;
+pub mod nla;
 
 // Glue.
+mod genl;
 mod sockets;
 
-pub(crate) use sockets::register;
+use crate::{
+    kapi,
+    smc_core::sock::SmcSocket, //
+};
+
+/// Answers those who ask, until it is dropped.
+pub(crate) struct Diagnosis {
+    _sockets: Option<kapi::sock_diag::Registration<SmcSocket>>,
+    _genl: Option<kapi::genl::Registration<genl::SmcGenl>>,
+}
+
+/// Answers from now on; what cannot be registered is told in the log, and works all the same but for
+/// that.
+pub(crate) fn register() -> Diagnosis {
+    Diagnosis {
+        _sockets: sockets::register(),
+        _genl: genl::register(),
+    }
+}

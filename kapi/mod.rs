@@ -4,6 +4,7 @@
 
 pub(crate) mod clcsock;
 pub(crate) mod family;
+pub(crate) mod genl;
 pub(crate) mod global;
 pub(crate) mod host;
 pub(crate) mod kprobe;

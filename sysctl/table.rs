@@ -166,6 +166,11 @@ impl Settings {
         self.limit_smc_hs.load(Relaxed) != 0
     }
 
+    /// Changes that, as the file does.
+    pub(crate) fn limit_handshakes(&self, limit: bool) {
+        self.limit_smc_hs.store(i32::from(limit), Relaxed);
+    }
+
     /// Puts a new value of `tcp2smc` into effect.
     fn commit_tcp2smc(&self, value: i32) -> Result {
         let mut probe = self.probe.lock();

@@ -78,6 +78,19 @@ pub(crate) struct Attributes {
     pub(crate) registers_again: bool,
 }
 
+static NEXT_NUMBER: Atomic<u64> = Atomic::new(1);
+
+/// The PCI function of a device.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PciFunction {
+    /// Vendor.
+    pub(crate) vendor: u16,
+    /// Device.
+    pub(crate) device: u16,
+    /// Where it is, ended by a zero if it is shorter.
+    pub(crate) name: [u8; 16],
+}
+
 /// State of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PortState {
@@ -100,6 +113,8 @@ struct Uses {
 pub(crate) struct Device {
     // Valid to dereference while `uses.count > 0`, or until `remove` ends.
     raw: NonNull<bindings::ib_device>,
+    /// Numbers only grow.
+    number: u64,
     attributes: Attributes,
     port_count: u32,
     comp_vectors: u32,
@@ -142,6 +157,7 @@ impl Device {
         Arc::pin_init(
             pin_init!(Self {
                 raw,
+                number: NEXT_NUMBER.fetch_add(1, Relaxed),
                 attributes,
                 port_count: device.phys_port_cnt,
                 comp_vectors: u32::try_from(device.num_comp_vectors).unwrap_or(1).max(1),
@@ -161,6 +177,30 @@ impl Device {
     /// The device's name. It can be changed by the administrator.
     pub(crate) fn name(&self) -> DeviceName {
         *self.name.lock()
+    }
+
+    /// Number of the device among all that there have been: later ones have greater numbers.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The PCI function that the device is on, if it is on one.
+    pub(crate) fn pci_function(self: &Arc<Self>) -> Option<PciFunction> {
+        let device = DeviceUse::new(self).ok()?;
+        // SAFETY: The use keeps the device alive, and a device its parents. The name ends with a zero.
+        unsafe {
+            let pci = NonNull::new(bindings::ib_device_pci(device.as_ptr()))?.as_ptr();
+            let mut name = [0; 16];
+            let bytes = CStr::from_char_ptr(bindings::pci_name(pci)).to_bytes();
+            for (to, from) in name.iter_mut().zip(bytes) {
+                *to = *from;
+            }
+            Some(PciFunction {
+                vendor: bindings::pci_vendor(pci),
+                device: bindings::pci_device(pci),
+                name,
+            })
+        }
     }
 
     /// What the device can do.

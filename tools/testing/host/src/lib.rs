@@ -32,6 +32,7 @@ pub mod smc_core {
     pub mod state;
     pub mod time;
     pub mod types;
+    pub mod ueid;
 }
 
 #[path = "../../../../clc"]
@@ -51,6 +52,8 @@ pub mod clc {
 pub mod diag {
     //! See `diag/mod.rs`.
     pub mod abi;
+    pub mod genl_abi;
+    pub mod nla;
 }
 
 #[path = "../../../../rx_tx"]

@@ -8,6 +8,7 @@ pub mod conform;
 pub mod diag;
 pub mod exclusive;
 pub mod fault;
+pub mod genl;
 pub mod kind;
 pub mod ktap;
 pub mod message;

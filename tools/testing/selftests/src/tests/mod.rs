@@ -16,6 +16,7 @@ mod epoll;
 mod events;
 mod fallback;
 mod flags;
+mod genl;
 mod hostile;
 mod iwarp;
 mod limit;
@@ -114,6 +115,7 @@ pub fn all() -> Vec<Test> {
     tests.extend(decline::TESTS);
     tests.extend(events::TESTS);
     tests.extend(diag::TESTS);
+    tests.extend(genl::TESTS);
     tests.extend(tools::TESTS);
     tests.extend(conform::TESTS);
     tests.extend(iwarp::TESTS);

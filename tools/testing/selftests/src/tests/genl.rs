@@ -1,0 +1,485 @@
+//! SMC_GEN_NETLINK: what the kernel says about itself, link groups, links and devices, and the
+//! enterprise IDs that an administrator manages.
+
+use super::link::{fresh, prove_by_queue_pairs};
+use super::once;
+use super::settings::Changed;
+use crate::diag;
+use crate::genl::{self, Attrs, Client, Message};
+use crate::kind::{Host, Kind};
+use crate::mode::{self, Mode};
+use crate::runner::{Ctx, Pair, Test};
+use crate::sys;
+use crate::{check, check_eq, check_errno, Context, Fail, Outcome};
+use std::collections::HashSet;
+
+pub const TESTS: [Test; 6] = [
+    once("genl.host", 60, host),
+    once("genl.groups", 60, groups),
+    once("genl.resume", 300, resume),
+    once("genl.permissions", 60, permissions),
+    once("genl.ueids", 120, ueids),
+    once("genl.limit", 60, limit),
+];
+
+/// Outermost attributes.
+const SYS_INFO: u16 = 1;
+const LGR_SMCR: u16 = 2;
+const LINK_SMCR: u16 = 3;
+const DEV_SMCR: u16 = 6;
+
+const DEFAULT_UEID: &str = "SMC-RS.DEFAULT";
+
+fn client(host: Host) -> Outcome<Client> {
+    sys::enter(host)?;
+    Client::new(genl::SMC_GEN).during("find SMC_GEN_NETLINK")
+}
+
+/// Messages of a dump, each with one attribute: what is in that.
+fn dump(host: Host, command: u8, outermost: u16) -> Outcome<Vec<Attrs>> {
+    let messages = client(host)?.dump(command).during("dump")?;
+    messages
+        .iter()
+        .map(|message| {
+            check_eq!(message.command, command, "command of an answer");
+            check_eq!(message.attrs.kinds(), [outermost], "outermost attributes");
+            Ok(message.attrs.nest(outermost)?)
+        })
+        .collect()
+}
+
+/// Index of a host's network device in its namespace.
+fn ifindex(host: Host) -> Outcome<u64> {
+    sys::enter(host)?;
+    let name = std::ffi::CString::new(host.netdev()).during("name of a device")?;
+    // SAFETY: `name` ends with a zero.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    check!(index != 0, "no network device {}", host.netdev());
+    Ok(index.into())
+}
+
+/// The host itself, and SMC-D, which there is not.
+fn host(_: &Ctx) -> Outcome {
+    let info = dump(Host::A, genl::GET_SYS_INFO, SYS_INFO)?;
+    check_eq!(info.len(), 1, "answers");
+    let info = &info[0];
+    check_eq!(info.kinds(), [1, 2, 3, 4, 6], "attributes");
+    for (kind, value) in [(1, 2), (2, 1), (3, 0), (6, 1)] {
+        check_eq!(info.get(kind)?, [value], "attribute {kind}");
+    }
+    let name = sys::read_file("/proc/sys/kernel/hostname")?;
+    check_eq!(info.text(4)?, format!("{:<32}", name.trim()), "host name");
+    for command in [genl::GET_LGR_SMCD, genl::GET_DEV_SMCD] {
+        check_eq!(client(Host::A)?.dump(command)?.len(), 0, "SMC-D");
+    }
+    let seid = client(Host::A)?.dump(genl::DUMP_SEID)?;
+    check_eq!(seid.len(), 1, "answers about the system EID");
+    check_eq!(seid[0].attrs.kinds(), [0u16; 0], "its attributes");
+    for host in Host::BOTH {
+        // Both namespaces may use both devices; each has the network device of one of them.
+        let devices = dump(host, genl::GET_DEV_SMCR, DEV_SMCR)?;
+        let names: Vec<String> = devices
+            .iter()
+            .map(|device| device.text(10))
+            .collect::<Result<_, _>>()?;
+        let own = names.iter().position(|name| name == host.rdma_device());
+        let own = own.ok_or_else(|| Fail(format!("no {} in {names:?}", host.rdma_device())))?;
+        let port = devices[own].nest(8)?;
+        check_eq!(port.kinds(), [1, 2, 3, 5, 4, 6], "attributes of a port");
+        let ifindex = ifindex(host)?;
+        check_eq!(
+            (port.number(3)?, port.number(4)?, port.number(5)?),
+            (ifindex, 1, 1),
+            "network device, state and validity"
+        );
+        check_eq!(
+            (port.number(1)?, port.text(2)?),
+            (0, String::new()),
+            "PNETID"
+        );
+    }
+    Ok(())
+}
+
+/// One connection: what both hosts say about its group, link and device.
+fn groups(ctx: &Ctx) -> Outcome {
+    let pair = ctx.with_kind(Kind::Smc4).pair()?;
+    check!(mode::of(&pair.client)? == Mode::Rdma, "no SMC-R connection");
+    let mut cookies = HashSet::new();
+    for (host, sock, role) in [(Host::A, &pair.client, 0), (Host::B, &pair.server, 1)] {
+        let seen = diag::of(sock)?.and_then(|entry| Some((entry.link?, entry.conn?)));
+        let (link, conn) = seen.ok_or_else(|| Fail("sock_diag knows no connection".into()))?;
+        let all = dump(host, genl::GET_LGR_SMCR, LGR_SMCR)?;
+        let used: Vec<&Attrs> = all
+            .iter()
+            .filter(|group| group.number(6).is_ok_and(|conns| conns > 0))
+            .collect();
+        check_eq!(used.len(), 1, "groups with connections in one namespace");
+        let group = used[0];
+        check_eq!(
+            (group.number(2)?, group.number(3)?, group.number(6)?),
+            (role, 1, 1),
+            "role, type and connections"
+        );
+        check_eq!(
+            (group.text(4)?, group.number(5)?, group.number(11)?),
+            (String::new(), 0, 0),
+            "PNETID, VLAN and kind of buffers"
+        );
+        for other in &all {
+            cookies.insert((host.name(), other.number(9)?));
+            check_eq!(other.number(2)?, role, "role of a group of this namespace");
+        }
+        check!(
+            group.number(12)? >= conn.sndbuf_size.into()
+                && group.number(13)? >= conn.rmbe_size.into(),
+            "bytes of buffers: {group:?}"
+        );
+        check!(
+            group.number(12)? % 16384 == 0 && group.number(13)? % 16384 == 0,
+            "bytes of buffers: {group:?}"
+        );
+        // SMC-Rv2, as both hosts have RoCEv2 (or v1 only: see v1.rs).
+        if let Ok(common) = group.nest(7) {
+            check_eq!(common.kinds(), [0, 1, 2, 4, 3], "common to versions 2");
+            check_eq!(
+                (common.number(0)?, common.number(1)?, common.number(2)?),
+                (2, 1, 2),
+                "version, release and operating system"
+            );
+            let name = sys::read_file("/proc/sys/kernel/hostname")?;
+            check_eq!(
+                (common.text(3)?, common.text(4)?),
+                (
+                    format!("{DEFAULT_UEID:<32}"),
+                    format!("{:<32}", name.trim())
+                ),
+                "enterprise ID and peer's name"
+            );
+            let v2 = group.nest(8)?;
+            check_eq!(
+                (v2.number(1)?, v2.number(2)?, v2.number(3)?),
+                (1, 255, 2),
+                "direct, most connections and links"
+            );
+        }
+        // The same group, and its link.
+        let messages = client(host)?.dump(genl::GET_LINK_SMCR)?;
+        let commands: Vec<u8> = messages.iter().map(|message| message.command).collect();
+        check_eq!(
+            commands,
+            [genl::GET_LGR_SMCR, genl::GET_LINK_SMCR].repeat(all.len()),
+            "groups, each with its link"
+        );
+        let mine = messages.iter().position(|message| {
+            let group_of = message.attrs.nest(LGR_SMCR);
+            group_of.is_ok_and(|other| other.number(1).ok() == group.number(1).ok())
+        });
+        let mine = mine.ok_or_else(|| Fail("the group is not among those with links".into()))?;
+        let said = messages[mine + 1].attrs.nest(LINK_SMCR)?;
+        check_eq!(
+            (said.number(1)?, said.text(2)?, said.number(3)?),
+            (link.link_id.into(), link.ibname, link.ibport.into()),
+            "number, device and port"
+        );
+        check_eq!(
+            (said.text(4)?, said.text(5)?),
+            (link.gid, link.peer_gid),
+            "GIDs"
+        );
+        let ifindex = ifindex(host)?;
+        check_eq!(
+            (said.number(6)?, said.number(7)?, said.number(10)?),
+            (1, ifindex, 3),
+            "connections, network device and state"
+        );
+        check!(
+            said.number(8)? != 0 && said.number(9)? != 0,
+            "names of a link: {said:?}"
+        );
+        let devices = dump(host, genl::GET_DEV_SMCR, DEV_SMCR)?;
+        for device in devices {
+            let links = if device.text(10)? == host.rdma_device() {
+                all.len() as u64
+            } else {
+                0
+            };
+            check_eq!(
+                (device.number(1)?, device.nest(8)?.number(6)?),
+                (links, links),
+                "links on a device"
+            );
+            check_eq!(device.number(2)?, u64::from(links > 0), "critical");
+        }
+    }
+    check_eq!(cookies.len(), 2, "namespaces of groups");
+    sys::leave()?;
+    let mut elsewhere = Client::new(genl::SMC_GEN)?;
+    check_eq!(
+        elsewhere.dump(genl::GET_LINK_SMCR)?.len(),
+        0,
+        "groups of a namespace without SMC"
+    );
+    Ok(())
+}
+
+/// More groups than fit into one part of a dump.
+fn resume(ctx: &Ctx) -> Outcome {
+    const GROUPS: usize = 10;
+    let _few = Changed::new(&Host::BOTH, "smcr_max_conns_per_lgr", 16)?;
+    let ctx = ctx.with_kind(Kind::Smc4);
+    // The groups that are there take more.
+    fresh(&ctx)?;
+    let (listener, address) = ctx.listener(64)?;
+    let mut pairs: Vec<Pair> = Vec::new();
+    let ids = |messages: &[Message]| -> Outcome<Vec<(u8, u64)>> {
+        let mut ids = Vec::new();
+        for message in messages {
+            let id = match message.command {
+                genl::GET_LGR_SMCR => message.attrs.nest(LGR_SMCR)?.number(1)?,
+                _ => message.attrs.nest(LINK_SMCR)?.number(8)?,
+            };
+            ids.push((message.command, id));
+        }
+        Ok(ids)
+    };
+    while pairs.len() <= 16 * (GROUPS - 1) {
+        pairs.push(ctx.pair_from(&listener, address)?);
+    }
+    let mut netlink = client(Host::A)?;
+    let all = ids(&netlink.dump(genl::GET_LINK_SMCR)?)?;
+    check!(all.len() >= 2 * GROUPS, "only {} messages", all.len());
+    check!(netlink.parts > 2, "all fits into {} parts", netlink.parts);
+    for (two, next) in all.chunks(2).zip(all.chunks(2).skip(1)) {
+        check!(two[0].1 < next[0].1, "groups out of order: {all:?}");
+    }
+    for two in all.chunks(2) {
+        check_eq!(
+            two,
+            [
+                (genl::GET_LGR_SMCR, two[0].1),
+                (genl::GET_LINK_SMCR, two[0].1)
+            ],
+            "a group and its link"
+        );
+    }
+    let short = ids(&netlink.dump(genl::GET_LGR_SMCR)?)?;
+    let expected: Vec<(u8, u64)> = all.iter().copied().step_by(2).collect();
+    check_eq!(short, expected, "groups without their links");
+    prove_by_queue_pairs(&ctx)
+}
+
+/// Everybody may look; only an administrator of the machine may change anything.
+fn permissions(_: &Ctx) -> Outcome {
+    const CHANGES: [u8; 7] = [
+        genl::ADD_UEID,
+        genl::REMOVE_UEID,
+        genl::FLUSH_UEID,
+        genl::ENABLE_SEID,
+        genl::DISABLE_SEID,
+        genl::ENABLE_HS_LIMITATION,
+        genl::DISABLE_HS_LIMITATION,
+    ];
+    let mut child = sys::Child::fork(|| {
+        let mut client = client(Host::A)?;
+        // SAFETY: no pointers. A child of the test's own.
+        sys::cvt(unsafe { libc::setuid(1234) })?;
+        // The rights of a netlink socket are those of who sends and of who has made it.
+        sys::enter(Host::A).ok();
+        let mut mine = Client::new(genl::SMC_GEN)?;
+        for client in [&mut client, &mut mine] {
+            for command in CHANGES {
+                check_errno!(
+                    client.execute(command, &[]),
+                    libc::EPERM,
+                    "command {command} by a user"
+                );
+            }
+            for command in [
+                genl::GET_SYS_INFO,
+                genl::GET_LINK_SMCR,
+                genl::GET_DEV_SMCR,
+                genl::DUMP_UEID,
+                genl::DUMP_HS_LIMITATION,
+            ] {
+                client
+                    .dump(command)
+                    .during(&format!("dump {command} by a user"))?;
+            }
+        }
+        Ok(())
+    })?;
+    child.join("a user")?;
+    let mut client = client(Host::A)?;
+    for command in [genl::ENABLE_SEID, genl::DISABLE_SEID] {
+        check_errno!(
+            client.execute(command, &[]),
+            libc::EOPNOTSUPP,
+            "a system EID"
+        );
+    }
+    // What is a dump only is no command, and the other way round.
+    for command in [genl::GET_SYS_INFO, genl::DUMP_UEID, 200] {
+        check_errno!(
+            client.execute(command, &[]),
+            libc::EOPNOTSUPP,
+            "command {command}"
+        );
+    }
+    for command in [genl::ADD_UEID, genl::FLUSH_UEID, 0] {
+        check_errno!(client.dump(command), libc::EOPNOTSUPP, "dump {command}");
+    }
+    Ok(())
+}
+
+/// The IDs of a host; those it had before when this is dropped.
+struct Ids(Vec<(Host, Vec<String>)>);
+
+fn list(host: Host) -> Outcome<Vec<String>> {
+    let messages = client(host)?.dump(genl::DUMP_UEID)?;
+    let ids = messages.iter().map(|message| {
+        check_eq!(message.attrs.kinds(), [1], "attributes of an ID");
+        let text = message.attrs.text(1)?;
+        check_eq!(text.len(), 32, "length of an ID");
+        Ok(text.trim_end().to_string())
+    });
+    ids.collect()
+}
+
+fn padded(id: &str) -> Vec<u8> {
+    genl::text(1, &format!("{id:<32}"))
+}
+
+impl Drop for Ids {
+    fn drop(&mut self) {
+        for (host, ids) in &self.0 {
+            let restore = || -> Outcome {
+                let mut client = client(*host)?;
+                client.execute(genl::FLUSH_UEID, &[])?;
+                for id in ids {
+                    client.execute(genl::ADD_UEID, &padded(id))?;
+                }
+                Ok(())
+            };
+            if let Err(fail) = restore() {
+                eprintln!("# cannot put the IDs of {} back: {fail}", host.name());
+            }
+        }
+    }
+}
+
+/// The IDs of a namespace, and what they mean for its next connections.
+fn ueids(ctx: &Ctx) -> Outcome {
+    let ctx = ctx.unasked().with_kind(Kind::Smc4);
+    let before = [Host::A, Host::B].map(|host| Ok::<_, Fail>((host, list(host)?)));
+    let mut ids = Ids(Vec::new());
+    for of_host in before {
+        ids.0.push(of_host?);
+    }
+    check_eq!(ids.0[0].1, [DEFAULT_UEID], "IDs that nobody has set");
+    let carried = |what: &str, rdma: bool| -> Outcome<crate::sys::Sock> {
+        let pair = ctx.pair()?;
+        check!(
+            [&pair.client, &pair.server]
+                .into_iter()
+                .all(|sock| mode::of(sock).is_ok_and(|mode| (mode == Mode::Rdma) == rdma)),
+            "{what}: {:?} and {:?}",
+            mode::of(&pair.client)?,
+            mode::of(&pair.server)?
+        );
+        Ok(pair.client)
+    };
+    let mut a = client(Host::A)?;
+    let mut b = client(Host::B)?;
+    for (wrong, why) in [
+        (genl::attribute(1, b"SHORT\0"), "a short ID"),
+        (padded("lower"), "small letters"),
+        (padded(".A"), "a dot first"),
+        (padded(""), "no ID"),
+        (padded("A B"), "a blank inside"),
+        (Vec::new(), "no attribute"),
+        (
+            genl::attribute(1, format!("{:<32}", "NOZERO").as_bytes()),
+            "no zero",
+        ),
+    ] {
+        check_errno!(a.execute(genl::ADD_UEID, &wrong), libc::EINVAL, "add {why}");
+    }
+    check!(
+        a.execute(genl::ADD_UEID, &genl::text(1, &"A".repeat(33)))
+            .is_err(),
+        "a long ID was taken"
+    );
+    check_errno!(
+        a.execute(genl::REMOVE_UEID, &padded("NOT.THERE")),
+        libc::ENOENT,
+        "remove an unknown ID"
+    );
+    carried("by default", true)?;
+    // The first one takes the place of the default: nothing in common with the other host.
+    a.execute(genl::ADD_UEID, &padded("FIRST"))?;
+    check_eq!(list(Host::A)?, ["FIRST"], "IDs");
+    check_eq!(list(Host::B)?, [DEFAULT_UEID], "IDs of the other namespace");
+    let client = carried("without a common ID", false)?;
+    let fallback = mode::fallback(&client)?;
+    check_eq!(fallback.reason, 0x0500_0000, "reason of the client");
+    check_eq!(fallback.peer_diagnosis, 0x0303_0008, "the server's reason");
+    b.execute(genl::ADD_UEID, &padded("SECOND"))?;
+    b.execute(genl::ADD_UEID, &padded("FIRST"))?;
+    carried("with a common ID", true)?;
+    for id in ["C", "D", "E"] {
+        a.execute(genl::ADD_UEID, &padded(id))?;
+    }
+    check_errno!(
+        a.execute(genl::ADD_UEID, &padded("F")),
+        libc::ERANGE,
+        "a fifth ID"
+    );
+    check_errno!(
+        b.execute(genl::ADD_UEID, &padded("FIRST")),
+        libc::EEXIST,
+        "the same ID again"
+    );
+    a.execute(genl::REMOVE_UEID, &padded("FIRST"))?;
+    check_eq!(list(Host::A)?, ["C", "D", "E"], "IDs without the first");
+    carried("after it was removed", false)?;
+    a.execute(genl::FLUSH_UEID, &[])?;
+    check_eq!(list(Host::A)?, [""; 0], "IDs after a flush");
+    let client = carried("without any ID", false)?;
+    check_eq!(
+        mode::fallback(&client)?.reason,
+        0x0303_0002,
+        "reason of a client without an ID"
+    );
+    Ok(())
+}
+
+/// The limit of handshakes is the setting of the namespace.
+fn limit(_: &Ctx) -> Outcome {
+    let _back = Changed::new(&[Host::A], "limit_smc_hs", 0)?;
+    let said = || -> Outcome<u64> {
+        let messages = client(Host::A)?.dump(genl::DUMP_HS_LIMITATION)?;
+        check_eq!(messages.len(), 1, "answers");
+        check_eq!(messages[0].attrs.kinds(), [1], "attributes");
+        Ok(messages[0].attrs.number(1)?)
+    };
+    check_eq!(said()?, 0, "off");
+    for (command, value) in [
+        (genl::ENABLE_HS_LIMITATION, 1),
+        (genl::DISABLE_HS_LIMITATION, 0),
+    ] {
+        client(Host::A)?.execute(command, &[])?;
+        check_eq!(said()?, value, "the limit");
+        check_eq!(
+            super::settings::get(Host::A, "limit_smc_hs")?,
+            value as i64,
+            "net.smc.limit_smc_hs"
+        );
+        check_eq!(
+            super::settings::get(Host::B, "limit_smc_hs")?,
+            0,
+            "that of the other namespace"
+        );
+    }
+    Ok(())
+}
