@@ -11,10 +11,16 @@ use kernel::{
     prelude::*, //
 };
 
+static SET_UP: OwnedQueue = OwnedQueue::new();
 static HANDSHAKE: OwnedQueue = OwnedQueue::new();
 static CONTROL: OwnedQueue = OwnedQueue::new();
 
-/// Set-up of connections: its work waits for the network, for seconds at worst.
+/// What TCP tells of sockets that are being connected, or listen: must never wait behind a handshake.
+pub(crate) fn set_up() -> &'static OwnedQueue {
+    &SET_UP
+}
+
+/// Handshakes: their work waits for the network, for seconds at worst.
 pub(crate) fn handshake() -> &'static OwnedQueue {
     &HANDSHAKE
 }
@@ -26,6 +32,7 @@ pub(crate) fn control() -> &'static OwnedQueue {
 
 /// Stops the queues on drop.
 pub(crate) struct Queues {
+    _set_up: QueueGuard,
     _handshake: QueueGuard,
     _control: QueueGuard,
 }
@@ -33,6 +40,7 @@ pub(crate) struct Queues {
 /// Starts the queues.
 pub(crate) fn start() -> Result<Queues> {
     Ok(Queues {
+        _set_up: SET_UP.start(c_str!("smc_set_up"))?,
         _handshake: HANDSHAKE.start(c_str!("smc_handshake"))?,
         _control: CONTROL.start(c_str!("smc_control"))?,
     })

@@ -19,6 +19,7 @@
 #include <linux/ptrace.h>
 #include <linux/ratelimit.h>
 #include <linux/sched/signal.h>
+#include <linux/security.h>
 #include <linux/skbuff.h>
 #include <linux/slab.h>
 #include <linux/sock_diag.h>

@@ -207,7 +207,9 @@ int smc_rs_helper_sockptr_get_int(sockptr_t from, int len, int *out)
 			     (1UL << SOCK_TIMESTAMPING_RX_SOFTWARE) |		\
 			     (1UL << SOCK_RXQ_OVFL) | (1UL << SOCK_WIFI_STATUS) | \
 			     (1UL << SOCK_NOFCS) | (1UL << SOCK_FILTER_LOCKED) | \
-			     (1UL << SOCK_TSTAMP_NEW) | (1UL << SOCK_ZEROCOPY))
+			     (1UL << SOCK_TSTAMP_NEW) | (1UL << SOCK_ZEROCOPY) | \
+			     (1UL << SOCK_RCVMARK) | (1UL << SOCK_RCVPRIORITY) | \
+			     (1UL << SOCK_TXTIME))
 
 /* Who has one of these flags has switched the time stamps of packets on, and off at its end. */
 #define SMC_RS_TIMESTAMP_FLAGS ((1UL << SOCK_TIMESTAMP) |			\
@@ -232,6 +234,22 @@ void smc_rs_helper_copy_sock_options(struct sock *from, struct sock *to)
 	WRITE_ONCE(to->sk_priority, READ_ONCE(from->sk_priority));
 	WRITE_ONCE(to->sk_bound_dev_if, READ_ONCE(from->sk_bound_dev_if));
 	WRITE_ONCE(to->sk_lingertime, READ_ONCE(from->sk_lingertime));
+	if (READ_ONCE(from->sk_max_pacing_rate) != READ_ONCE(to->sk_max_pacing_rate)) {
+		unsigned long rate = READ_ONCE(from->sk_max_pacing_rate);
+
+		if (rate != ~0UL)
+			cmpxchg(&to->sk_pacing_status, SK_PACING_NONE, SK_PACING_NEEDED);
+		WRITE_ONCE(to->sk_max_pacing_rate, rate);
+		WRITE_ONCE(to->sk_pacing_rate, min(READ_ONCE(to->sk_pacing_rate), rate));
+	}
+	to->sk_clockid = from->sk_clockid;
+	to->sk_txtime_deadline_mode = from->sk_txtime_deadline_mode;
+	to->sk_txtime_report_errors = from->sk_txtime_report_errors;
+#ifdef CONFIG_NET_RX_BUSY_POLL
+	WRITE_ONCE(to->sk_ll_usec, READ_ONCE(from->sk_ll_usec));
+	WRITE_ONCE(to->sk_prefer_busy_poll, READ_ONCE(from->sk_prefer_busy_poll));
+	WRITE_ONCE(to->sk_busy_poll_budget, READ_ONCE(from->sk_busy_poll_budget));
+#endif
 	if (from->sk_userlocks & SOCK_SNDBUF_LOCK) {
 		to->sk_userlocks |= SOCK_SNDBUF_LOCK;
 		WRITE_ONCE(to->sk_sndbuf, READ_ONCE(from->sk_sndbuf));
@@ -251,6 +269,32 @@ void smc_rs_helper_copy_sock_options(struct sock *from, struct sock *to)
 	if (to->sk_prot->keepalive)
 		to->sk_prot->keepalive(to, sock_flag(to, SOCK_KEEPOPEN));
 	release_sock(to);
+}
+
+void smc_rs_helper_security_sk_clone(const struct sock *sk, struct sock *newsk)
+{
+	security_sk_clone(sk, newsk);
+}
+
+/* The owner holds the lock. Linger time 0, a reset, stays. */
+void smc_rs_helper_sk_linger_no_longer(struct sock *sk)
+{
+	if (sk->sk_lingertime)
+		sock_reset_flag(sk, SOCK_LINGER);
+}
+
+bool smc_rs_helper_sk_has_policy(const struct sock *sk)
+{
+#ifdef CONFIG_XFRM
+	return rcu_access_pointer(sk->sk_policy[0]) || rcu_access_pointer(sk->sk_policy[1]);
+#else
+	return false;
+#endif
+}
+
+bool smc_rs_helper_current_is_exiting(void)
+{
+	return current->flags & PF_EXITING;
 }
 
 /*

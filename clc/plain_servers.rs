@@ -6,7 +6,7 @@
 //! says "I speak SMC", and only the missing answer to its Proposal shows that nobody does. Who was
 //! found out is remembered for a while, so that the next connections need not find it out again.
 //! A connection that ends instead may be that of a server which ends, or begins anew, and does speak SMC: only when
-//! the next one ends in the same way it is taken for such a server.
+//! one that was begun later ends in the same way it is taken for such a server.
 //!
 //! The memory is bounded, and what is in it ends by itself: a server may learn to speak SMC.
 
@@ -71,6 +71,7 @@ pub enum Sign {
 struct Entry {
     server: Server,
     until: Millis,
+    noted: Millis,
     /// Else it is only suspected.
     sure: bool,
 }
@@ -84,12 +85,16 @@ impl PlainServers {
         Self([None; CAPACITY])
     }
 
-    /// Remembers what a server did, from `now` on.
-    pub fn remember(&mut self, server: Server, sign: Sign, now: Millis) {
+    /// Remembers what a server did, from `now` on, to a connection that was `begun` then.
+    pub fn remember(&mut self, server: Server, sign: Sign, begun: Millis, now: Millis) {
+        let known = self.find(&server, now);
+        // Of connections that were there at the same time, the end is one event.
+        let again = |entry: &Entry| entry.sure || entry.noted.after(1).reached(begun);
         let entry = Entry {
             server,
             until: now.after(REMEMBERED_MS),
-            sure: sign == Sign::Stranger || self.find(&server, now).is_some(),
+            noted: known.map_or(now, |entry| entry.noted),
+            sure: sign == Sign::Stranger || known.is_some_and(again),
         };
         // Its own place, or a free one, or that of the one that is forgotten first anyway.
         let place = self.0.iter_mut().min_by_key(|place| match place {
@@ -160,14 +165,14 @@ mod tests {
     fn is_forgotten_in_time() {
         let mut servers = PlainServers::new();
         assert!(!servers.contains(&server(1), START));
-        servers.remember(server(1), Sign::Stranger, START);
+        servers.remember(server(1), Sign::Stranger, START, START);
         assert!(servers.contains(&server(1), START));
         assert!(!servers.contains(&server(2), START));
         let last = START.after(REMEMBERED_MS - 1);
         assert!(servers.contains(&server(1), last));
         assert!(!servers.contains(&server(1), START.after(REMEMBERED_MS)));
         // Found out again: from then on.
-        servers.remember(server(1), Sign::Stranger, last);
+        servers.remember(server(1), Sign::Stranger, last, last);
         assert!(servers.contains(&server(1), last.after(REMEMBERED_MS - 1)));
         assert_eq!(servers.0.iter().flatten().count(), 1);
     }
@@ -177,19 +182,24 @@ mod tests {
         let mut servers = PlainServers::new();
         let all = CAPACITY as u8;
         for number in 0..all {
-            servers.remember(server(number), Sign::Stranger, START.after(number.into()));
+            servers.remember(
+                server(number),
+                Sign::Stranger,
+                START.after(number.into()),
+                START.after(number.into()),
+            );
         }
         let now = START.after(1_000);
         // Renewed, so that it is not the oldest any more.
-        servers.remember(server(0), Sign::Stranger, now);
-        servers.remember(server(all), Sign::Stranger, now);
+        servers.remember(server(0), Sign::Stranger, now, now);
+        servers.remember(server(all), Sign::Stranger, now, now);
         assert!(servers.contains(&server(0), now));
         assert!(!servers.contains(&server(1), now));
         assert!((2..=all).all(|number| servers.contains(&server(number), now)));
         // What has ended makes room before what has not: 2 and 3 have.
         let later = START.after(REMEMBERED_MS).after(3);
-        servers.remember(server(100), Sign::Stranger, later);
-        servers.remember(server(101), Sign::Stranger, later);
+        servers.remember(server(100), Sign::Stranger, later, later);
+        servers.remember(server(101), Sign::Stranger, later, later);
         assert!((4..=all).all(|number| servers.contains(&server(number), later)));
         assert!(servers.contains(&server(100), later));
         assert!(servers.contains(&server(101), later));
@@ -198,23 +208,40 @@ mod tests {
     #[test]
     fn an_end_may_be_anything_but_two() {
         let mut servers = PlainServers::new();
-        servers.remember(server(1), Sign::Ended, START);
+        servers.remember(server(1), Sign::Ended, START, START);
         assert!(!servers.contains(&server(1), START));
         servers.clear(&server(1));
-        servers.remember(server(1), Sign::Ended, START);
+        servers.remember(server(1), Sign::Ended, START, START);
         assert!(!servers.contains(&server(1), START));
         // Another one.
-        servers.remember(server(2), Sign::Ended, START);
+        servers.remember(server(2), Sign::Ended, START, START);
         assert!(!servers.contains(&server(2), START));
         // Long ago.
-        servers.remember(server(2), Sign::Ended, START.after(REMEMBERED_MS));
+        servers.remember(
+            server(2),
+            Sign::Ended,
+            START.after(REMEMBERED_MS),
+            START.after(REMEMBERED_MS),
+        );
         assert!(!servers.contains(&server(2), START.after(REMEMBERED_MS)));
-        servers.remember(server(1), Sign::Ended, START.after(REMEMBERED_MS - 1));
+        servers.remember(
+            server(1),
+            Sign::Ended,
+            START.after(REMEMBERED_MS - 1),
+            START.after(REMEMBERED_MS - 1),
+        );
         assert!(servers.contains(&server(1), START.after(REMEMBERED_MS)));
-        servers.remember(server(3), Sign::Stranger, START);
-        servers.remember(server(3), Sign::Ended, START);
+        servers.remember(server(3), Sign::Stranger, START, START);
+        servers.remember(server(3), Sign::Ended, START, START);
         assert!(servers.contains(&server(3), START));
         servers.clear(&server(3));
         assert!(!servers.contains(&server(3), START));
+        // Two at once are one event.
+        let later = START.after(5);
+        servers.remember(server(4), Sign::Ended, START, later);
+        servers.remember(server(4), Sign::Ended, later, later.after(5));
+        assert!(!servers.contains(&server(4), later.after(5)));
+        servers.remember(server(4), Sign::Ended, later.after(1), later.after(6));
+        assert!(servers.contains(&server(4), later.after(6)));
     }
 }

@@ -119,6 +119,11 @@ impl Ring {
         &self.buffer
     }
 
+    /// The memory, to be kept without the device.
+    pub(crate) fn shared_buffer(&self) -> Arc<Buffer> {
+        self.buffer.clone()
+    }
+
     /// The memory as the device sees it.
     pub(crate) fn mapping(&self) -> &Mapping {
         &self.mapping

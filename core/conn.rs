@@ -52,7 +52,10 @@ use crate::{
         decline::DeclineReason,
         wire::RdmaEndpoint, //
     },
-    ib::verbs::wr::RdmaWrite,
+    ib::verbs::{
+        memory::Buffer,
+        wr::RdmaWrite, //
+    },
     kapi::{
         host,
         lock::{
@@ -133,6 +136,8 @@ struct Place {
 
 struct Data {
     place: Option<Arc<Place>>,
+    /// What had come when the link went, and was not read yet: the memory of the RMB, which is no device's any more.
+    rest: Option<Arc<Buffer>>,
     /// Known once the peer's part is.
     flow: Option<Connection>,
     /// Key and address of the peer's RMB element.
@@ -214,6 +219,7 @@ impl Conn {
             .map_err(|_| DeclineReason::MEM)?;
             let data = Data {
                 place: Some(place),
+                rest: None,
                 flow: None,
                 peer_rkey: 0,
                 peer_address: 0,
@@ -742,10 +748,23 @@ impl Conn {
         self.event(&mut data, None, Event::LinkGroupDown, ECONNABORTED);
     }
 
-    /// The link is gone: let go of everything on its device. Process context.
+    /// The link is gone: let go of everything on its device. What has come can still be read, as with TCP.
+    /// Process context.
     pub(super) fn forget_rings(&self) {
-        let place = self.data.lock().place.take();
-        drop(place);
+        if let Some(place) = self.place() {
+            let rmb = &place.rings.rmb;
+            // The queue pair is gone, so that nothing is written any more.
+            rmb.mapping().sync_for_cpu(0..rmb.buffer().len());
+            let own = {
+                let mut data = self.data.lock();
+                let flow = data.flow.as_ref();
+                if data.sk.is_some() && flow.is_some_and(|flow| flow.rx.readable() > 0) {
+                    data.rest = Some(rmb.shared_buffer());
+                }
+                data.place.take()
+            };
+            drop(own);
+        }
         // A handshake may have put it there since.
         self.reset_tcp();
     }
@@ -784,7 +803,15 @@ impl Conn {
         if let Some(mut timeo) = linger.filter(|time| *time > 0) {
             let _ = sk.wait(&mut timeo, || !self.data.lock().life.is_draining());
         }
-        let own = self.data.lock().sk.take();
+        self.forget_socket();
+    }
+
+    /// There is no application any more. Process context.
+    fn forget_socket(&self) {
+        let own = {
+            let mut data = self.data.lock();
+            (data.sk.take(), data.rest.take())
+        };
         drop(own);
     }
 
@@ -806,8 +833,7 @@ impl Conn {
             let mut data = self.data.lock();
             self.event(&mut data, None, Event::AppClose { unread: false }, err);
         }
-        let own = self.data.lock().sk.take();
-        drop(own);
+        self.forget_socket();
     }
 
     /// `shutdown(2)` of the given directions.

@@ -5,7 +5,11 @@
 use super::{
     buffers::Ring,
     conn::Conn,
-    link::Link,
+    link::{
+        Link,
+        FINISH_ANSWER_MS,
+        FINISH_MS, //
+    },
     llc::{
         flow::{
             Actions,
@@ -930,8 +934,13 @@ impl LinkGroup {
         self.conns().for_each(|conn| conn.reset_tcp());
         let failure = *self.failure.lock();
         if failure.is_none() {
-            // What has just been said, here or in answer to the peer, is to get through.
-            self.link.finish();
+            // What has just been said, here or in answer to the peer, is to get through. A peer that has ended the
+            // group may be gone before it can acknowledge that.
+            self.link.finish(if tell_peer {
+                FINISH_MS
+            } else {
+                FINISH_ANSWER_MS
+            });
         }
         if !orderly {
             let (id, peer) = (self.id, self.key.peer_gid);

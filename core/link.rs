@@ -73,7 +73,10 @@ use kernel::{
 const DRAIN_MS: u32 = 2_000;
 
 /// How long the end of a link waits for its last message while nothing moves, in milliseconds.
-const FINISH_MS: u32 = 4_000;
+pub(crate) const FINISH_MS: u32 = 4_000;
+
+/// The same where the peer has ended it, and waits for an answer at most.
+pub(crate) const FINISH_ANSWER_MS: u32 = 1_000;
 
 /// How long an LLC message may wait for a slot, in milliseconds: longer than a registration of
 /// memory, for which some devices let nothing be sent.
@@ -257,9 +260,9 @@ impl Link {
 
     /// Takes no more messages, and waits until all that was posted is sent, or nothing moves any more.
     /// Process context.
-    pub(crate) fn finish(&self) {
+    pub(crate) fn finish(&self, wait_ms: u32) {
         self.slots.close();
-        self.slots.wait_idle(FINISH_MS);
+        self.slots.wait_idle(wait_ms);
     }
 
     /// Sends an LLC message, waiting for a slot if need be. Process context.

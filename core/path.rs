@@ -32,7 +32,10 @@ use crate::{
         }, //
     },
     kapi::{
-        clcsock::ClcSock,
+        clcsock::{
+            ClcSock,
+            NameOf, //
+        },
         netaddr,
         netns::Net, //
     }, //
@@ -149,7 +152,10 @@ impl Networks {
 /// Why nothing can be told.
 pub(crate) fn find(registry: &Registry, net: &Net, clc: &ClcSock) -> Result<Paths, DeclineReason> {
     let ifindex = clc.egress_ifindex().ok_or(DeclineReason::NOSMCRDEV)?;
-    let own_ipv4 = clc.name(false).map_err(|_| DeclineReason::CNFERR)?.ipv4();
+    let own_ipv4 = clc
+        .name(NameOf::Own)
+        .map_err(|_| DeclineReason::CNFERR)?
+        .ipv4();
     let networks =
         Networks::read(net, ifindex, own_ipv4.is_some()).map_err(|_| DeclineReason::MEM)?;
     let mut paths = Paths {

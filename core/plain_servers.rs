@@ -2,7 +2,10 @@
 
 //! What each network namespace remembers of servers that do not speak SMC, though they seem to.
 
-use super::registry;
+use super::{
+    registry,
+    time::Millis, //
+};
 use crate::{
     clc::plain_servers::{
         PlainServers,
@@ -69,10 +72,11 @@ impl PernetData for Namespace {
     }
 }
 
-/// Remembers what the server at `address` did instead of answering a Proposal. Process context.
-pub(crate) fn remember(net: &Net, address: &SockAddr, sign: Sign) {
+/// Remembers what the server at `address` did instead of answering the Proposal of a connection that was
+/// `begun` then. Process context.
+pub(crate) fn remember(net: &Net, address: &SockAddr, sign: Sign, begun: Millis) {
     let _ = with(net, address, |servers, server| {
-        servers.remember(server, sign, registry::now());
+        servers.remember(server, sign, begun, registry::now());
     });
 }
 

@@ -48,6 +48,17 @@ pub(crate) enum TcpState {
     Closed,
 }
 
+/// Whose name: as C's `getname` has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum NameOf {
+    /// Own.
+    Own = 0,
+    /// The peer's, of a connection that is there.
+    Peer = 1,
+    /// The peer's, also when the connection has ended: what `accept` and `SO_PEERNAME` tell.
+    FormerPeer = 2,
+}
+
 /// How a TCP connection has ended, as far as the peer goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Ending {
@@ -198,6 +209,8 @@ pub(crate) struct ClcSock {
     raw: NonNull<bindings::socket>,
     slot: tcp_option::Slot,
     aside: Atomic<*mut bindings::socket_wq>,
+    /// The user's file leads to it, so that it ends as a TCP socket does.
+    of_user: Atomic<bool>,
 }
 
 // SAFETY: A `struct socket` may be used and released from any thread.
@@ -243,6 +256,7 @@ impl ClcSock {
             raw,
             slot: tcp_option::Slot::new(),
             aside: Atomic::new(ptr::null_mut()),
+            of_user: Atomic::new(false),
         }
     }
 
@@ -316,6 +330,17 @@ impl ClcSock {
         unsafe { bindings::sk_set_queue(self.sk(), self.front()) };
     }
 
+    /// From now on it is the user's, after a fallback: `SO_LINGER` makes who closes it wait.
+    pub(crate) fn set_of_user(&self) {
+        self.of_user.store(true, Relaxed);
+    }
+
+    /// Has the program set an IPsec policy of the socket's own?
+    pub(crate) fn has_ipsec_policy(&self) -> bool {
+        // SAFETY: The `sk` is valid.
+        unsafe { bindings::sk_has_policy(self.sk()) }
+    }
+
     /// The queue that the socket wakes.
     pub(super) fn queue(&self) -> *mut bindings::wait_queue_head {
         // SAFETY: By the type invariants it is there as long as this object.
@@ -354,6 +379,9 @@ impl ClcSock {
             bindings::kernel_accept(self.as_ptr(), &mut raw, bindings::SOCK_NONBLOCK as c_int)
         })?;
         let raw = NonNull::new(raw).ok_or(ENOMEM)?;
+        // A thread of the kernel accepts it, for whom the listener belongs to.
+        // SAFETY: Both sockets have a `sk`; the new one is nobody else's yet.
+        unsafe { (*(*raw.as_ptr()).sk).sk_uid = (*self.sk()).sk_uid };
         // SAFETY: `kernel_accept` gave us ownership of a connected socket.
         Ok(unsafe { Self::own(raw) })
     }
@@ -373,11 +401,11 @@ impl ClcSock {
     }
 
     /// Own address, or the peer's.
-    pub(crate) fn name(&self, peer: bool) -> Result<SockAddr> {
+    pub(crate) fn name(&self, of: NameOf) -> Result<SockAddr> {
         let mut addr = SockAddr::zeroed();
         let getname = self.ops().getname.ok_or(EOPNOTSUPP)?;
         // SAFETY: `addr` has room for any socket address; the socket is alive.
-        let len = unsafe { getname(self.as_ptr(), addr.as_mut_ptr().cast(), c_int::from(peer)) };
+        let len = unsafe { getname(self.as_ptr(), addr.as_mut_ptr().cast(), of as c_int) };
         // INVARIANT: `getname` never returns more than the storage holds; clamped all the same.
         addr.len = usize::try_from(len)
             .map_err(|_| Error::from_errno(len))?
@@ -608,6 +636,11 @@ impl Drop for ClcSock {
         unsafe {
             bindings::lock_sock_nested(self.sk(), 0);
             (*sock).file = ptr::null_mut();
+            if !self.of_user.load(Relaxed) {
+                // Nobody waits here for the end of a connection that did not carry the user's data: this may
+                // be one of the module's own threads.
+                bindings::sk_linger_no_longer(self.sk());
+            }
             bindings::release_sock(self.sk());
             bindings::sock_release(sock);
         }

@@ -5,6 +5,7 @@
 use super::{
     clcsock::{
         ClcSock,
+        NameOf,
         SockAddr, //
     },
     sock::{
@@ -56,7 +57,7 @@ pub(crate) trait SocketOps: Sized + Send + Sync + 'static {
     fn accepted(child: &Sock<Self>);
 
     /// `getsockname(2)` and `getpeername(2)`.
-    fn name(sk: &Sock<Self>, peer: bool) -> Result<SockAddr>;
+    fn name(sk: &Sock<Self>, of: NameOf) -> Result<SockAddr>;
 
     /// `poll(2)`: the `EPOLL*` bits that are true now.
     fn poll(sk: &Sock<Self>, poll: &mut Poll) -> u32;
@@ -414,6 +415,7 @@ pub(super) fn table<T: Protocol>(
         mmap: Some(bindings::sock_no_mmap),
         set_peek_off: Some(bindings::sk_set_peek_off),
         gettstamp: Some(bindings::sock_gettstamp),
+        splice_read: Some(splice_read::<T>),
         splice_eof: Some(splice_eof::<T>),
         ..Default::default()
     }
@@ -518,7 +520,12 @@ unsafe extern "C" fn getname<T: Protocol>(
 ) -> c_int {
     // SAFETY: The kernel passes room for a whole `sockaddr_storage`.
     unsafe {
-        match T::name(sk_of(sock), peer != 0) {
+        let of = match peer {
+            0 => NameOf::Own,
+            1 => NameOf::Peer,
+            _ => NameOf::FormerPeer,
+        };
+        match T::name(sk_of(sock), of) {
             Ok(name) => name.write_to(addr.cast()) as c_int,
             Err(err) => err.to_errno(),
         }
@@ -568,6 +575,24 @@ pub(super) unsafe extern "C" fn kernel_ioctl<T: Protocol>(
         Ok(ret) => ret,
         Err(err) => err.to_errno(),
     }
+}
+
+/// Reads into pages of its own, as the kernel does for who has no `splice_read`.
+unsafe extern "C" fn splice_read<T: Protocol>(
+    sock: *mut bindings::socket,
+    ppos: *mut bindings::loff_t,
+    pipe: *mut bindings::pipe_inode_info,
+    len: usize,
+    flags: c_uint,
+) -> isize {
+    // SAFETY: The kernel passes a socket of ours, which has a file then.
+    let (sk, file) = unsafe { (sk_of::<T>(sock), (*sock).file) };
+    // As with TCP, `SO_PEEK_OFF` does not follow what is spliced.
+    let offset = sk.peek_offset();
+    // SAFETY: These are the arguments of the call under way.
+    let spliced = unsafe { bindings::copy_splice_read(file, ppos, pipe, len, flags) };
+    sk.restore_peek_offset(offset);
+    spliced
 }
 
 unsafe extern "C" fn splice_eof<T: Protocol>(sock: *mut bindings::socket) {

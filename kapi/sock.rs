@@ -300,6 +300,9 @@ impl<T: Protocol> Sock<T> {
             (*sk).sk_peek_off = (*psk).sk_peek_off;
             Self::set_up(sk, clc_family).map(|()| {
                 bindings::copy_sock_options(psk, sk);
+                // A thread of the kernel accepts it, for whom the listener belongs to.
+                (*sk).sk_uid = (*psk).sk_uid;
+                bindings::security_sk_clone(psk, sk);
                 // The one thing that a connection does not have from its listener (`sk_clone`).
                 (*sk).sk_priority = 0;
             })
@@ -472,6 +475,14 @@ impl<T: Protocol> Sock<T> {
         usize::try_from(offset).ok()
     }
 
+    /// Undoes what [`Self::move_peek_offset`] has done meanwhile.
+    pub(crate) fn restore_peek_offset(&self, offset: Option<usize>) {
+        if let Some(offset) = offset.and_then(|offset| c_int::try_from(offset).ok()) {
+            // SAFETY: As there.
+            unsafe { ptr::write_volatile(&raw mut (*self.as_ptr()).sk_peek_off, offset) };
+        }
+    }
+
     /// A look (`forward`) or a read has gone over `len` bytes.
     pub(crate) fn move_peek_offset(&self, forward: bool, len: usize) {
         if let Some(offset) = self.peek_offset() {
@@ -488,13 +499,17 @@ impl<T: Protocol> Sock<T> {
     }
 
     /// Linger time in jiffies, if `SO_LINGER` is on.
+    ///
+    /// As with TCP, a process that ends does not wait.
     pub(crate) fn linger(&self) -> Option<c_long> {
         let sk = self.as_ptr();
-        // SAFETY: Single words that `setsockopt` may change concurrently.
-        unsafe {
-            (self.flags() & (1 << bindings::sock_flags_SOCK_LINGER) != 0)
-                .then(|| ptr::read_volatile(&raw const (*sk).sk_lingertime) as c_long)
+        if self.flags() & (1 << bindings::sock_flags_SOCK_LINGER) == 0 {
+            return None;
         }
+        // SAFETY: A single word that `setsockopt` may change concurrently.
+        let time = unsafe { ptr::read_volatile(&raw const (*sk).sk_lingertime) as c_long };
+        // SAFETY: This asks for the state of the running task only.
+        (time == 0 || !unsafe { bindings::current_is_exiting() }).then_some(time)
     }
 
     /// The flags of `SOL_SOCKET` options.

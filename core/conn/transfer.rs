@@ -17,8 +17,12 @@ use crate::{
         sock::Sock,
         zerocopy::Notification, //
     },
-    rx_tx::receiver::UrgentByte,
+    rx_tx::{
+        conn::Connection,
+        receiver::UrgentByte, //
+    },
     smc_core::{
+        buffers::Ring,
         link::Link,
         sock::SmcSocket,
         state::Event, //
@@ -179,7 +183,11 @@ impl Conn {
             }
             sent += copied;
             let last = sent == total;
-            self.with_link(|data, link| {
+            let closed = self.with_link(|data, link| {
+                // Another thread may have said meanwhile that no more comes.
+                if sk.shutdown_mask() & SEND_SHUTDOWN != 0 {
+                    return true;
+                }
                 if let Some(flow) = data.flow.as_mut() {
                     let n = u32::try_from(copied).unwrap_or(0);
                     if urgent && last {
@@ -191,7 +199,16 @@ impl Conn {
                 self.push_corked(data, link, more || !last);
                 // The peer may have closed since.
                 self.reset_by_writing(data, link);
+                false
             });
+            if closed == Some(true) {
+                sent -= copied;
+                if sent > 0 {
+                    break;
+                }
+                sk.take_error()?;
+                return Err(EPIPE);
+            }
             if fault {
                 return if sent > 0 { Ok(sent) } else { Err(EFAULT) };
             }
@@ -369,23 +386,24 @@ impl Conn {
         peek: Option<usize>,
         discard: bool,
     ) -> Result<usize> {
-        let Some(place) = self.place() else {
-            return Ok(0);
-        };
         let rest = u32::try_from(msg.len - got).unwrap_or(u32::MAX);
-        let spans = {
+        let (place, left, spans) = {
             let data = self.data.lock();
             let Some(flow) = data.flow.as_ref() else {
                 return Ok(0);
             };
-            if let Some(offset) = peek {
+            let spans = if let Some(offset) = peek {
                 let skip = u32::try_from(offset.saturating_add(got)).unwrap_or(u32::MAX);
                 flow.rx.chunks_for_peek(skip, rest)
             } else {
                 flow.rx.chunks_for_read(rest)
-            }
+            };
+            (data.place.clone(), data.rest.clone(), spans)
         };
-        let rmb = &place.rings.rmb;
+        let rmb = place.as_ref().map(|place| &*place.rings.rmb);
+        let Some(buffer) = rmb.map(Ring::buffer).or(left.as_deref()) else {
+            return Ok(0);
+        };
         let mut copied = 0;
         for span in spans.iter() {
             let (offset, len) = (span.offset as usize, span.len as usize);
@@ -393,9 +411,11 @@ impl Conn {
                 copied += len;
                 continue;
             }
-            rmb.mapping()
-                .sync_for_cpu(offset..offset.saturating_add(len));
-            let n = rmb.buffer().copy_to_iter(offset, len, msg.dest())?;
+            if let Some(rmb) = rmb {
+                let range = offset..offset.saturating_add(len);
+                rmb.mapping().sync_for_cpu(range);
+            }
+            let n = buffer.copy_to_iter(offset, len, msg.dest())?;
             copied += n;
             if n < len {
                 break;
@@ -405,16 +425,29 @@ impl Conn {
             return Err(EFAULT);
         }
         if peek.is_none() && copied > 0 {
-            self.with_link(|data, link| {
-                if let Some(flow) = data.flow.as_mut() {
-                    flow.rx.consume(u32::try_from(copied).unwrap_or(0));
-                    if flow.cdc_due() {
-                        self.push(data, link);
-                    }
-                }
+            let n = u32::try_from(copied).unwrap_or(0);
+            self.take(|flow| {
+                flow.rx.consume(n);
             });
         }
         Ok(copied)
+    }
+
+    /// A reader takes something. The peer is told if need be, and if there is a link.
+    fn take(&self, taken: impl FnOnce(&mut Connection)) {
+        // Kept, so that the last reference is not dropped under the lock.
+        let place = self.place();
+        let mut data = self.data.lock();
+        let Some(flow) = data.flow.as_mut() else {
+            return;
+        };
+        taken(flow);
+        if flow.cdc_due() {
+            if let Some(place) = place.as_ref() {
+                self.push(&mut data, place.group.link());
+            }
+        }
+        drop(data);
     }
 
     /// Tells the peer, if it waits for it, how much room there is; while a reader waits, always.
@@ -484,14 +517,7 @@ impl Conn {
         msg.report(MSG_OOB);
         // Room for nothing takes it, too, as in TCP.
         if msg.flags & MSG_PEEK == 0 {
-            self.with_link(|data, link| {
-                if let Some(flow) = data.flow.as_mut() {
-                    flow.rx.take_urgent();
-                    if flow.cdc_due() {
-                        self.push(data, link);
-                    }
-                }
-            });
+            self.take(|flow| flow.rx.take_urgent());
         }
         if msg.len == 0 {
             msg.report(MSG_TRUNC);

@@ -136,9 +136,10 @@ pub(super) fn shutdown(sk: &Sock<SmcSocket>, how: u32) -> Result {
             let clc = sk.try_clc()?;
             set_phase(sk, Phase::Init);
             let watch = life.watch.take();
-            rendezvous::forget(&clc);
             clc.wake_front();
+            // First, as what is under way still needs what is forgotten then.
             let result = clc.shutdown(how);
+            rendezvous::forget(&clc);
             let children = sk.queue.close();
             drop(life);
             drop(watch);

@@ -14,6 +14,7 @@ use super::{
     Phase,
     SmcSocket,
     Woken,
+    JOB_HANDSHAKE,
     JOB_SET_UP, //
 };
 use crate::kapi::prelude::*;
@@ -36,7 +37,10 @@ use crate::{
         },
         watch::Watch, //
     },
-    smc_core::plain_servers, //
+    smc_core::{
+        plain_servers,
+        registry, //
+    }, //
 };
 use kernel::{
     error::{
@@ -53,6 +57,7 @@ const AF_UNSPEC: u16 = 0;
 /// `connect(2)`, with the meaning it has for TCP.
 pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Result {
     let nonblock = flags & O_NONBLOCK != 0;
+    let mut under_way = EINPROGRESS;
     {
         let mut life = sk.life.lock();
         match sk.phase() {
@@ -62,8 +67,8 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
                 if addr.family() == AF_UNSPEC {
                     return rendezvous::connect(&clc, addr);
                 }
-                if sk.needs_tcp() {
-                    fallback::enter(sk, &mut life, &clc, DeclineReason::OPTUNSUPP, 0);
+                if let Some(reason) = sk.needs_tcp(&clc) {
+                    fallback::enter(sk, &mut life, &clc, reason, 0);
                     drop(life);
                     return clc.connect(addr, flags);
                 }
@@ -72,6 +77,7 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
                 let watch =
                     Watch::new(clc.clone(), Woken(sk.into())).inspect_err(|_| clc.wake_front())?;
                 (life.server, life.plain) = (None, None);
+                life.began = registry::now();
                 if plain_servers::is_known(sk.net(), &addr) {
                     life.plain = Some(DeclineReason::NOCLCKNOWN);
                 } else if !clc.is_shut_down() {
@@ -97,14 +103,15 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
                 life.unreported = true;
                 life.watch = Some(watch);
                 // TCP may have been quicker than the watch.
-                sk.queue_job(JOB_SET_UP, crate::queues::handshake());
+                sk.queue_job(JOB_SET_UP, crate::queues::set_up());
             }
             Phase::Connecting => {
                 if !life.unreported {
                     return Err(EISCONN);
                 }
+                under_way = EALREADY;
                 if nonblock {
-                    return Err(EALREADY);
+                    return Err(under_way);
                 }
             }
             Phase::Fallback | Phase::Smc => {
@@ -120,7 +127,7 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
     let mut timeo = sk.send_timeout(nonblock);
     if let Err(err) = sk.wait(&mut timeo, || sk.phase() != Phase::Connecting) {
         // The connection goes on being made, as TCP's does.
-        return Err(if err == EAGAIN { EINPROGRESS } else { err });
+        return Err(if err == EAGAIN { under_way } else { err });
     }
     let mut life = sk.life.lock();
     match sk.phase() {
@@ -145,30 +152,51 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
     }
 }
 
-/// The work item of a socket that is connecting: runs when TCP has something to say.
+/// The work item of a socket that is connecting: runs when TCP has something to say. Never waits for the
+/// network.
 pub(super) fn run(sk: &Sock<SmcSocket>) {
     let Some(clc) = sk.clc() else {
         return;
     };
-    let outcome = match clc.state() {
-        TcpState::Connecting | TcpState::Listening => return,
-        TcpState::Closed => Outcome::Failed(clc.take_error().err().unwrap_or(ECONNABORTED)),
-        TcpState::Connected => {
-            // Later wake-ups of TCP are the handshake's own business. From here on `shutdown` leaves both
-            // directions open for it.
-            let (watch, plain, shut) = {
-                let mut life = sk.life.lock();
-                (life.watch.take(), life.plain, clc.is_shut_down())
-            };
-            drop(watch);
-            if rendezvous::confirmed(&clc) && !shut {
-                crate::clc::client::handshake(sk, &clc)
-            } else {
-                Outcome::Fallback(plain.unwrap_or(DeclineReason::PEERNOSMC), 0)
-            }
+    // Later wake-ups of TCP are the handshake's own business. From here on `shutdown` leaves both
+    // directions open for it.
+    let (state, watch, plain, shut) = {
+        let mut life = sk.life.lock();
+        // Under the lock: who connects anew holds it, and the state is not to be that of the old connection.
+        let state = clc.state();
+        if matches!(state, TcpState::Connecting | TcpState::Listening) {
+            return;
         }
+        (state, life.watch.take(), life.plain, clc.is_shut_down())
     };
-    rendezvous::forget(&clc);
+    if watch.is_none() {
+        // An earlier run has seen it.
+        return;
+    }
+    drop(watch);
+    let outcome = match state {
+        TcpState::Connected if rendezvous::confirmed(&clc) && !shut => {
+            sk.queue_job(JOB_HANDSHAKE, crate::queues::handshake());
+            return;
+        }
+        TcpState::Connected => Outcome::Fallback(plain.unwrap_or(DeclineReason::PEERNOSMC), 0),
+        _ => Outcome::Failed(clc.take_error().err().unwrap_or(ECONNABORTED)),
+    };
+    settle(sk, &clc, outcome);
+}
+
+/// The work item that negotiates with a server that has said that it speaks SMC.
+pub(super) fn handshake(sk: &Sock<SmcSocket>) {
+    let Some(clc) = sk.clc() else {
+        return;
+    };
+    let outcome = crate::clc::client::handshake(sk, &clc);
+    settle(sk, &clc, outcome);
+}
+
+/// What becomes of the socket.
+fn settle(sk: &Sock<SmcSocket>, clc: &Arc<ClcSock>, outcome: Outcome) {
+    rendezvous::forget(clc);
     let mut life = sk.life.lock();
     if sk.phase() != Phase::Connecting {
         // The user closed the socket meanwhile.
@@ -177,7 +205,7 @@ pub(super) fn run(sk: &Sock<SmcSocket>) {
         return;
     }
     let outcome = match outcome {
-        Outcome::NotSmc(err) => match connect_plainly(sk, &mut life, &clc) {
+        Outcome::NotSmc(err) => match connect_plainly(sk, &mut life, clc) {
             Ok(()) => {
                 let ended = err == ECONNRESET || err == EPIPE;
                 life.sign = if ended { Sign::Ended } else { Sign::Stranger };
@@ -190,24 +218,28 @@ pub(super) fn run(sk: &Sock<SmcSocket>) {
     let server = life.server.take();
     match outcome {
         Outcome::Smc(conn) => {
-            sk.copy_options_to(&clc);
+            sk.copy_options_to(clc);
             life.watch = None;
             sk.conn.populate(conn.clone());
             if let Some(server) = server {
                 plain_servers::clear(sk.net(), &server);
             }
             // Before anybody sees the phase and sends.
-            options::carry_over(&clc, &conn);
+            options::carry_over(clc, &conn);
             conn.established(sk.into());
             set_phase(sk, Phase::Smc);
             shut_down_now(sk, &mut life);
         }
         Outcome::Fallback(reason, diagnosis) => {
+            if let (DeclineReason::PEERDECL, Some(server)) = (reason, &server) {
+                // That was SMC, too.
+                plain_servers::clear(sk.net(), server);
+            }
             if let (DeclineReason::NOCLC, Some(server)) = (reason, server) {
                 // It is there, and it is the option that it cannot stand.
-                plain_servers::remember(sk.net(), &server, life.sign);
+                plain_servers::remember(sk.net(), &server, life.sign, life.began);
             }
-            fallback::enter(sk, &mut life, &clc, reason, diagnosis);
+            fallback::enter(sk, &mut life, clc, reason, diagnosis);
             shut_down_now(sk, &mut life);
         }
         Outcome::Failed(err) | Outcome::NotSmc(err) => {
@@ -220,8 +252,9 @@ pub(super) fn run(sk: &Sock<SmcSocket>) {
                 let _ = clc.take_error();
             }
             clc.wake_front();
-            set_phase(sk, Phase::Init);
+            // In this order: who polls in between is not to see a socket that seems connected.
             sk.report_error(err);
+            set_phase(sk, Phase::Init);
         }
     }
     sk.wake_all();
@@ -256,6 +289,6 @@ fn connect_plainly(
     life.plain = Some(DeclineReason::NOCLC);
     life.watch = Some(watch);
     // TCP may have been quicker than the watch.
-    sk.queue_job(JOB_SET_UP, crate::queues::handshake());
+    sk.queue_job(JOB_SET_UP, crate::queues::set_up());
     Ok(())
 }

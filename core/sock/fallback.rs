@@ -42,6 +42,7 @@ pub(super) fn enter(
     sk.copy_options_to(clc);
     sk.copy_low_water_to(clc);
     life.watch = None;
+    clc.set_of_user();
     clc.wake_front();
     set_phase(sk, Phase::Fallback);
     sk.hand_over_file(clc);

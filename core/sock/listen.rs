@@ -10,6 +10,7 @@ use super::{
     SmcSocket,
     SockRef,
     Woken,
+    JOB_HANDSHAKE,
     JOB_SET_UP, //
 };
 use crate::kapi::prelude::*;
@@ -45,9 +46,9 @@ pub(super) fn listen(sk: &Sock<SmcSocket>, backlog: c_int) -> Result {
         Phase::Init => {
             let clc = sk.try_clc()?;
             sk.copy_options_to(&clc);
-            if sk.needs_tcp() {
+            if let Some(reason) = sk.needs_tcp(&clc) {
                 clc.listen(backlog)?;
-                fallback::enter(sk, &mut life, &clc, DeclineReason::OPTUNSUPP, 0);
+                fallback::enter(sk, &mut life, &clc, reason, 0);
                 return Ok(());
             }
             clc.wake_aside()?;
@@ -64,7 +65,7 @@ pub(super) fn listen(sk: &Sock<SmcSocket>, backlog: c_int) -> Result {
             sk.queue.open();
             life.paused = false;
             set_phase(sk, Phase::Listen);
-            sk.queue_job(JOB_SET_UP, crate::queues::handshake());
+            sk.queue_job(JOB_SET_UP, crate::queues::set_up());
             Ok(())
         }
         _ => Err(EINVAL),
@@ -80,7 +81,7 @@ pub(super) fn accept(sk: &Sock<SmcSocket>, nonblock: bool) -> Result<SockRef> {
         }
         if let Some(child) = sk.queue.pop() {
             // There is room for another one now.
-            sk.queue_job(JOB_SET_UP, crate::queues::handshake());
+            sk.queue_job(JOB_SET_UP, crate::queues::set_up());
             return Ok(child);
         }
         // One connection is for one task; TCP's `accept` waits like this, too.
@@ -150,7 +151,7 @@ fn welcome(sk: &Sock<SmcSocket>, clc: ClcSock) {
         drop(life);
         sk.queue.begin();
         regulate(sk);
-        child.queue_job(JOB_SET_UP, crate::queues::handshake());
+        child.queue_job(JOB_HANDSHAKE, crate::queues::handshake());
     } else {
         fallback::enter(&child, &mut life, &clc, DeclineReason::PEERNOSMC, 0);
         drop(life);
@@ -198,7 +199,7 @@ pub(super) fn handshake(child: &SockRef) {
     parent.queue.end();
     regulate(&parent);
     // There may be room for another one now.
-    parent.queue_job(JOB_SET_UP, crate::queues::handshake());
+    parent.queue_job(JOB_SET_UP, crate::queues::set_up());
 }
 
 /// Holds a connection back until its client has sent something, if the listener wants it so
@@ -232,12 +233,13 @@ pub(super) fn offer_deferred(child: &SockRef) {
     }
 }
 
-/// Lets a listener with `SMC_LIMIT_HS` negotiate SMC only as long as not too many handshakes are
-/// under way; new clients get a TCP connection meanwhile (their SYN-ACK has no option).
+/// Lets a listener negotiate SMC only as long as not too many handshakes are under way; new clients get
+/// a TCP connection meanwhile (their SYN-ACK has no option).
 ///
-/// Too many: the work queue has a backlog, or more than half of the listener's backlog is taken by
-/// handshakes. The rest is for TCP connections, which are not to wait for them. It goes on at a
-/// quarter, and in any case when none of the listener's own is left.
+/// Too many: the work queue has a backlog, as when clients of whatever listener say nothing; with
+/// `SMC_LIMIT_HS` also when more than half of the listener's backlog is taken by handshakes. The rest is
+/// for TCP connections, which are not to wait for them. It goes on at a quarter, and in any case when
+/// none of the listener's own is left.
 pub(super) fn regulate(sk: &Sock<SmcSocket>) {
     let mut life = sk.life.lock();
     if sk.phase() != Phase::Listen {
@@ -247,8 +249,9 @@ pub(super) fn regulate(sk: &Sock<SmcSocket>) {
     let backlog = u32::try_from(life.backlog).unwrap_or(0);
     let share = if life.paused { 4 } else { 2 };
     let bound = backlog / share;
-    let congested = pending > bound || crate::queues::handshake().is_congested();
-    let pause = sk.limits_handshakes() && pending > 0 && congested;
+    let congested =
+        crate::queues::handshake().is_congested() || sk.limits_handshakes() && pending > bound;
+    let pause = pending > 0 && congested;
     if pause != life.paused {
         if let Some(clc) = sk.clc() {
             rendezvous::pause_listener(&clc, pause);

@@ -29,6 +29,7 @@ use crate::{
         clcsock::{
             Addresses,
             ClcSock,
+            NameOf,
             SockAddr, //
         },
         family::{
@@ -53,9 +54,12 @@ use crate::{
             Watch, //
         }, //
     },
-    smc_core::conn::{
-        Conn,
-        Inspection, //
+    smc_core::{
+        conn::{
+            Conn,
+            Inspection, //
+        },
+        time::Millis, //
     },
     sysctl::Settings, //
 };
@@ -172,7 +176,7 @@ struct Woken(SockRef);
 
 impl WakeHandler for Woken {
     fn woken(&self, _events: u32) {
-        self.0.queue_job(JOB_SET_UP, crate::queues::handshake());
+        self.0.queue_job(JOB_SET_UP, crate::queues::set_up());
     }
 }
 
@@ -188,6 +192,8 @@ struct Life {
     plain: Option<DeclineReason>,
     /// What the server did at the first attempt, when it is done again for [`DeclineReason::NOCLC`].
     sign: Sign,
+    /// When the connect that is under way began.
+    began: Millis,
     /// The listener that this connection was accepted by.
     parent: Option<SockRef>,
     /// `backlog` of `listen`.
@@ -219,6 +225,7 @@ impl Protocol for SmcSocket {
                     server: None,
                     plain: None,
                     sign: Sign::Stranger,
+                    began: Millis(0),
                     parent: None,
                     backlog: 0,
                     paused: false,
@@ -251,19 +258,24 @@ impl Protocol for SmcSocket {
         Ok(())
     }
 
-    fn run_job(sk: SockRef, _job: usize) {
-        match sk.phase() {
-            Phase::Connecting => connect::run(&sk),
-            Phase::Listen => listen::run(&sk),
-            Phase::Handshake => listen::handshake(&sk),
-            Phase::Smc => listen::offer_deferred(&sk),
+    fn run_job(sk: SockRef, job: usize) {
+        match (job, sk.phase()) {
+            (JOB_SET_UP, Phase::Connecting) => connect::run(&sk),
+            (JOB_SET_UP, Phase::Listen) => listen::run(&sk),
+            (JOB_SET_UP, Phase::Smc) => listen::offer_deferred(&sk),
+            (JOB_HANDSHAKE, Phase::Connecting) => connect::handshake(&sk),
+            (JOB_HANDSHAKE, Phase::Handshake) => listen::handshake(&sk),
             _ => {}
         }
     }
 }
 
-/// The one work item of a socket: what it does depends on the phase.
+/// The work item for what TCP tells: what it does depends on the phase. It never waits for the network.
+/// Each work item is for one queue only, as it could run twice at once on two.
 const JOB_SET_UP: usize = 0;
+
+/// The work item for the handshake, which waits for the peer.
+const JOB_HANDSHAKE: usize = 1;
 
 impl SmcSocket {
     /// Where the socket is in its life.
@@ -287,8 +299,12 @@ impl SmcSocket {
     }
 
     /// Has the program asked for something that only TCP has?
-    fn needs_tcp(&self) -> bool {
-        self.needs_tcp.load(Relaxed) || self.wants_fast_open.load(Relaxed)
+    fn needs_tcp(&self, clc: &ClcSock) -> Option<DeclineReason> {
+        if clc.has_ipsec_policy() {
+            return Some(DeclineReason::IPSEC);
+        }
+        let asked = self.needs_tcp.load(Relaxed) || self.wants_fast_open.load(Relaxed);
+        asked.then_some(DeclineReason::OPTUNSUPP)
     }
 
     /// Whether a listener negotiates SMC only as long as not too many handshakes are under way.
@@ -304,7 +320,7 @@ impl SmcSocket {
     /// A connection that is held back until its client has sent something has something to read. Any
     /// context.
     pub(crate) fn first_data(sk: &Sock<Self>) {
-        sk.queue_job(JOB_SET_UP, crate::queues::handshake());
+        sk.queue_job(JOB_SET_UP, crate::queues::set_up());
     }
 
     /// Why the socket fell back, and why the peer declined; zero if they did not.
@@ -371,15 +387,16 @@ impl SocketOps for SmcSocket {
         }
     }
 
-    fn name(sk: &Sock<Self>, peer: bool) -> Result<SockAddr> {
-        if peer && sk.phase() == Phase::Connecting {
+    fn name(sk: &Sock<Self>, of: NameOf) -> Result<SockAddr> {
+        let ended = || match sk.phase() {
+            Phase::Connecting => true,
+            Phase::Smc => sk.conn().is_some_and(|conn| conn.is_disconnected()),
+            _ => false,
+        };
+        if of == NameOf::Peer && ended() {
             return Err(ENOTCONN);
         }
-        if peer && sk.phase() == Phase::Smc && sk.conn().is_some_and(|conn| conn.is_disconnected())
-        {
-            return Err(ENOTCONN);
-        }
-        sk.try_clc()?.name(peer)
+        sk.try_clc()?.name(of)
     }
 
     fn poll(sk: &Sock<Self>, poll: &mut Poll) -> u32 {

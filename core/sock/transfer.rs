@@ -72,6 +72,9 @@ fn has_left(sk: &Sock<SmcSocket>, phase: Phase) -> bool {
 
 fn send_by_smc(sk: &Sock<SmcSocket>, msg: &mut Message) -> Result<usize> {
     let conn = sk.conn().ok_or(ENOTCONN)?;
+    if msg.flags & MSG_FASTOPEN != 0 {
+        return Err(EISCONN);
+    }
     msg.check_control(sk)?;
     let zerocopy = msg.flags & MSG_ZEROCOPY != 0 && sk.zerocopy() && !msg.has_own_notification();
     let notifier = if zerocopy && msg.len > 0 {
@@ -86,9 +89,11 @@ fn send_by_smc(sk: &Sock<SmcSocket>, msg: &mut Message) -> Result<usize> {
 pub(super) fn receive(sk: &Sock<SmcSocket>, msg: &mut Message) -> Result<usize> {
     loop {
         match sk.phase() {
-            Phase::Smc if msg.flags & MSG_ERRQUEUE != 0 => {
+            Phase::Smc | Phase::Connecting if msg.flags & MSG_ERRQUEUE != 0 => {
                 return msg.delegate_receive(&*sk.try_clc()?)
             }
+            // As in TCP, there is none, and nobody waits for one.
+            Phase::Connecting if msg.flags & MSG_OOB != 0 => return Err(EINVAL),
             Phase::Smc => return receive_by_smc(sk, msg),
             Phase::Connecting => {
                 let mut timeo = sk.receive_timeout(msg.nonblock());

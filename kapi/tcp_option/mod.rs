@@ -31,6 +31,7 @@ use kernel::{
 use super::{
     clcsock::{
         ClcSock,
+        NameOf,
         SockAddr, //
     },
     netns::{
@@ -257,7 +258,7 @@ pub(crate) fn disconnect(clc: &ClcSock) -> Result {
 /// As [`connect`].
 pub(crate) fn reconnect(clc: &ClcSock, addr: SockAddr) -> Result {
     forget(clc);
-    let own = clc.name(false);
+    let own = clc.name(NameOf::Own);
     // SAFETY: The socket is alive; nobody else changes what the user has fixed, who waits.
     let fixed = unsafe { bindings::sk_userlocks(clc.sk()) };
     disconnect(clc)?;

@@ -10,7 +10,7 @@ use std::io;
 use std::sync::mpsc;
 use std::time::Duration;
 
-pub const TESTS: [Test; 8] = [
+pub const TESTS: [Test; 9] = [
     any("basic.echo", 60, echo),
     any("basic.echo_server_first", 60, echo_server_first),
     any("basic.names", 60, names),
@@ -19,7 +19,24 @@ pub const TESTS: [Test; 8] = [
     any("basic.blocked_accept", 60, blocked_accept),
     any("basic.socket_options", 60, socket_options),
     any("basic.accept_wakes_one", 60, accept_wakes_one),
+    any("basic.accept_of_the_reset", 60, accept_of_the_reset),
 ];
+
+/// A connection that its client has reset is accepted like any other, and has an address.
+fn accept_of_the_reset(ctx: &Ctx) -> Outcome {
+    let (listener, address) = ctx.listener(8)?;
+    let client = ctx.connect(address)?;
+    let own = client.local()?;
+    listener.await_events(libc::POLLIN)?;
+    client.set_linger(Some(0))?;
+    drop(client);
+    std::thread::sleep(Duration::from_millis(500));
+    let (server, from) = listener.accept_from(0).during("accept() with an address")?;
+    check_eq!(from, own, "who was accepted");
+    check_errno!(server.recv(&mut [0; 1], 0), libc::ECONNRESET, "recv()");
+    check_errno!(server.peer(), libc::ENOTCONN, "getpeername()");
+    Ok(())
+}
 
 fn echo(ctx: &Ctx) -> Outcome {
     let pair = ctx.pair()?;

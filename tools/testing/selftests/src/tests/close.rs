@@ -1,5 +1,6 @@
 //! Every way to end a connection.
 
+use super::network::Rules;
 use super::{any, join, Pattern};
 use crate::kind::{Host, Kind};
 use crate::runner::{Ctx, Pair, Test};
@@ -8,7 +9,7 @@ use crate::{check, check_eq, check_errno, Context, Outcome};
 use std::thread;
 use std::time::Duration;
 
-pub const TESTS: [Test; 13] = [
+pub const TESTS: [Test; 14] = [
     any("close.shutdown_write", 60, shutdown_write),
     any("close.shutdown_read", 60, shutdown_read),
     any("close.shutdown_both", 60, shutdown_both),
@@ -21,6 +22,7 @@ pub const TESTS: [Test; 13] = [
     any("close.linger_reset", 60, linger_reset),
     any("close.linger_wait", 60, linger_wait),
     any("close.epipe_and_sigpipe", 60, epipe_and_sigpipe),
+    any("close.nobody_lingers_for_tcp", 120, nobody_lingers_for_tcp),
     any(
         "close.listener_before_its_clients",
         120,
@@ -381,6 +383,34 @@ fn linger_wait(ctx: &Ctx) -> Outcome {
     pattern.verify(0, &got)?;
     drop(server);
     join(thread)
+}
+
+/// The TCP connection beside cannot end in an orderly way, and `SO_LINGER` is long: that holds up nobody. All
+/// timers of the module go on, and its link groups.
+fn nobody_lingers_for_tcp(ctx: &Ctx) -> Outcome {
+    let other = ctx.pair()?;
+    let Pair { client, server } = ctx.pair()?;
+    let port = client.local()?.port();
+    let rule = format!("tcp dport {port} drop");
+    let rules = Rules::new(Host::A, "prerouting", &[&rule])?;
+    for end in [client, server] {
+        end.set_linger(Some(20))?;
+        // In a thread: plain TCP does wait.
+        thread::spawn(move || drop(end));
+    }
+    thread::sleep(Duration::from_secs(1));
+    for _ in 0..3 {
+        let pair = ctx.pair()?;
+        for end in [&pair.client, &other.client] {
+            end.set(libc::IPPROTO_TCP, libc::TCP_CORK, 1i32)?;
+            end.send_all(b"held back for a moment")?;
+        }
+        for end in [&pair.server, &other.server] {
+            end.recv_all(&mut [0; 22])?;
+        }
+    }
+    drop(rules);
+    Ok(())
 }
 
 fn epipe_and_sigpipe(ctx: &Ctx) -> Outcome {

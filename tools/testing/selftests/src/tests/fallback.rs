@@ -3,16 +3,18 @@
 use super::{fallback, join, Pattern};
 use crate::kind::{Host, Kind};
 use crate::mode;
+use crate::rig;
 use crate::runner::{Ctx, Test};
 use crate::sys::Sock;
 use crate::{check, check_eq, Context, Outcome};
 use std::net::SocketAddr;
 
 const PEERNOSMC: u32 = 0x0301_0000;
+const IPSEC: u32 = 0x0302_0000;
 const NOSMCRDEV: u32 = 0x0303_0002;
 const PEERDECL: u32 = 0x0500_0000;
 
-pub const TESTS: [Test; 4] = [
+pub const TESTS: [Test; 5] = [
     fallback("fallback.plain_client", 60, plain_client),
     fallback("fallback.plain_server", 60, plain_server),
     fallback(
@@ -21,6 +23,7 @@ pub const TESTS: [Test; 4] = [
         plain_client_speaks_first,
     ),
     fallback("fallback.loopback_without_rdma", 60, loopback_without_rdma),
+    fallback("fallback.ipsec", 60, ipsec),
 ];
 
 /// Data both ways, and the end.
@@ -95,6 +98,41 @@ fn plain_server(ctx: &Ctx) -> Outcome {
 
 fn plain(kind: Kind, host: Host) -> Outcome<Sock> {
     Sock::new(host, kind.plain(), 0).during("socket()")
+}
+
+/// A socket that has an IPsec policy of its own: RDMA would go round it.
+fn ipsec(ctx: &Ctx) -> Outcome {
+    rig::run("modprobe xfrm_user")?;
+    for guarded in Host::BOTH {
+        let (listener, client) = (ctx.socket(Host::B)?, ctx.socket(Host::A)?);
+        let v4 = Host::B.address(ctx.kind, 0).is_ipv4();
+        // `struct xfrm_userpolicy_info`: the family of its selector, the direction (out), allowed.
+        let mut policy = [0u8; 168];
+        policy[40] = if v4 { libc::AF_INET } else { libc::AF_INET6 } as u8;
+        policy[160] = 1;
+        // IP_XFRM_POLICY, IPV6_XFRM_POLICY.
+        let (level, option) = if v4 {
+            (libc::IPPROTO_IP, 17)
+        } else {
+            (libc::IPPROTO_IPV6, 35)
+        };
+        let sock = if guarded == Host::A {
+            &client
+        } else {
+            &listener
+        };
+        sock.set(level, option, policy)
+            .during("setsockopt() of an IPsec policy")?;
+        listener.bind(Host::B.address(ctx.kind, 0))?;
+        listener.listen(8)?;
+        client.connect(listener.local()?)?;
+        let server = listener.accept()?;
+        if guarded == Host::A {
+            must_be_fallback(&client, IPSEC)?;
+        }
+        converse(ctx, client, server)?;
+    }
+    Ok(())
 }
 
 /// The client's data is there before the server looks: it must not be taken for a CLC message.

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub const TESTS: [Test; 18] = [
+pub const TESTS: [Test; 19] = [
+    once("link.unread_data_stays", 120, unread_data_stays),
     once("link.group_is_shared", 120, group_is_shared),
     once("link.group_is_freed", 200, group_is_freed),
     once(
@@ -638,6 +639,59 @@ fn device_goes(ctx: &Ctx) -> Outcome {
         outcome?;
         plain?;
         gone?;
+        works_again(ctx)?;
+    }
+    Ok(())
+}
+
+/// What has come before the link goes is read after that, and then what TCP would tell: the end of a peer that had
+/// closed, or an error.
+fn unread_data_stays(ctx: &Ctx) -> Outcome {
+    let pattern = Pattern::new(ctx, 31);
+    for closed in [true, false] {
+        fresh(ctx)?;
+        let Pair { client, server } = ctx.pair()?;
+        server.send_all(pattern.at(0, 12_000))?;
+        sys::eventually("all is there to be read", || {
+            Ok(client.readable_bytes()? == 12_000)
+        })?;
+        let rest = if closed {
+            drop(server);
+            client.await_events(libc::POLLRDHUP)?;
+            None
+        } else {
+            Some(server)
+        };
+        rig::run(&format!("rdma link del {}", Host::B.rdma_device()))?;
+        let gone = await_queue_pairs(0);
+        rig::rdma_device_add(Host::B)?;
+        gone?;
+        let what = if closed {
+            "the peer had closed"
+        } else {
+            "the peer was there"
+        };
+        check_eq!(client.readable_bytes()?, 12_000, "bytes to be read: {what}");
+        let mut got = vec![0; 5_000];
+        client.recv_all(&mut got).during(what)?;
+        pattern.verify(0, &got)?;
+        check_eq!(
+            client.recv(&mut got, libc::MSG_PEEK)?,
+            5_000,
+            "bytes that are looked at"
+        );
+        pattern.verify(5_000, &got)?;
+        let mut got = vec![0; 7_000];
+        client.recv_all(&mut got).during(what)?;
+        pattern.verify(5_000, &got)?;
+        let end = client.recv(&mut got, 0);
+        if closed {
+            check_eq!(end?, 0, "the end of the stream");
+        } else {
+            check!(end.is_err(), "the end of the stream: {end:?}");
+        }
+        drop(rest);
+        drop(client);
         works_again(ctx)?;
     }
     Ok(())

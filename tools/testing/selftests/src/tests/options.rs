@@ -3,7 +3,7 @@
 use super::asleep::Sleeper;
 use super::network::Rules;
 use super::{any, Pattern};
-use crate::kind::Host;
+use crate::kind::{Host, Kind};
 use crate::runner::{Ctx, Pair, Test};
 use crate::sys::{self, cvt, Sock};
 use crate::{check, check_eq, check_errno, Context, Outcome};
@@ -12,10 +12,11 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-pub const TESTS: [Test; 14] = [
+pub const TESTS: [Test; 15] = [
     any("options.all_read", 60, all_read),
     any("options.all_set", 120, all_set),
     any("options.buffer_sizes", 60, buffer_sizes),
+    any("options.kept_in_a_fallback", 60, kept_in_a_fallback),
     any("options.low_water", 60, low_water),
     any("options.timeouts", 60, timeouts),
     any("options.linger_expires", 60, linger_expires),
@@ -235,6 +236,44 @@ fn all_set(ctx: &Ctx) -> Outcome {
         different.len(),
         different[..different.len().min(60)].join("\n")
     );
+    Ok(())
+}
+
+/// What is set before the connection is made is there after a fallback, and on accepted sockets, as over TCP.
+fn kept_in_a_fallback(ctx: &Ctx) -> Outcome {
+    // SO_MAX_PACING_RATE, SO_BUSY_POLL, SO_RCVMARK, SO_RCVPRIORITY.
+    const OPTIONS: [(i32, i32); 4] = [(47, 1_000_000), (46, 50), (75, 1), (82, 1)];
+    let seen = |client: Kind, server: Kind| -> Outcome<Vec<i32>> {
+        let listener = Sock::new(Host::B, server, 0)?;
+        listener.bind(Host::B.address(server, 0))?;
+        let near = Sock::new(Host::A, client, 0)?;
+        for sock in [&listener, &near] {
+            for (option, value) in OPTIONS {
+                sock.set(libc::SOL_SOCKET, option, value)?;
+            }
+        }
+        listener.listen(8)?;
+        near.connect(listener.local()?)?;
+        let far = listener.accept()?;
+        let mut values = Vec::new();
+        for sock in [&near, &far] {
+            for (option, _) in OPTIONS {
+                values.push(sock.get(libc::SOL_SOCKET, option)?);
+            }
+        }
+        Ok(values)
+    };
+    let v4 = Host::B.address(ctx.kind, 0).is_ipv4();
+    let plain = if v4 { Kind::Tcp4 } else { Kind::Tcp6 };
+    let expected = seen(plain, plain)?;
+    check_eq!(expected[0], 1_000_000, "SO_MAX_PACING_RATE of TCP");
+    for (client, server) in [(ctx.kind, plain), (plain, ctx.kind)] {
+        check_eq!(
+            seen(client, server)?,
+            expected,
+            "options of {client:?} to {server:?}"
+        );
+    }
     Ok(())
 }
 

@@ -2,18 +2,45 @@
 
 use super::{any, Pattern};
 use crate::kind::Host;
-use crate::runner::{Ctx, Test};
+use crate::runner::{Ctx, Pair, Test};
 use crate::sys::{Child, Sock};
 use crate::{check, check_eq, Context, Outcome};
 use std::collections::HashSet;
 
-pub const TESTS: [Test; 5] = [
+pub const TESTS: [Test; 6] = [
     any("process.fork_shares", 60, fork_shares),
     any("process.prefork_accept", 120, prefork_accept),
     any("process.kill_sender", 120, kill_sender),
     any("process.kill_receiver", 120, kill_receiver),
     any("process.kill_with_many_open", 120, kill_with_many_open),
+    any("process.exit_does_not_linger", 60, exit_does_not_linger),
 ];
+
+/// `SO_LINGER` makes `close` wait, but not the end of a process.
+fn exit_does_not_linger(ctx: &Ctx) -> Outcome {
+    let pattern = Pattern::new(ctx, 57);
+    let Pair { client, server } = ctx.pair()?;
+    client.set_linger(Some(3_000))?;
+    client.set_nonblocking(true)?;
+    let mut sent = 0;
+    loop {
+        match client.send(pattern.at(sent, 40_000), libc::MSG_NOSIGNAL) {
+            Ok(count) => sent += count,
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let mut holder = Child::fork(|| {
+        // Longer than the other process needs to let go.
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        Ok(())
+    })?;
+    drop(client);
+    holder.join("the last process that had the socket")?;
+    let got = server.recv_to_end()?;
+    check_eq!(got.len(), sent, "bytes that arrived");
+    pattern.verify(0, &got)
+}
 
 fn fork_shares(ctx: &Ctx) -> Outcome {
     let pair = ctx.pair()?;
