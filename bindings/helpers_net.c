@@ -177,3 +177,29 @@ int smc_rs_helper_genl_answer(struct genl_info *info, const void *body, size_t l
 	nlmsg_end(skb, nlh);
 	return genlmsg_reply(skb, info);
 }
+
+/* An array of counters for each processor. */
+void *smc_rs_helper_percpu_counters_alloc(unsigned int count)
+{
+	return (void __force *)__alloc_percpu(count * sizeof(u64), sizeof(u64));
+}
+
+void smc_rs_helper_percpu_counters_free(void *base)
+{
+	free_percpu((void __percpu __force *)base);
+}
+
+void smc_rs_helper_percpu_counters_add(void *base, unsigned int number, u64 value)
+{
+	this_cpu_add(((u64 __percpu __force *)base)[number], value);
+}
+
+u64 smc_rs_helper_percpu_counters_sum(void *base, unsigned int number)
+{
+	u64 sum = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		sum += READ_ONCE(per_cpu_ptr((u64 __percpu __force *)base, cpu)[number]);
+	return sum;
+}

@@ -44,6 +44,7 @@ use crate::{
     },
     smc_core::{
         conn::Conn,
+        counter,
         error::{
             MessageKind,
             Violation, //
@@ -75,6 +76,7 @@ use crate::{
             Registry, //
         },
         sock::SmcSocket,
+        stats::Stats,
         types::{
             Gid,
             Mac, //
@@ -142,6 +144,9 @@ pub(crate) fn handshake(sk: &Sock<SmcSocket>, clc: &Arc<ClcSock>) -> Outcome {
         Ok(context) => negotiate(&context),
         Err(reason) => Err(Stop::Decline(decline_unread(peer_id, reason), reason)),
     };
+    if let (Err(Stop::NotSmc(_) | Stop::Fail(_)), Some(stats)) = (&result, Stats::of(sk.net())) {
+        stats.count(counter::CLIENT_FAILED);
+    }
     match result {
         Ok(conn) => Outcome::made(conn, clc),
         Err(Stop::Decline(decline, reason)) => {

@@ -37,6 +37,7 @@ use crate::{
     },
     smc_core::{
         conn::Conn,
+        counter,
         group::{
             Confirmation,
             GroupKey,
@@ -62,6 +63,7 @@ use crate::{
             Registry, //
         },
         sock::SmcSocket,
+        stats::Stats,
         types::Gid, //
     },
     sysctl::Settings, //
@@ -121,7 +123,11 @@ pub(crate) fn handshake(sk: &Sock<SmcSocket>, clc: &Arc<ClcSock>) -> Outcome {
         registry,
         settings,
     };
-    match negotiate(&context) {
+    let result = negotiate(&context);
+    if let (Err(Stop::Fail(_)), Some(stats)) = (&result, Stats::of(sk.net())) {
+        stats.count(counter::SERVER_FAILED);
+    }
+    match result {
         Ok(conn) => Outcome::made(conn, clc),
         Err(Stop::Decline(decline, reason)) => {
             io::decline(clc, &decline);

@@ -137,6 +137,15 @@ impl Drop for Ring {
     }
 }
 
+/// How a connection came by a ring.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    /// It was an earlier connection's.
+    pub(crate) reused: bool,
+    /// It is smaller than asked for, for want of memory.
+    pub(crate) downgraded: bool,
+}
+
 /// The two rings of a connection.
 #[derive(Clone)]
 pub(crate) struct Rings {
@@ -180,16 +189,16 @@ impl Pool {
     }
 
     /// The rings for a new connection, for which the application wants `send_len` and `rmb_len`
-    /// bytes. Where there is no memory for that much there is less.
+    /// bytes, and how they came, the send buffer first. Where there is no memory for that much there is less.
     pub(crate) fn take(
         &self,
         send_len: usize,
         rmb_len: usize,
         kind: BufferKind,
-    ) -> Result<Rings, DeclineReason> {
-        let send = self.take_one(Use::Send, send_len, kind)?;
+    ) -> Result<(Rings, [Origin; 2]), DeclineReason> {
+        let (send, of_send) = self.take_one(Use::Send, send_len, kind)?;
         match self.take_one(Use::Rmb, rmb_len, kind) {
-            Ok(rmb) => Ok(Rings { send, rmb }),
+            Ok((rmb, of_rmb)) => Ok((Rings { send, rmb }, [of_send, of_rmb])),
             Err(reason) => {
                 self.keep(send);
                 Err(reason)
@@ -202,11 +211,16 @@ impl Pool {
         purpose: Use,
         len: usize,
         kind: BufferKind,
-    ) -> Result<Arc<Ring>, DeclineReason> {
-        let mut code = Some(BufSizeCode::from_len_ceil(len).min(LARGEST));
+    ) -> Result<(Arc<Ring>, Origin), DeclineReason> {
+        let asked = BufSizeCode::from_len_ceil(len).min(LARGEST);
+        let mut code = Some(asked);
         while let Some(wanted) = code {
+            let origin = |reused| Origin {
+                reused,
+                downgraded: wanted != asked,
+            };
             if let Some(ring) = self.find(purpose, wanted) {
-                return Ok(ring);
+                return Ok((ring, origin(true)));
             }
             let layouts: &[Layout] = match kind {
                 BufferKind::Physical => &[Layout::Physical],
@@ -216,7 +230,7 @@ impl Pool {
             for layout in layouts {
                 let ring = Ring::new(self, purpose, wanted, *layout);
                 if let Ok(Ok(ring)) = ring.map(|ring| Arc::new(ring, GFP_KERNEL)) {
-                    return Ok(ring);
+                    return Ok((ring, origin(false)));
                 }
             }
             code = wanted.smaller();

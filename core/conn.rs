@@ -20,7 +20,14 @@ use stall::Stall;
 use tcp::Tcp;
 
 use super::{
-    buffers::Rings,
+    buffers::{
+        Origin,
+        Rings, //
+    },
+    counter::{
+        self,
+        Buffers, //
+    },
     group::{
         LinkFailure,
         LinkGroup, //
@@ -40,6 +47,7 @@ use super::{
         Farewell,
         Life, //
     },
+    stats::Stats,
     time::Millis,
     types::{
         AlertToken,
@@ -111,6 +119,7 @@ const SEND_SHUTDOWN: u8 = 2;
 #[pin_data]
 pub(crate) struct Conn {
     token: u32,
+    stats: Arc<Stats>,
     autocorking_size: u32,
     corked: Atomic<bool>,
     nodelay: Atomic<bool>,
@@ -132,6 +141,53 @@ pub(crate) struct Conn {
 struct Place {
     group: Arc<LinkGroup>,
     rings: Rings,
+    stats: Arc<Stats>,
+}
+
+impl Place {
+    /// Counts the rings, as long as the connection has them.
+    fn new(
+        group: &Arc<LinkGroup>,
+        rings: Rings,
+        origins: [Origin; 2],
+        stats: &Arc<Stats>,
+    ) -> Result<Arc<Self>> {
+        let place = Self {
+            group: group.clone(),
+            rings,
+            stats: stats.clone(),
+        };
+        for ((buffers, len), origin) in place.buffers().into_iter().zip(origins) {
+            stats.count(buffers.sizes.of(len as usize));
+            stats.add(buffers.usage, len.into());
+            stats.count(if origin.reused {
+                buffers.reused
+            } else {
+                buffers.allocated
+            });
+            if origin.downgraded {
+                stats.count(buffers.downgraded);
+            }
+        }
+        Ok(Arc::new(place, GFP_KERNEL)?)
+    }
+
+    /// Both rings: how they are counted, and their sizes.
+    fn buffers(&self) -> [(Buffers, u32); 2] {
+        let Rings { send, rmb } = &self.rings;
+        [
+            (counter::TX_BUFFERS, send.len()),
+            (counter::RX_BUFFERS, rmb.len()),
+        ]
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        for (buffers, len) in self.buffers() {
+            self.stats.sub(buffers.usage, len.into());
+        }
+    }
 }
 
 struct Data {
@@ -204,19 +260,14 @@ impl Conn {
             }
         })?;
         let make = || {
-            let rings =
+            let stats = Stats::of(sk.net()).ok_or(DeclineReason::INTERR)?;
+            let (rings, origins) =
                 group
                     .link()
                     .pool()
                     .take(half(sndbuf), half(rcvbuf), settings.buffer_kind())?;
-            let place = Arc::new(
-                Place {
-                    group: group.clone(),
-                    rings,
-                },
-                GFP_KERNEL,
-            )
-            .map_err(|_| DeclineReason::MEM)?;
+            let place =
+                Place::new(group, rings, origins, &stats).map_err(|_| DeclineReason::MEM)?;
             let data = Data {
                 place: Some(place),
                 rest: None,
@@ -245,6 +296,7 @@ impl Conn {
             let conn = Arc::pin_init(
                 pin_init!(Self {
                     token,
+                    stats,
                     autocorking_size: settings.autocorking_size(),
                     corked: Atomic::new(false),
                     nodelay: Atomic::new(false),
@@ -263,6 +315,19 @@ impl Conn {
             Ok(conn)
         };
         make().inspect_err(|_| group.release_token(token))
+    }
+
+    /// Where it is counted.
+    pub(crate) fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Counts it as one that was made.
+    pub(crate) fn count_made(&self) {
+        if let Some(place) = self.place() {
+            let key = place.group.key();
+            self.stats.count_made(key.role, key.version);
+        }
     }
 
     /// Our alert token: the peer names the connection by it.
@@ -548,6 +613,9 @@ impl Conn {
             return false;
         };
         let plan = flow.plan(u32::MAX);
+        if plan.is_none() && flow.tx.unsent() > 0 && flow.tx.window() == 0 {
+            self.stats.count(counter::TX_BUFFERS.peer_full);
+        }
         if plan.is_none() && !flow.cdc_due() {
             return false;
         }

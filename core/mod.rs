@@ -6,6 +6,7 @@
 //! macros of the `kernel` crate.
 
 // Pure: only `core` and `zerocopy`, also built for the host.
+pub mod counter;
 pub mod error;
 pub mod llc;
 pub mod rtoken;
@@ -27,3 +28,4 @@ mod ports;
 pub(crate) mod registry;
 mod rkeys;
 pub(crate) mod sock;
+pub(crate) mod stats;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What belongs to one network namespace, beside its settings: its enterprise IDs.
+//! What belongs to one network namespace, beside its settings: its enterprise IDs and statistics.
 
 use super::{
+    stats::Stats,
     types::Ueid,
     ueid::{
         self,
@@ -31,6 +32,14 @@ pub(crate) struct Namespace {
     /// Process context.
     #[pin]
     ueids: SpinLock<ueid::Table>,
+    stats: Arc<Stats>,
+}
+
+impl Namespace {
+    /// Its statistics.
+    pub(super) fn stats(&self) -> &Arc<Stats> {
+        &self.stats
+    }
 }
 
 static KEY: PernetKey<Namespace> = PernetKey::new();
@@ -41,9 +50,11 @@ impl PernetData for Namespace {
     }
 
     fn new(_net: &Net) -> Result<Arc<Self>> {
+        let stats = Stats::new()?;
         Arc::pin_init(
             pin_init!(Self {
                 ueids <- new_spinlock!(ueid::Table::new(), "Namespace::ueids"),
+                stats,
             }),
             GFP_KERNEL,
         )

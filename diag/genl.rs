@@ -44,6 +44,7 @@ use crate::{
             self,
             Registry, //
         },
+        stats::Stats,
         ueid::Refusal, //
     },
     sysctl::{
@@ -95,6 +96,8 @@ impl Family for SmcGenl {
         dump(cmd::GET_LGR_SMCD),
         dump(cmd::GET_DEV_SMCD),
         dump(cmd::GET_DEV_SMCR),
+        dump(cmd::GET_STATS),
+        dump(cmd::GET_FBACK_STATS),
         dump(cmd::DUMP_UEID),
         execute(cmd::ADD_UEID, UEID),
         execute(cmd::REMOVE_UEID, UEID),
@@ -146,6 +149,14 @@ impl Family for SmcGenl {
             cmd::GET_LGR_SMCR => groups(part, &mut room, false),
             cmd::GET_LINK_SMCR => groups(part, &mut room, true),
             cmd::GET_DEV_SMCR => devices(part, &mut room),
+            cmd::GET_STATS => once(part, |part| {
+                let stats = Stats::of(part.net()).ok_or(ENODEV)?;
+                put(
+                    part,
+                    genl_abi::stats(&mut room, &|counter| stats.sum(counter)),
+                )
+            }),
+            cmd::GET_FBACK_STATS => fallbacks(part, &mut room),
             cmd::DUMP_UEID => ueids(part, &mut room),
             cmd::DUMP_SEID => once(part, |part| put(part, genl_abi::seid(&mut room))),
             cmd::DUMP_HS_LIMITATION => once(part, |part| {
@@ -264,6 +275,27 @@ fn describe_link<'a>(room: &'a mut [u8], group: &LinkGroup, net: &Net) -> Option
         },
     };
     genl_abi::link(room, &message)
+}
+
+fn fallbacks(part: &mut Part<'_>, room: &mut [u8]) -> Result {
+    let stats = Stats::of(part.net()).ok_or(ENODEV)?;
+    loop {
+        let [after, ..] = part.position();
+        let Some(next) = stats.fallback_after(after) else {
+            return Ok(());
+        };
+        let message = genl_abi::Fallbacks {
+            server: next.role == Role::Server,
+            totals: (after == 0).then(|| {
+                let (client, server) = stats.fallback_totals();
+                (server, client)
+            }),
+            reason: next.reason.0,
+            count: next.count,
+        };
+        put(part, genl_abi::fallbacks(room, &message))?;
+        part.set_position([next.key(), 0, 0]);
+    }
 }
 
 /// Index of the network device behind a port; 0 if `net` does not have it.

@@ -8,7 +8,15 @@
 #![forbid(unsafe_code)]
 
 use super::nla::Writer;
-use crate::smc_core::types::Ueid;
+use crate::smc_core::{
+    counter::{
+        self,
+        Buffers,
+        Calls,
+        Counter, //
+    },
+    types::Ueid, //
+};
 use core::fmt::{
     self,
     Write, //
@@ -65,6 +73,8 @@ const SYS_INFO: u16 = 1;
 const LGR_SMCR: u16 = 2;
 const LINK_SMCR: u16 = 3;
 const DEV_SMCR: u16 = 6;
+const STATS: u16 = 7;
+const FBACK_STATS: u16 = 8;
 
 /// Most bytes of a message here, its header and attributes.
 pub const LARGEST: usize = 4096;
@@ -356,6 +366,136 @@ pub fn device<'a>(buffer: &'a mut [u8], device: &Device<'_>) -> Option<&'a [u8]>
                 w.u32(LNK_CNT, port.links);
             });
         }
+    });
+    writer.finish()
+}
+
+/// Answer to [`command::GET_STATS`]; `sum` gives the value of a counter.
+pub fn stats<'a>(buffer: &'a mut [u8], sum: &dyn Fn(Counter) -> u64) -> Option<&'a [u8]> {
+    const SMCD_TECH: u16 = 1;
+    const SMCR_TECH: u16 = 2;
+    const CLNT_HS_ERR_CNT: u16 = 3;
+    const SRV_HS_ERR_CNT: u16 = 4;
+    let mut writer = begin(buffer, command::GET_STATS);
+    writer.nest(STATS, |w| {
+        // There is no SMC-D.
+        w.nest(SMCD_TECH, |w| technology(w, &|_| 0));
+        w.nest(SMCR_TECH, |w| technology(w, sum));
+        w.u64(CLNT_HS_ERR_CNT, sum(counter::CLIENT_FAILED));
+        w.u64(SRV_HS_ERR_CNT, sum(counter::SERVER_FAILED));
+    });
+    writer.finish()
+}
+
+/// What is in `SMC_NLA_STATS_SMCR_TECH`.
+fn technology(w: &mut Writer<'_>, sum: &dyn Fn(Counter) -> u64) {
+    const TX_RMB_SIZE: u16 = 1;
+    const RX_RMB_SIZE: u16 = 2;
+    const TXPLOAD_SIZE: u16 = 3;
+    const RXPLOAD_SIZE: u16 = 4;
+    const TX_RMB_STATS: u16 = 5;
+    const RX_RMB_STATS: u16 = 6;
+    const CLNT_V1_SUCC: u16 = 7;
+    const CLNT_V2_SUCC: u16 = 8;
+    const SRV_V1_SUCC: u16 = 9;
+    const SRV_V2_SUCC: u16 = 10;
+    const SENDPAGE_CNT: u16 = 11;
+    const SPLICE_CNT: u16 = 12;
+    const CORK_CNT: u16 = 13;
+    const NDLY_CNT: u16 = 14;
+    const URG_DATA_CNT: u16 = 15;
+    const RX_BYTES: u16 = 16;
+    const TX_BYTES: u16 = 17;
+    const RX_CNT: u16 = 18;
+    const TX_CNT: u16 = 19;
+    const RX_RMB_USAGE: u16 = 20;
+    const TX_RMB_USAGE: u16 = 21;
+    let [tx_buffers, rx_buffers] = [&counter::TX_BUFFERS, &counter::RX_BUFFERS];
+    let [tx_calls, rx_calls] = [&counter::TX_CALLS, &counter::RX_CALLS];
+    sizes(w, TX_RMB_SIZE, tx_buffers.sizes, sum);
+    sizes(w, RX_RMB_SIZE, rx_buffers.sizes, sum);
+    sizes(w, TXPLOAD_SIZE, tx_calls.sizes, sum);
+    sizes(w, RXPLOAD_SIZE, rx_calls.sizes, sum);
+    buffers(w, TX_RMB_STATS, tx_buffers, sum);
+    buffers(w, RX_RMB_STATS, rx_buffers, sum);
+    w.u64(CLNT_V1_SUCC, sum(counter::CLIENT_V1));
+    w.u64(CLNT_V2_SUCC, sum(counter::CLIENT_V2));
+    w.u64(SRV_V1_SUCC, sum(counter::SERVER_V1));
+    w.u64(SRV_V2_SUCC, sum(counter::SERVER_V2));
+    // The kernel has no such call any more.
+    w.u64(SENDPAGE_CNT, 0);
+    w.u64(SPLICE_CNT, sum(counter::SPLICES));
+    w.u64(CORK_CNT, sum(counter::CORKS));
+    w.u64(NDLY_CNT, sum(counter::NODELAYS));
+    w.u64(URG_DATA_CNT, sum(counter::URGENT));
+    let moved = |calls: &Calls| (sum(calls.bytes), sum(calls.calls));
+    let [(tx_bytes, tx_count), (rx_bytes, rx_count)] = [moved(tx_calls), moved(rx_calls)];
+    w.u64(RX_BYTES, rx_bytes);
+    w.u64(TX_BYTES, tx_bytes);
+    w.u64(RX_CNT, rx_count);
+    w.u64(TX_CNT, tx_count);
+    w.uint(RX_RMB_USAGE, sum(rx_buffers.usage));
+    w.uint(TX_RMB_USAGE, sum(tx_buffers.usage));
+}
+
+/// A counter for each size.
+fn sizes(w: &mut Writer<'_>, kind: u16, sizes: counter::Sizes, sum: &dyn Fn(Counter) -> u64) {
+    w.nest(kind, |w| {
+        for (counter, number) in sizes.all().zip(1..) {
+            w.u64(number, sum(counter));
+        }
+    });
+}
+
+fn buffers(w: &mut Writer<'_>, kind: u16, buffers: &Buffers, sum: &dyn Fn(Counter) -> u64) {
+    const SIZE_SM_PEER: u16 = 1;
+    const SIZE_SM: u16 = 2;
+    const FULL_PEER: u16 = 3;
+    const FULL: u16 = 4;
+    const REUSE: u16 = 5;
+    const ALLOC: u16 = 6;
+    const DGRADE: u16 = 7;
+    w.nest(kind, |w| {
+        w.u64(SIZE_SM_PEER, sum(buffers.small_for_peer));
+        w.u64(SIZE_SM, sum(buffers.small));
+        w.u64(FULL_PEER, sum(buffers.peer_full));
+        w.u64(FULL, sum(buffers.full));
+        w.u64(REUSE, sum(buffers.reused));
+        w.u64(ALLOC, sum(buffers.allocated));
+        w.u64(DGRADE, sum(buffers.downgraded));
+    });
+}
+
+/// Fallbacks with one reason, on one side.
+#[derive(Clone, Copy, Debug)]
+pub struct Fallbacks {
+    /// As the server.
+    pub server: bool,
+    /// All fallbacks, as the server and as the client: in the first message only.
+    pub totals: Option<(u64, u64)>,
+    /// The reason.
+    pub reason: u32,
+    /// How often.
+    pub count: u64,
+}
+
+/// A message of [`command::GET_FBACK_STATS`].
+pub fn fallbacks<'a>(buffer: &'a mut [u8], fallbacks: &Fallbacks) -> Option<&'a [u8]> {
+    const TYPE: u16 = 1;
+    const SRV_CNT: u16 = 2;
+    const CLNT_CNT: u16 = 3;
+    const RSN_CODE: u16 = 4;
+    const RSN_CNT: u16 = 5;
+    let mut writer = begin(buffer, command::GET_FBACK_STATS);
+    writer.nest(FBACK_STATS, |w| {
+        w.u8(TYPE, u8::from(fallbacks.server));
+        if let Some((server, client)) = fallbacks.totals {
+            w.u64(SRV_CNT, server);
+            w.u64(CLNT_CNT, client);
+        }
+        w.u32(RSN_CODE, fallbacks.reason);
+        // The field has 16 bits.
+        w.u16(RSN_CNT, u16::try_from(fallbacks.count).unwrap_or(u16::MAX));
     });
     writer.finish()
 }

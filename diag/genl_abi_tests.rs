@@ -287,3 +287,120 @@ fn an_id_in_a_request_has_33_bytes() {
     }
     assert_eq!(requested_ueid(None), None);
 }
+
+#[test]
+fn statistics_are_all_there_in_the_places_of_the_abi() {
+    let mut buffer = room();
+    // Each counter is its own number, and one.
+    let value = |counter: Counter| counter.number() as u64 + 1;
+    let got = stats(&mut buffer, &value).unwrap().to_vec();
+    let number = |kind: u16, value: u64| attr(kind, &value.to_ne_bytes());
+    let four = |kind: u16, value: u64| attr(kind, &(value as u32).to_ne_bytes());
+    let sizes = |kind: u16, first: u64, step: u64| {
+        let all: Vec<_> = (0..9u16)
+            .map(|size| number(size + 1, first + u64::from(size) * step))
+            .collect();
+        nest(kind, &all)
+    };
+    // In the order of `SMC_NLA_STATS_RMB_*`; in counter.rs these are behind the sizes and the usage.
+    let buffers = |kind: u16, first: u64, step: u64| {
+        let all: Vec<_> = (1..8u16)
+            .map(|place| number(place, first + u64::from(place - 1) * step))
+            .collect();
+        nest(kind, &all)
+    };
+    let zero = nest(
+        1,
+        &[
+            sizes(1, 0, 0),
+            sizes(2, 0, 0),
+            sizes(3, 0, 0),
+            sizes(4, 0, 0),
+            buffers(5, 0, 0),
+            buffers(6, 0, 0),
+            (7..20).flat_map(|kind| number(kind, 0)).collect(),
+            four(20, 0),
+            four(21, 0),
+        ],
+    );
+    let all = nest(
+        2,
+        &[
+            sizes(1, 1, 1),
+            sizes(2, 18, 1),
+            sizes(3, 35, 1),
+            sizes(4, 46, 1),
+            buffers(5, 11, 1),
+            buffers(6, 28, 1),
+            number(7, 57),
+            number(8, 58),
+            number(9, 59),
+            number(10, 60),
+            number(11, 0),
+            number(12, 61),
+            number(13, 62),
+            number(14, 63),
+            number(15, 64),
+            // Bytes received and sent, calls that receive and send.
+            number(16, 56),
+            number(17, 45),
+            number(18, 55),
+            number(19, 44),
+            four(20, 27),
+            four(21, 10),
+        ],
+    );
+    let expected = [
+        std::vec![7, 1, 0, 0],
+        nest(7, &[zero, all, number(3, 65), number(4, 66)]),
+    ]
+    .concat();
+    assert_eq!(got, expected);
+    // It fits into the least part of a dump, of a page with all that the kernel needs in it.
+    assert!(got.len() < 3500, "{}", got.len());
+}
+
+#[test]
+fn reasons_of_fallbacks() {
+    let mut buffer = room();
+    let first = Fallbacks {
+        server: true,
+        totals: Some((70000, 3)),
+        reason: 0x0301_0000,
+        count: 70000,
+    };
+    let expected = [
+        std::vec![8, 1, 0, 0],
+        nest(
+            8,
+            &[
+                attr(1, &[1]),
+                attr(2, &70000u64.to_ne_bytes()),
+                attr(3, &3u64.to_ne_bytes()),
+                attr(4, &0x0301_0000u32.to_ne_bytes()),
+                attr(5, &0xffffu16.to_ne_bytes()),
+            ],
+        ),
+    ]
+    .concat();
+    assert_eq!(fallbacks(&mut buffer, &first), Some(&expected[..]));
+    let next = Fallbacks {
+        server: false,
+        totals: None,
+        count: 2,
+        ..first
+    };
+    let expected = [
+        std::vec![8, 1, 0, 0],
+        nest(
+            8,
+            &[
+                attr(1, &[0]),
+                attr(4, &0x0301_0000u32.to_ne_bytes()),
+                attr(5, &2u16.to_ne_bytes()),
+            ],
+        ),
+    ]
+    .concat();
+    assert_eq!(fallbacks(&mut buffer, &next), Some(&expected[..]));
+}

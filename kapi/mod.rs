@@ -14,6 +14,7 @@ pub(crate) mod netaddr;
 pub(crate) mod netlink;
 pub(crate) mod netns;
 pub(crate) mod once;
+pub(crate) mod percpu;
 pub(crate) mod ports;
 pub(crate) mod prelude;
 pub(crate) mod proto_ops;

@@ -77,6 +77,9 @@ pub(crate) trait SocketOps: Sized + Send + Sync + 'static {
     /// `send(2)` and friends; the number of bytes taken.
     fn sendmsg(sk: &Sock<Self>, msg: &mut Message) -> Result<usize>;
 
+    /// `sendfile(2)` or `splice(2)` is going to read.
+    fn splice_begins(sk: &Sock<Self>);
+
     /// `sendfile(2)` or `splice(2)` has come to an end before all that it had announced with `MSG_MORE`.
     fn splice_eof(sk: &Sock<Self>);
 
@@ -587,6 +590,7 @@ unsafe extern "C" fn splice_read<T: Protocol>(
 ) -> isize {
     // SAFETY: The kernel passes a socket of ours, which has a file then.
     let (sk, file) = unsafe { (sk_of::<T>(sock), (*sock).file) };
+    T::splice_begins(sk);
     // As with TCP, `SO_PEEK_OFF` does not follow what is spliced.
     let offset = sk.peek_offset();
     // SAFETY: These are the arguments of the call under way.

@@ -133,6 +133,11 @@ impl Sender {
         }
     }
 
+    /// Bytes of the peer's RMB element.
+    pub const fn peer_rmb_len(&self) -> u32 {
+        self.peer_ring.len()
+    }
+
     /// Bytes in the send buffer: not sent, or sent and not completed.
     pub fn used(&self) -> u32 {
         self.ring.diff(self.fin, self.prep).unwrap_or(0)

@@ -23,6 +23,7 @@ use crate::{
     },
     smc_core::{
         buffers::Ring,
+        counter,
         link::Link,
         sock::SmcSocket,
         state::Event, //
@@ -73,10 +74,15 @@ impl Conn {
         notifier: Option<&ClcSock>,
     ) -> Result<usize> {
         let flags = msg.flags;
+        let total = msg.len;
         let sent = match notifier {
             Some(clc) => self.send_zerocopy(sk, msg, clc),
             None => self.send_some(sk, msg, self.tx.lock()),
         };
+        self.stats.count_call(&counter::TX_CALLS, total, &sent);
+        if flags & MSG_OOB != 0 {
+            self.stats.count(counter::URGENT);
+        }
         match sent {
             Err(err) => Err(sk.stream_error(flags, err)),
             sent => sent,
@@ -134,6 +140,15 @@ impl Conn {
             let place = self.place().ok_or(EPIPE)?;
             let spans = {
                 let mut data = self.data.lock();
+                if let (Some(flow), 0) = (data.flow.as_ref(), sent) {
+                    let buffers = &counter::TX_BUFFERS;
+                    if total > flow.tx.sndbuf_len() as usize {
+                        self.stats.count(buffers.small);
+                    }
+                    if total > flow.tx.peer_rmb_len() as usize {
+                        self.stats.count(buffers.small_for_peer);
+                    }
+                }
                 let spans = match data.flow.as_ref() {
                     // One urgent byte at a time is all that the protocol can say.
                     Some(flow) if !(urgent && flow.tx.urgent_busy()) => {
@@ -149,6 +164,7 @@ impl Conn {
                 spans
             };
             let Some(spans) = spans.filter(|spans| !spans.is_empty()) else {
+                self.stats.count(counter::TX_BUFFERS.full);
                 self.with_link(|data, link| self.push(data, link));
                 if timeo == 0 {
                     if sent > 0 {
@@ -264,9 +280,18 @@ impl Conn {
     /// `recvmsg(2)`.
     pub(crate) fn receive(&self, sk: &Sock<SmcSocket>, msg: &mut Message) -> Result<usize> {
         msg.clear_name();
-        if msg.flags & MSG_OOB != 0 {
-            return self.receive_urgent(sk, msg);
-        }
+        let got = if msg.flags & MSG_OOB != 0 {
+            self.stats.count(counter::URGENT);
+            self.receive_urgent(sk, msg)
+        } else {
+            self.receive_stream(sk, msg)
+        };
+        let size = got.as_ref().map_or(0, |got| *got);
+        self.stats.count_call(&counter::RX_CALLS, size, &got);
+        got
+    }
+
+    fn receive_stream(&self, sk: &Sock<SmcSocket>, msg: &mut Message) -> Result<usize> {
         let peek = msg.flags & MSG_PEEK != 0;
         let discard = msg.flags & MSG_TRUNC != 0;
         let total = msg.len;
@@ -392,6 +417,14 @@ impl Conn {
             let Some(flow) = data.flow.as_ref() else {
                 return Ok(0);
             };
+            if got == 0 {
+                if msg.len > flow.rx.rmb_len() as usize {
+                    self.stats.count(counter::RX_BUFFERS.small);
+                }
+                if flow.rx.readable() >= flow.rx.rmb_len() {
+                    self.stats.count(counter::RX_BUFFERS.full);
+                }
+            }
             let spans = if let Some(offset) = peek {
                 let skip = u32::try_from(offset.saturating_add(got)).unwrap_or(u32::MAX);
                 flow.rx.chunks_for_peek(skip, rest)

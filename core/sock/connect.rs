@@ -38,6 +38,7 @@ use crate::{
         watch::Watch, //
     },
     smc_core::{
+        llc::flow::Role,
         plain_servers,
         registry, //
     }, //
@@ -68,7 +69,7 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
                     return rendezvous::connect(&clc, addr);
                 }
                 if let Some(reason) = sk.needs_tcp(&clc) {
-                    fallback::enter(sk, &mut life, &clc, reason, 0);
+                    fallback::enter(sk, &mut life, &clc, Role::Client, reason, 0);
                     drop(life);
                     return clc.connect(addr, flags);
                 }
@@ -226,6 +227,7 @@ fn settle(sk: &Sock<SmcSocket>, clc: &Arc<ClcSock>, outcome: Outcome) {
             }
             // Before anybody sees the phase and sends.
             options::carry_over(clc, &conn);
+            conn.count_made();
             conn.established(sk.into());
             set_phase(sk, Phase::Smc);
             shut_down_now(sk, &mut life);
@@ -239,7 +241,7 @@ fn settle(sk: &Sock<SmcSocket>, clc: &Arc<ClcSock>, outcome: Outcome) {
                 // It is there, and it is the option that it cannot stand.
                 plain_servers::remember(sk.net(), &server, life.sign, life.began);
             }
-            fallback::enter(sk, &mut life, clc, reason, diagnosis);
+            fallback::enter(sk, &mut life, clc, Role::Client, reason, diagnosis);
             shut_down_now(sk, &mut life);
         }
         Outcome::Failed(err) | Outcome::NotSmc(err) => {

@@ -16,6 +16,10 @@ use crate::{
     kapi::{
         clcsock::ClcSock,
         sock::Sock, //
+    },
+    smc_core::{
+        llc::flow::Role,
+        stats::Stats, //
     }, //
 };
 use kernel::{
@@ -25,7 +29,7 @@ use kernel::{
     }, //
 };
 
-/// Ends the set-up of `sk` in a fallback. The caller holds the life lock, and wakes those who wait for the
+/// Ends the set-up of `sk`, on the side `role`, in a fallback. The caller holds the life lock, and wakes those who wait for the
 /// outcome.
 ///
 /// Whoever polls or sleeps since before waits in the TCP socket's queue already ([`Sock::share_queue`]),
@@ -34,9 +38,13 @@ pub(super) fn enter(
     sk: &Sock<SmcSocket>,
     life: &mut Life,
     clc: &Arc<ClcSock>,
+    role: Role,
     reason: DeclineReason,
     peer_diagnosis: u32,
 ) {
+    if let Some(stats) = Stats::of(sk.net()) {
+        stats.count_fallback(role, reason);
+    }
     sk.fallback.store(reason.0, Relaxed);
     sk.peer_diagnosis.store(peer_diagnosis, Relaxed);
     sk.copy_options_to(clc);

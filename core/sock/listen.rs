@@ -24,7 +24,8 @@ use crate::{
         clcsock::ClcSock,
         sock::Sock,
         watch::Watch, //
-    }, //
+    },
+    smc_core::llc::flow::Role, //
 };
 use kernel::{
     error::Result,
@@ -48,7 +49,7 @@ pub(super) fn listen(sk: &Sock<SmcSocket>, backlog: c_int) -> Result {
             sk.copy_options_to(&clc);
             if let Some(reason) = sk.needs_tcp(&clc) {
                 clc.listen(backlog)?;
-                fallback::enter(sk, &mut life, &clc, reason, 0);
+                fallback::enter(sk, &mut life, &clc, Role::Server, reason, 0);
                 return Ok(());
             }
             clc.wake_aside()?;
@@ -153,7 +154,14 @@ fn welcome(sk: &Sock<SmcSocket>, clc: ClcSock) {
         regulate(sk);
         child.queue_job(JOB_HANDSHAKE, crate::queues::handshake());
     } else {
-        fallback::enter(&child, &mut life, &clc, DeclineReason::PEERNOSMC, 0);
+        fallback::enter(
+            &child,
+            &mut life,
+            &clc,
+            Role::Server,
+            DeclineReason::PEERNOSMC,
+            0,
+        );
         drop(life);
         enqueue(sk, child);
     }
@@ -174,13 +182,14 @@ pub(super) fn handshake(child: &SockRef) {
         Outcome::Smc(conn) => {
             child.conn.populate(conn.clone());
             options::carry_over(&clc, &conn);
+            conn.count_made();
             conn.established(child.clone());
             set_phase(child, Phase::Smc);
             drop(life);
             true
         }
         Outcome::Fallback(reason, diagnosis) => {
-            fallback::enter(child, &mut life, &clc, reason, diagnosis);
+            fallback::enter(child, &mut life, &clc, Role::Server, reason, diagnosis);
             drop(life);
             true
         }

@@ -61,6 +61,7 @@ use crate::{
         },
         time::Millis, //
     },
+    smc_core::counter,
     sysctl::Settings, //
 };
 use kernel::{
@@ -421,6 +422,12 @@ impl SocketOps for SmcSocket {
 
     fn sendmsg(sk: &Sock<Self>, msg: &mut Message) -> Result<usize> {
         transfer::send(sk, msg)
+    }
+
+    fn splice_begins(sk: &Sock<Self>) {
+        if let Some(conn) = sk.conn() {
+            conn.stats().count(counter::SPLICES);
+        }
     }
 
     fn splice_eof(sk: &Sock<Self>) {

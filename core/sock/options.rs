@@ -29,6 +29,7 @@ use crate::smc_core::conn::{
     Conn,
     Status, //
 };
+use crate::smc_core::counter;
 use kernel::{
     error::Result,
     ffi::{
@@ -221,6 +222,11 @@ fn set_tcp(sk: &Sock<SmcSocket>, option: &SetOption) -> Result {
         }
         TCP_NODELAY | TCP_CORK | TCP_USER_TIMEOUT | TCP_INQ => {
             if let Some(conn) = sk.conn() {
+                match (option.name, option.int()? != 0) {
+                    (TCP_NODELAY, true) => conn.stats().count(counter::NODELAYS),
+                    (TCP_CORK, false) => conn.stats().count(counter::CORKS),
+                    _ => {}
+                }
                 carry_over(&*sk.try_clc()?, conn);
             }
         }

@@ -16,7 +16,8 @@ use crate::{
             Poll, //
         },
         sock::Sock, //
-    }, //
+    },
+    smc_core::llc::flow::Role, //
 };
 use kernel::{
     error::Result, //
@@ -46,7 +47,14 @@ pub(super) fn send(sk: &Sock<SmcSocket>, msg: &mut Message) -> Result<usize> {
                 let mut life = sk.life.lock();
                 if sk.phase() == Phase::Init {
                     let clc = sk.try_clc()?;
-                    fallback::enter(sk, &mut life, &clc, DeclineReason::OPTUNSUPP, 0);
+                    fallback::enter(
+                        sk,
+                        &mut life,
+                        &clc,
+                        Role::Client,
+                        DeclineReason::OPTUNSUPP,
+                        0,
+                    );
                 }
             }
             // TCP knows what its own states mean for a send. It must not sleep, since another thread may

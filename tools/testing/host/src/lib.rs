@@ -26,6 +26,7 @@ extern crate std;
 #[path = "../../../../core"]
 pub mod smc_core {
     //! See `core/mod.rs`.
+    pub mod counter;
     pub mod error;
     pub mod llc;
     pub mod rtoken;

@@ -9,17 +9,20 @@ use crate::genl::{self, Attrs, Client, Message};
 use crate::kind::{Host, Kind};
 use crate::mode::{self, Mode};
 use crate::runner::{Ctx, Pair, Test};
-use crate::sys;
+use crate::sys::{self, Sock};
 use crate::{check, check_eq, check_errno, Context, Fail, Outcome};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-pub const TESTS: [Test; 6] = [
+pub const TESTS: [Test; 9] = [
     once("genl.host", 60, host),
     once("genl.groups", 60, groups),
     once("genl.resume", 300, resume),
     once("genl.permissions", 60, permissions),
     once("genl.ueids", 120, ueids),
     once("genl.limit", 60, limit),
+    once("genl.stats", 60, stats),
+    once("genl.stats_of_buffers", 60, stats_of_buffers),
+    once("genl.fallbacks", 60, fallbacks),
 ];
 
 /// Outermost attributes.
@@ -27,6 +30,8 @@ const SYS_INFO: u16 = 1;
 const LGR_SMCR: u16 = 2;
 const LINK_SMCR: u16 = 3;
 const DEV_SMCR: u16 = 6;
+const STATS: u16 = 7;
+const FBACK_STATS: u16 = 8;
 
 const DEFAULT_UEID: &str = "SMC-RS.DEFAULT";
 
@@ -266,7 +271,10 @@ fn resume(ctx: &Ctx) -> Outcome {
     let short = ids(&netlink.dump(genl::GET_LGR_SMCR)?)?;
     let expected: Vec<(u8, u64)> = all.iter().copied().step_by(2).collect();
     check_eq!(short, expected, "groups without their links");
-    prove_by_queue_pairs(&ctx)
+    prove_by_queue_pairs(&ctx)?;
+    drop(pairs);
+    // Not to be left to rmmod, one after the other.
+    fresh(&ctx)
 }
 
 /// Everybody may look; only an administrator of the machine may change anything.
@@ -377,7 +385,7 @@ fn ueids(ctx: &Ctx) -> Outcome {
         ids.0.push(of_host?);
     }
     check_eq!(ids.0[0].1, [DEFAULT_UEID], "IDs that nobody has set");
-    let carried = |what: &str, rdma: bool| -> Outcome<crate::sys::Sock> {
+    let carried = |what: &str, rdma: bool| -> Outcome<Sock> {
         let pair = ctx.pair()?;
         check!(
             [&pair.client, &pair.server]
@@ -481,5 +489,362 @@ fn limit(_: &Ctx) -> Outcome {
             "that of the other namespace"
         );
     }
+    Ok(())
+}
+
+/// SMC_NLA_STATS_SMCR_TECH.
+mod tech {
+    pub const TX_RMB_SIZE: u16 = 1;
+    pub const RX_RMB_SIZE: u16 = 2;
+    pub const TXPLOAD_SIZE: u16 = 3;
+    pub const RXPLOAD_SIZE: u16 = 4;
+    pub const TX_RMB_STATS: u16 = 5;
+    pub const RX_RMB_STATS: u16 = 6;
+    pub const SPLICE: u16 = 12;
+    pub const CORK: u16 = 13;
+    pub const NDLY: u16 = 14;
+    pub const URG: u16 = 15;
+    pub const RX_BYTES: u16 = 16;
+    pub const TX_BYTES: u16 = 17;
+    pub const RX_CNT: u16 = 18;
+    pub const TX_CNT: u16 = 19;
+    pub const RX_RMB_USAGE: u16 = 20;
+    pub const TX_RMB_USAGE: u16 = 21;
+}
+
+/// SMC_NLA_STATS_RMB_*.
+const SIZE_SM_PEER: u16 = 1;
+const SIZE_SM: u16 = 2;
+const FULL_PEER: u16 = 3;
+const FULL: u16 = 4;
+const REUSE: u16 = 5;
+const ALLOC: u16 = 6;
+
+/// The counters of a host.
+struct Counters(Attrs);
+
+impl Counters {
+    fn of(host: Host) -> Outcome<Counters> {
+        let all = dump(host, genl::GET_STATS, STATS)?;
+        check_eq!(all.len(), 1, "answers");
+        check_eq!(all[0].kinds(), [1, 2, 3, 4], "parts of the statistics");
+        let every: Vec<u16> = (1..=21).collect();
+        for technology in [1, 2] {
+            check_eq!(all[0].nest(technology)?.kinds(), every, "counters");
+        }
+        let smcd = all[0].nest(1)?;
+        check_eq!(smcd.number(tech::TX_CNT)?, 0, "calls by SMC-D");
+        Ok(Counters(all[0].nest(2)?))
+    }
+
+    fn get(&self, kind: u16) -> Outcome<u64> {
+        Ok(self.0.number(kind)?)
+    }
+
+    fn within(&self, kind: u16, place: u16) -> Outcome<u64> {
+        Ok(self.0.nest(kind)?.number(place)?)
+    }
+
+    /// Nine counters.
+    fn sizes(&self, kind: u16) -> Outcome<[u64; 9]> {
+        let nest = self.0.nest(kind)?;
+        let mut sizes = [0; 9];
+        for (size, number) in sizes.iter_mut().zip(1..) {
+            *size = nest.number(number)?;
+        }
+        Ok(sizes)
+    }
+
+    /// What has come to a counter since.
+    fn since(&self, before: &Counters, kind: u16) -> Outcome<u64> {
+        Ok(self.get(kind)?.wrapping_sub(before.get(kind)?))
+    }
+
+    fn sizes_since(&self, before: &Counters, kind: u16) -> Outcome<[u64; 9]> {
+        let mut sizes = self.sizes(kind)?;
+        for (size, old) in sizes.iter_mut().zip(before.sizes(kind)?) {
+            *size -= old;
+        }
+        Ok(sizes)
+    }
+
+    fn within_since(&self, before: &Counters, kind: u16, place: u16) -> Outcome<u64> {
+        Ok(self.within(kind, place)? - before.within(kind, place)?)
+    }
+}
+
+/// System calls, counted one by one.
+fn stats(ctx: &Ctx) -> Outcome {
+    let ctx = ctx.with_kind(Kind::Smc4);
+    let (a, b) = (Counters::of(Host::A)?, Counters::of(Host::B)?);
+    let Pair { client, server } = ctx.pair()?;
+    let made = |now: &Counters, before: &Counters, kinds: [u16; 2]| -> Outcome<u64> {
+        Ok(now.since(before, kinds[0])? + now.since(before, kinds[1])?)
+    };
+    let (a1, b1) = (Counters::of(Host::A)?, Counters::of(Host::B)?);
+    for (now, before, client, server) in [(&a1, &a, 1, 0), (&b1, &b, 0, 1)] {
+        check_eq!(
+            made(now, before, [7, 8])?,
+            client,
+            "connections as a client"
+        );
+        check_eq!(made(now, before, [9, 10])?, server, "as a server");
+    }
+    // Three calls to send, of three sizes, and one that fails.
+    for size in [1, 8192, 8193] {
+        client.send_all(&vec![5; size])?;
+    }
+    let total = 1 + 8192 + 8193;
+    let mut got = vec![0; total];
+    sys::eventually("all of it is there", || {
+        Ok(server.readable_bytes()? == total)
+    })?;
+    check_eq!(server.recv(&mut got[..1], 0)?, 1, "recv()");
+    check_eq!(server.recv(&mut got, 0)?, total - 1, "recv()");
+    check_errno!(
+        server.recv(&mut got, libc::MSG_DONTWAIT),
+        libc::EAGAIN,
+        "recv() of nothing"
+    );
+    let (a2, b2) = (Counters::of(Host::A)?, Counters::of(Host::B)?);
+    check_eq!(
+        (
+            a2.since(&a1, tech::TX_CNT)?,
+            a2.since(&a1, tech::TX_BYTES)?,
+            a2.sizes_since(&a1, tech::TXPLOAD_SIZE)?
+        ),
+        (3, total as u64, [2, 1, 0, 0, 0, 0, 0, 0, 0]),
+        "calls, bytes and sizes sent"
+    );
+    check_eq!(
+        (
+            b2.since(&b1, tech::RX_CNT)?,
+            b2.since(&b1, tech::RX_BYTES)?,
+            b2.sizes_since(&b1, tech::RXPLOAD_SIZE)?
+        ),
+        (3, total as u64, [1, 0, 1, 0, 0, 0, 0, 0, 0]),
+        "calls, bytes and sizes received"
+    );
+    check_eq!(
+        (b2.since(&b1, tech::TX_CNT)?, a2.since(&a1, tech::RX_CNT)?),
+        (0, 0),
+        "calls of the other direction"
+    );
+    // Options, urgent data and splice.
+    for (option, value) in [
+        (libc::TCP_NODELAY, 1),
+        (libc::TCP_NODELAY, 0),
+        (libc::TCP_CORK, 1),
+        (libc::TCP_CORK, 0),
+    ] {
+        client.set(libc::IPPROTO_TCP, option, value)?;
+    }
+    client.send(b"u", libc::MSG_OOB)?;
+    sys::eventually("the urgent byte is there", || {
+        Ok(server
+            .recv(&mut [0; 1], libc::MSG_OOB | libc::MSG_PEEK)
+            .is_ok())
+    })?;
+    let looks = Counters::of(Host::B)?.since(&b2, tech::URG)?;
+    check!(looks >= 1, "{looks} looks at the urgent byte");
+    server.recv(&mut [0; 1], libc::MSG_OOB)?;
+    client.send_all(b"splice")?;
+    server.await_events(libc::POLLIN)?;
+    let (_out, into) = sys::pipe()?;
+    // SAFETY: no offsets; both descriptors are open.
+    let moved = unsafe {
+        libc::splice(
+            std::os::fd::AsRawFd::as_raw_fd(&server),
+            std::ptr::null_mut(),
+            std::os::fd::AsRawFd::as_raw_fd(&into),
+            std::ptr::null_mut(),
+            6,
+            0,
+        )
+    };
+    check_eq!(sys::cvt_size(moved)?, 6, "splice()");
+    let (a3, b3) = (Counters::of(Host::A)?, Counters::of(Host::B)?);
+    check_eq!(
+        (
+            a3.since(&a2, tech::NDLY)?,
+            a3.since(&a2, tech::CORK)?,
+            a3.since(&a2, tech::URG)?,
+            a3.since(&a2, tech::SPLICE)?
+        ),
+        (1, 1, 1, 0),
+        "options and urgent data of the client"
+    );
+    check_eq!(
+        (b3.since(&b2, tech::URG)?, b3.since(&b2, tech::SPLICE)?),
+        (looks + 1, 1),
+        "urgent data and splices of the server"
+    );
+    // One look has found the byte.
+    check_eq!(b3.since(&b2, tech::RX_BYTES)?, 1 + 1 + 6, "bytes");
+    sys::leave()?;
+    let nobody = Client::new(genl::SMC_GEN)?.dump(genl::GET_STATS)?;
+    let nobody = Counters(nobody[0].attrs.nest(STATS)?.nest(2)?);
+    check_eq!(
+        (nobody.get(tech::TX_CNT)?, nobody.get(tech::RX_BYTES)?),
+        (0, 0),
+        "counters of a namespace without connections"
+    );
+    Ok(())
+}
+
+/// Buffers: who gets which, when they are full, and what is left of it.
+fn stats_of_buffers(ctx: &Ctx) -> Outcome {
+    let ctx = ctx.with_kind(Kind::Smc4);
+    let _small = Changed::new(&Host::BOTH, "wmem", 16384)?;
+    let _rmem = Changed::new(&Host::BOTH, "rmem", 16384)?;
+    // What others have left behind drains first.
+    sys::eventually("nobody has a buffer", || {
+        for host in Host::BOTH {
+            let now = Counters::of(host).map_err(|fail| std::io::Error::other(fail.0))?;
+            for usage in [tech::TX_RMB_USAGE, tech::RX_RMB_USAGE] {
+                if now.0.number(usage)? != 0 {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    })?;
+    let (a, b) = (Counters::of(Host::A)?, Counters::of(Host::B)?);
+    let Pair { client, server } = ctx.pair()?;
+    let (a1, b1) = (Counters::of(Host::A)?, Counters::of(Host::B)?);
+    for (now, before) in [(&a1, &a), (&b1, &b)] {
+        for (usage, size, stats) in [
+            (tech::TX_RMB_USAGE, tech::TX_RMB_SIZE, tech::TX_RMB_STATS),
+            (tech::RX_RMB_USAGE, tech::RX_RMB_SIZE, tech::RX_RMB_STATS),
+        ] {
+            check_eq!(now.get(usage)?, 16384, "bytes in use");
+            check_eq!(
+                now.sizes_since(before, size)?,
+                [0, 1, 0, 0, 0, 0, 0, 0, 0],
+                "buffers by size"
+            );
+            check_eq!(
+                now.within_since(before, stats, REUSE)? + now.within_since(before, stats, ALLOC)?,
+                1,
+                "buffers, new or used"
+            );
+        }
+    }
+    // More than there is room for anywhere: 16 KiB of the peer's, then 16 KiB of ours.
+    client.set_nonblocking(true)?;
+    let mut sent = 0;
+    sys::eventually("both buffers are full", || {
+        match client.send(&[3; 40_000], 0) {
+            Ok(n) => sent += n,
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(sent == 32768)
+    })?;
+    check_errno!(client.send(&[3; 1], 0), libc::EAGAIN, "send() without room");
+    let a2 = Counters::of(Host::A)?;
+    for place in [SIZE_SM_PEER, SIZE_SM, FULL_PEER, FULL] {
+        check!(
+            a2.within_since(&a1, tech::TX_RMB_STATS, place)? > 0,
+            "counter {place} of a sender without room"
+        );
+    }
+    let mut got = vec![0; 40_000];
+    server.recv(&mut got, 0)?;
+    let b2 = Counters::of(Host::B)?;
+    for place in [SIZE_SM, FULL] {
+        check!(
+            b2.within_since(&b1, tech::RX_RMB_STATS, place)? > 0,
+            "counter {place} of a reader whose buffer was full"
+        );
+    }
+    drop(client);
+    drop(server);
+    sys::eventually("the buffers are given back", || {
+        for host in Host::BOTH {
+            let now = Counters::of(host).map_err(|fail| std::io::Error::other(fail.0))?;
+            if now.0.number(tech::TX_RMB_USAGE)? + now.0.number(tech::RX_RMB_USAGE)? != 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    })?;
+    let a3 = Counters::of(Host::A)?;
+    let _again = ctx.pair()?;
+    let a4 = Counters::of(Host::A)?;
+    check_eq!(
+        a4.within_since(&a3, tech::TX_RMB_STATS, REUSE)?,
+        1,
+        "a buffer that was used before"
+    );
+    Ok(())
+}
+
+/// Fallbacks of a host: for each (server, reason) how many, and the totals.
+type Fallbacks = (HashMap<(bool, u64), u64>, u64, u64);
+
+fn fallbacks_of(host: Host) -> Outcome<Fallbacks> {
+    let mut all = HashMap::new();
+    let (mut server, mut client) = (0, 0);
+    for (number, message) in dump(host, genl::GET_FBACK_STATS, FBACK_STATS)?
+        .iter()
+        .enumerate()
+    {
+        let expected: &[u16] = if number == 0 {
+            &[1, 2, 3, 4, 5]
+        } else {
+            &[1, 4, 5]
+        };
+        check_eq!(message.kinds(), expected, "attributes of message {number}");
+        if number == 0 {
+            (server, client) = (message.number(2)?, message.number(3)?);
+        }
+        let key = (message.number(1)? == 1, message.number(4)?);
+        check!(
+            all.insert(key, message.number(5)?).is_none(),
+            "{key:?} comes twice"
+        );
+    }
+    Ok((all, server, client))
+}
+
+/// Fallbacks are counted by side and reason.
+fn fallbacks(ctx: &Ctx) -> Outcome {
+    const PEERNOSMC: u64 = 0x0301_0000;
+    const OPTUNSUPP: u64 = 0x0306_0000;
+    let ctx = ctx.unasked().with_kind(Kind::Smc4);
+    let before = [fallbacks_of(Host::A)?, fallbacks_of(Host::B)?];
+    let (listener, address) = ctx.listener(4)?;
+    // Two plain clients, a plain server, and data in a SYN.
+    for _ in 0..2 {
+        let plain = Sock::new(Host::A, Kind::Tcp4, 0)?;
+        plain.connect(address)?;
+        listener.accept()?;
+    }
+    let plain = Sock::new(Host::B, Kind::Tcp4, 0)?;
+    plain.bind(Host::B.address(Kind::Tcp4, 0))?;
+    plain.listen(1)?;
+    ctx.connect(plain.local()?)?;
+    let fast = ctx.socket(Host::A)?;
+    fast.set(libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, 1)?;
+    fast.connect(plain.local()?)?;
+    let now = [fallbacks_of(Host::A)?, fallbacks_of(Host::B)?];
+    let more = |host: usize, server: bool, reason: u64| {
+        let count = |all: &Fallbacks| all.0.get(&(server, reason)).copied().unwrap_or(0);
+        count(&now[host]) - count(&before[host])
+    };
+    check_eq!(more(0, false, PEERNOSMC), 1, "a client without a server");
+    check_eq!(more(0, false, OPTUNSUPP), 1, "a client that is quick");
+    check_eq!(more(1, true, PEERNOSMC), 2, "clients without SMC");
+    check_eq!(
+        (now[0].1 - before[0].1, now[0].2 - before[0].2),
+        (0, 2),
+        "all of host A, as server and client"
+    );
+    check_eq!(
+        (now[1].1 - before[1].1, now[1].2 - before[1].2),
+        (2, 0),
+        "all of host B"
+    );
     Ok(())
 }
