@@ -32,6 +32,7 @@ module! {
         "net-pf-10-proto-256-type-1",
         "net-pf-16-proto-4-type-43",
         "net-pf-16-proto-16-family-SMC_GEN_NETLINK",
+        "net-pf-16-proto-16-family-SMC_PNETID",
     ],
     params: {
         rsvd_ports_base: u16 {

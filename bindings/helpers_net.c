@@ -159,22 +159,14 @@ struct net *smc_rs_helper_genl_info_net(const struct genl_info *info)
 	return genl_info_net(info);
 }
 
-/* Answers a command with @body, which begins with its struct genlmsghdr. */
-int smc_rs_helper_genl_answer(struct genl_info *info, const void *body, size_t len)
+/* Answers a command with messages that are complete, headers and all. */
+int smc_rs_helper_genl_answer(struct genl_info *info, const void *messages, size_t len)
 {
-	struct nlmsghdr *nlh;
-	struct sk_buff *skb;
+	struct sk_buff *skb = nlmsg_new(len, GFP_KERNEL);
 
-	skb = nlmsg_new(len, GFP_KERNEL);
 	if (!skb)
 		return -ENOMEM;
-	nlh = nlmsg_put(skb, info->snd_portid, info->snd_seq, info->nlhdr->nlmsg_type, len, 0);
-	if (!nlh) {
-		nlmsg_free(skb);
-		return -EMSGSIZE;
-	}
-	memcpy(nlmsg_data(nlh), body, len);
-	nlmsg_end(skb, nlh);
+	skb_put_data(skb, messages, len);
 	return genlmsg_reply(skb, info);
 }
 

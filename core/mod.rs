@@ -9,6 +9,7 @@
 pub mod counter;
 pub mod error;
 pub mod llc;
+pub mod pnet;
 pub mod rtoken;
 pub mod state;
 pub mod time;
@@ -24,6 +25,7 @@ pub(crate) mod link;
 pub(crate) mod namespace;
 pub(crate) mod path;
 pub(crate) mod plain_servers;
+pub(crate) mod pnet_table;
 mod ports;
 pub(crate) mod registry;
 mod rkeys;

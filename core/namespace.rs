@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What belongs to one network namespace, beside its settings: its enterprise IDs and statistics.
+//! What belongs to one network namespace, beside its settings: its enterprise IDs, PNETIDs and
+//! statistics.
 
 use super::{
+    pnet_table,
     stats::Stats,
     types::Ueid,
     ueid::{
@@ -18,10 +20,12 @@ use crate::kapi::netns::{
     PernetKey, //
 };
 use kernel::{
+    new_mutex,
     new_spinlock,
     prelude::*,
     sync::{
         Arc,
+        Mutex,
         SpinLock, //
     }, //
 };
@@ -33,9 +37,16 @@ pub(crate) struct Namespace {
     #[pin]
     ueids: SpinLock<ueid::Table>,
     stats: Arc<Stats>,
+    #[pin]
+    pnet: Mutex<pnet_table::Table>,
 }
 
 impl Namespace {
+    /// Its PNETIDs.
+    pub(super) fn pnet(&self) -> &Mutex<pnet_table::Table> {
+        &self.pnet
+    }
+
     /// Its statistics.
     pub(super) fn stats(&self) -> &Arc<Stats> {
         &self.stats
@@ -55,6 +66,7 @@ impl PernetData for Namespace {
             pin_init!(Self {
                 ueids <- new_spinlock!(ueid::Table::new(), "Namespace::ueids"),
                 stats,
+                pnet <- new_mutex!(pnet_table::Table::new(), "Namespace::pnet"),
             }),
             GFP_KERNEL,
         )

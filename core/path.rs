@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Which RDMA port a TCP connection could use instead: found without configuration, by the network
-//! device that its route leaves by.
+//! device that its route leaves by; or, where an administrator has given that device a PNETID, by that.
 
 use super::{
     llc::wire::LlcVersion,
+    pnet::PnetId,
+    pnet_table,
     ports,
     registry::Registry,
-    types::Mtu, //
+    types::{
+        Gid,
+        Mtu, //
+    }, //
 };
 use crate::{
     clc::{
@@ -95,8 +100,10 @@ impl Paths {
         }
     }
 
-    /// Looks at a port whose network device is the connection's; false if it has nothing to use.
-    fn take(&mut self, port: &Port, ifindex: i32) -> bool {
+    /// Looks at a port, whose network device has index `ifindex`; false if it has nothing to use.
+    ///
+    /// If `other`, that is not the connection's own.
+    fn take(&mut self, port: &Port, ifindex: i32, other: bool) -> bool {
         let Some(mtu) = port.active_mtu().and_then(Mtu::from_code) else {
             return false;
         };
@@ -108,7 +115,16 @@ impl Paths {
         // SMC-Rv2 is for IPv4 only, and uses the connection's own address.
         self.v2 = self
             .own_ipv4
-            .and_then(|own| port.lookup_gid(GidKind::RoceV2, &gid_of_ipv4(own)))
+            .and_then(|own| {
+                let own = port.lookup_gid(GidKind::RoceV2, &gid_of_ipv4(own));
+                // The peer has to be reached from there without a gateway, too.
+                own.or_else(|| {
+                    let near = |entry: &GidEntry| {
+                        entry.ifindex == ifindex && self.networks.contain(&entry.gid)
+                    };
+                    other.then(|| port.find_gid(GidKind::RoceV2, None, near))?
+                })
+            })
             .map(path);
         // RoCEv1 has no IP header, so that any address of the port will do. The first one stays for
         // as long as the network device, and is what other implementations use, too.
@@ -120,6 +136,19 @@ impl Paths {
 }
 
 impl Networks {
+    /// Is the IPv4 address of a GID in one of them?
+    fn contain(&self, gid: &[u8; 16]) -> bool {
+        let (Some(address), Self::V4(networks)) = (Gid(*gid).as_ipv4(), self) else {
+            return false;
+        };
+        let address = u32::from_be_bytes(address);
+        networks.iter().any(|network| {
+            let hosts = 32u32.saturating_sub(network.prefix_len.into());
+            let differ = address ^ u32::from_be_bytes(network.addr);
+            differ.checked_shr(hosts).unwrap_or(0) == 0
+        })
+    }
+
     fn read(net: &Net, ifindex: i32, over_ipv4: bool) -> Result<Self> {
         // Room first: the addresses are read under RCU.
         if over_ipv4 {
@@ -164,6 +193,11 @@ pub(crate) fn find(registry: &Registry, net: &Net, clc: &ClcSock) -> Result<Path
         own_ipv4,
         networks,
     };
+    let name = netaddr::device_name(net, ifindex);
+    let wanted: Option<PnetId> = name.and_then(|name| {
+        let len = name.iter().position(|&byte| byte == 0)?;
+        pnet_table::of_netdev(net, name.get(..len)?)
+    });
     let mut found = false;
     let mut iwarp = None;
     registry.for_each_device(|device: &Arc<Device>| {
@@ -175,14 +209,21 @@ pub(crate) fn find(registry: &Registry, net: &Net, clc: &ClcSock) -> Result<Path
                 return false;
             };
             // Indices are only unique in a namespace.
-            if netdev.ifindex() != ifindex || !netdev.is_in(net) {
+            let own = netdev.ifindex() == ifindex && netdev.is_in(net);
+            let chosen = match &wanted {
+                Some(id) => {
+                    netdev.is_in(net) && pnet_table::of_port(net, &port).as_ref() == Some(id)
+                }
+                None => own,
+            };
+            if !chosen {
                 return false;
             }
             if device.is_iwarp() {
                 iwarp = Some(device.clone());
                 return false;
             }
-            port.is_active() && paths.take(&port, ifindex)
+            port.is_active() && paths.take(&port, netdev.ifindex(), !own)
         });
     });
     if let (false, Some(iwarp)) = (found, &iwarp) {

@@ -23,6 +23,7 @@ use crate::{
     },
     kapi::{
         genl::{
+            Answer,
             Attribute,
             Command,
             Family,
@@ -40,6 +41,7 @@ use crate::{
         },
         llc::flow::Role,
         namespace,
+        pnet_table,
         registry::{
             self,
             Registry, //
@@ -112,7 +114,7 @@ impl Family for SmcGenl {
     const STRICT_FROM: u8 = cmd::DISABLE_HS_LIMITATION + 1;
     const STRICT: bool = true;
 
-    fn execute(request: &Request<'_>, _answer: &mut [u8]) -> Result<usize> {
+    fn execute(request: &Request<'_>, _answer: &mut Answer) -> Result {
         let net = request.net();
         let ueid =
             || genl_abi::requested_ueid(request.attribute(genl_abi::EID_TABLE_ENTRY)).ok_or(EINVAL);
@@ -134,7 +136,7 @@ impl Family for SmcGenl {
             // A system EID is there with SMC-D only.
             _ => return Err(EOPNOTSUPP),
         }
-        Ok(0)
+        Ok(())
     }
 
     fn dump(part: &mut Part<'_>) -> Result {
@@ -206,7 +208,8 @@ fn groups(part: &mut Part<'_>, room: &mut [u8], links: bool) -> Result {
         };
         let number = u64::from(group.id());
         if begun != number {
-            put(part, describe_group(room, &group))?;
+            let message = describe_group(room, &group, part.net());
+            put(part, message)?;
             if links {
                 part.set_position([after, number, 0]);
             }
@@ -219,11 +222,12 @@ fn groups(part: &mut Part<'_>, room: &mut [u8], links: bool) -> Result {
     }
 }
 
-fn describe_group<'a>(room: &'a mut [u8], group: &LinkGroup) -> Option<&'a [u8]> {
+fn describe_group<'a>(room: &'a mut [u8], group: &LinkGroup, net: &Net) -> Option<&'a [u8]> {
     let key = group.key();
     let link = group.link();
     let (sndbuf_alloc, rmb_alloc) = link.pool().allocated();
     let limits = group.limits();
+    let pnet_id = pnet_table::of_port(net, link.port());
     let v2 = group.about().map(|about| V2Info {
         release: limits.release.value(),
         os: about.os.value(),
@@ -237,7 +241,7 @@ fn describe_group<'a>(room: &'a mut [u8], group: &LinkGroup) -> Option<&'a [u8]>
         id: group.id(),
         server: key.role == Role::Server,
         kind: GroupType::Single,
-        pnet_id: &[],
+        pnet_id: pnet_id.as_ref().map_or(&[], |id| id.as_bytes()),
         vlan: 0,
         conns: group.connections(),
         v2,
@@ -338,16 +342,19 @@ fn describe_device<'a>(
                 && port.is_none_or(|port| group.link().port().number == port)
         })
     };
-    let describe_port = |port: Port| genl_abi::Port {
-        pnet_id: &[],
-        pnet_by_user: false,
-        ifindex: ifindex(&port, net),
-        active: port.is_active(),
-        links: links(Some(port.number)),
-    };
+    let mut pnet_ids = [None, None];
+    for (place, port) in pnet_ids.iter_mut().zip(Port::all(device)) {
+        *place = pnet_table::of_port(net, &port);
+    }
     let mut ports = [None, None];
-    for (place, port) in ports.iter_mut().zip(Port::all(device)) {
-        *place = Some(describe_port(port));
+    for ((place, port), id) in ports.iter_mut().zip(Port::all(device)).zip(&pnet_ids) {
+        *place = Some(genl_abi::Port {
+            pnet_id: id.as_ref().map_or(&[], |id| id.as_bytes()),
+            pnet_by_user: id.is_some(),
+            ifindex: ifindex(&port, net),
+            active: port.is_active(),
+            links: links(Some(port.number)),
+        });
     }
     let name = device.name();
     let all = links(None);

@@ -6,9 +6,11 @@
 pub mod abi;
 pub mod genl_abi;
 pub mod nla;
+pub mod pnet_abi;
 
 // Glue.
 mod genl;
+mod pnet;
 mod sockets;
 
 use crate::{
@@ -20,6 +22,7 @@ use crate::{
 pub(crate) struct Diagnosis {
     _sockets: Option<kapi::sock_diag::Registration<SmcSocket>>,
     _genl: Option<kapi::genl::Registration<genl::SmcGenl>>,
+    _pnet: Option<kapi::genl::Registration<pnet::SmcPnetId>>,
 }
 
 /// Answers from now on; what cannot be registered is told in the log, and works all the same but for
@@ -28,5 +31,6 @@ pub(crate) fn register() -> Diagnosis {
     Diagnosis {
         _sockets: sockets::register(),
         _genl: genl::register(),
+        _pnet: pnet::register(),
     }
 }

@@ -40,6 +40,10 @@ pub(crate) enum Attribute {
     Reject,
     /// A text of at most so many bytes; a zero at its end does not count.
     Text(u16),
+    /// A text of at most so many bytes that ends with a zero, which does not count.
+    TerminatedText(u16),
+    /// One byte.
+    Byte,
 }
 
 /// A command.
@@ -69,9 +73,8 @@ pub(crate) trait Family: Sized + 'static {
     /// Whether requests are checked as strictly as those of new families.
     const STRICT: bool;
 
-    /// Executes a command; returns whether something was written into `answer` (a message body with its
-    /// `genlmsghdr`), and how much. Process context.
-    fn execute(request: &Request<'_>, answer: &mut [u8]) -> Result<usize>;
+    /// Executes a command. Process context.
+    fn execute(request: &Request<'_>, answer: &mut Answer) -> Result;
 
     /// Adds messages to one part of a dump, from [`Part::position`] on, until there are no more.
     /// Process context.
@@ -124,6 +127,45 @@ impl Request<'_> {
                 usize::from((*attribute).nla_len).saturating_sub(size_of::<bindings::nlattr>());
             Some(core::slice::from_raw_parts(attribute.add(1).cast(), len))
         }
+    }
+}
+
+/// Messages that answer a command, beside its acknowledgement.
+pub(crate) struct Answer {
+    bytes: KVec<u8>,
+    family: u16,
+    sequence: u32,
+    port: u32,
+}
+
+/// `NLMSG_DONE`.
+const DONE: u16 = 3;
+
+impl Answer {
+    /// Adds one of many messages: a body with its `genlmsghdr`.
+    pub(crate) fn put(&mut self, body: &[u8]) -> Result {
+        self.add(self.family, body)
+    }
+
+    /// There are no more.
+    pub(crate) fn done(&mut self) -> Result {
+        self.add(DONE, &[])
+    }
+
+    fn add(&mut self, kind: u16, body: &[u8]) -> Result {
+        let bytes = &mut self.bytes;
+        let len = size_of::<bindings::nlmsghdr>() + body.len();
+        let flags = bindings::NLM_F_MULTI as u16;
+        bytes.extend_from_slice(&u32::try_from(len)?.to_ne_bytes(), GFP_KERNEL)?;
+        bytes.extend_from_slice(&kind.to_ne_bytes(), GFP_KERNEL)?;
+        bytes.extend_from_slice(&flags.to_ne_bytes(), GFP_KERNEL)?;
+        bytes.extend_from_slice(&self.sequence.to_ne_bytes(), GFP_KERNEL)?;
+        bytes.extend_from_slice(&self.port.to_ne_bytes(), GFP_KERNEL)?;
+        bytes.extend_from_slice(body, GFP_KERNEL)?;
+        while bytes.len() % 4 != 0 {
+            bytes.push(0, GFP_KERNEL)?;
+        }
+        Ok(())
     }
 }
 
@@ -189,6 +231,8 @@ fn policy(attribute: Attribute) -> bindings::nla_policy {
     let (type_, len) = match attribute {
         Attribute::Reject => (bindings::NLA_REJECT, 0),
         Attribute::Text(len) => (bindings::NLA_STRING, len),
+        Attribute::TerminatedText(len) => (bindings::NLA_NUL_STRING, len),
+        Attribute::Byte => (bindings::NLA_U8, 0),
     };
     bindings::nla_policy {
         type_: type_ as u8,
@@ -271,9 +315,6 @@ impl<F> Drop for Registration<F> {
     }
 }
 
-/// Longest answer of a command.
-const ANSWER: usize = 4096;
-
 /// `genl_ops::doit`.
 ///
 /// # Safety
@@ -303,16 +344,22 @@ unsafe extern "C" fn execute<F: Family>(
         },
         _call: PhantomData,
     };
-    let answer = KVec::from_elem(0u8, ANSWER, GFP_KERNEL).map_err(Error::from);
-    let result = answer.and_then(|mut answer| {
-        let len = F::execute(&request, &mut answer)?;
-        match answer.get(..len) {
-            None | Some([]) => Ok(()),
-            // SAFETY: The command is being executed; `body` is as long as it says.
-            Some(body) => to_result(unsafe {
-                bindings::genl_answer(info.as_ptr(), body.as_ptr().cast(), body.len())
-            }),
+    // SAFETY: As above.
+    let mut answer = unsafe {
+        let info = info.as_ref();
+        Answer {
+            bytes: KVec::new(),
+            family: (*info.nlhdr).nlmsg_type,
+            sequence: info.snd_seq,
+            port: info.snd_portid,
         }
+    };
+    let result = F::execute(&request, &mut answer).and_then(|()| match answer.bytes.len() {
+        0 => Ok(()),
+        // SAFETY: The command is being executed; the answer is as long as it says.
+        len => to_result(unsafe {
+            bindings::genl_answer(info.as_ptr(), answer.bytes.as_ptr().cast(), len)
+        }),
     });
     result.map_or_else(|err| err.to_errno(), |()| 0)
 }

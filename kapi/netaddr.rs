@@ -37,6 +37,23 @@ pub(crate) struct Ipv6Addr {
     pub(crate) prefix_len: u8,
 }
 
+/// The name of the device `ifindex` of `net`, ended by a zero. While it is being renamed it may be neither the
+/// old one nor the new one.
+pub(crate) fn device_name(net: &Net, ifindex: i32) -> Option<[u8; 16]> {
+    let _rcu = rcu::read_lock();
+    // SAFETY: The namespace is alive, and the RCU read lock is held.
+    let dev = unsafe { bindings::dev_get_by_index_rcu(net.as_ptr(), ifindex) };
+    if dev.is_null() {
+        return None;
+    }
+    // SAFETY: The device is valid under the RCU read lock; bytes of its name may change at any time.
+    let mut name = unsafe { ptr::read_volatile((&raw const (*dev).name).cast::<[u8; 16]>()) };
+    if let Some(last) = name.last_mut() {
+        *last = 0;
+    }
+    Some(name)
+}
+
 /// Reads a pointer that RCU protects.
 ///
 /// # Safety

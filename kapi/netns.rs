@@ -78,6 +78,12 @@ impl Net {
         unsafe { &*net.cast() }
     }
 
+    /// The first namespace, which is there as long as the machine runs.
+    pub(crate) fn first() -> &'static Self {
+        // SAFETY: A static of the kernel, which nobody can end.
+        unsafe { Self::from_raw(&raw mut bindings::init_net) }
+    }
+
     /// The C namespace.
     pub(crate) fn as_ptr(&self) -> *mut bindings::net {
         self.0.get()

@@ -29,6 +29,7 @@ pub mod smc_core {
     pub mod counter;
     pub mod error;
     pub mod llc;
+    pub mod pnet;
     pub mod rtoken;
     pub mod state;
     pub mod time;
@@ -55,6 +56,7 @@ pub mod diag {
     pub mod abi;
     pub mod genl_abi;
     pub mod nla;
+    pub mod pnet_abi;
 }
 
 #[path = "../../../../rx_tx"]

@@ -57,7 +57,7 @@ impl SoftRoce {
         }
     }
 
-    fn link_type(self) -> &'static str {
+    pub fn link_type(self) -> &'static str {
         match self {
             SoftRoce::Stock => "rxe",
             SoftRoce::V1 => "rxe_v1",

@@ -341,7 +341,14 @@ fn permissions(_: &Ctx) -> Outcome {
 }
 
 /// The IDs of a host; those it had before when this is dropped.
-struct Ids(Vec<(Host, Vec<String>)>);
+pub(super) struct Ids(Vec<(Host, Vec<String>)>);
+
+impl Ids {
+    /// Those of one host.
+    pub(super) fn of(host: Host) -> Outcome<Ids> {
+        Ok(Ids(vec![(host, list(host)?)]))
+    }
+}
 
 fn list(host: Host) -> Outcome<Vec<String>> {
     let messages = client(host)?.dump(genl::DUMP_UEID)?;
