@@ -39,6 +39,10 @@ module! {
             default: 33800,
             description: "First of the 16 TCP ports reserved where an iWARP device is reachable",
         },
+        debugfs: u8 {
+            default: 0,
+            description: "1: show the state of link groups in debugfs, smc_rs/state",
+        },
     },
 }
 
@@ -65,7 +69,7 @@ impl kernel::Module for SmcModule {
         let running = smc_core::registry::start(kapi::version::parameter!(rsvd_ports_base))?;
         // The last that can fail: a module that was not loaded in the end must not have had a socket.
         let sockets = smc_core::sock::register()?;
-        let diagnosis = diag::register();
+        let diagnosis = diag::register(kapi::version::parameter!(debugfs) != 0);
         running.announce();
         Ok(Self {
             _diagnosis: diagnosis,

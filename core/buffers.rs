@@ -182,6 +182,11 @@ impl Pool {
         }))
     }
 
+    /// Rings that no connection uses now.
+    pub(crate) fn kept(&self) -> usize {
+        self.free.lock().len()
+    }
+
     /// Bytes of all send buffers and of all RMBs of the link, in use or not.
     pub(crate) fn allocated(&self) -> (u64, u64) {
         let bytes = |purpose| self.allocated.of(purpose).load(Relaxed);

@@ -36,6 +36,7 @@ use super::{
         Link,
         Pending, //
     },
+    llc::flow::Role,
     registry,
     sock::{
         SmcSocket,
@@ -60,6 +61,7 @@ use crate::{
         decline::DeclineReason,
         wire::RdmaEndpoint, //
     },
+    diag::trace,
     ib::verbs::{
         memory::Buffer,
         wr::RdmaWrite, //
@@ -170,6 +172,27 @@ impl Place {
             }
         }
         Ok(Arc::new(place, GFP_KERNEL)?)
+    }
+
+    /// For the trace: so many bytes were moved.
+    fn moved(&self, len: usize) -> trace::Moved {
+        trace::Moved {
+            net: self.group.key().net,
+            len,
+            device: trace::Name::new(self.group.link().port().device.name().as_bytes()),
+        }
+    }
+
+    /// For the trace: the connection was made, or is over.
+    fn trace(&self, made: bool, token: u32) {
+        let key = self.group.key();
+        trace::connection(
+            made,
+            token,
+            self.group.id(),
+            key.net,
+            key.role == Role::Server,
+        );
     }
 
     /// Both rings: how they are counted, and their sizes.
@@ -327,6 +350,7 @@ impl Conn {
         if let Some(place) = self.place() {
             let key = place.group.key();
             self.stats.count_made(key.role, key.version);
+            place.trace(true, self.token);
         }
     }
 
@@ -798,6 +822,7 @@ impl Conn {
             (data.place.take(), data.tcp.take(), data.peer_left)
         };
         if let Some(place) = place {
+            place.trace(false, self.token);
             let Rings { send, rmb } = place.rings.clone();
             link.pool().put(send);
             if reusable {
@@ -831,7 +856,9 @@ impl Conn {
                 }
                 data.place.take()
             };
-            drop(own);
+            if let Some(own) = own {
+                own.trace(false, self.token);
+            }
         }
         // A handshake may have put it there since.
         self.reset_tcp();

@@ -54,6 +54,7 @@ use crate::{
         },
         wire::OsType, //
     },
+    diag::trace,
     ib::verbs::{
         client::PortEvent,
         device::Device,
@@ -313,7 +314,22 @@ impl LinkGroup {
             .link
             .attach(&group)
             .inspect_err(|_| group.link.shut())?;
+        group.trace(trace::Life::Begin);
         Ok(group)
+    }
+
+    /// What the trace tells of it.
+    fn traced(&self) -> trace::Group {
+        trace::Group {
+            number: self.id,
+            net: self.key.net,
+            server: self.key.role == Role::Server,
+            device: trace::Name::new(self.link.port().device.name().as_bytes()),
+        }
+    }
+
+    fn trace(&self, life: trace::Life) {
+        trace::group(life, || self.traced());
     }
 
     /// Gives up a group that was just begun and that nobody knows.
@@ -442,6 +458,11 @@ impl LinkGroup {
         self.buffer_kind
     }
 
+    /// Our name for the link.
+    pub(crate) fn link_user_id(&self) -> LinkUserId {
+        LinkUserId(self.id | u32::from(self.link_number().0))
+    }
+
     /// The peer's name for the link; 0 before it has confirmed it.
     pub(crate) fn peer_link_user_id(&self) -> LinkUserId {
         LinkUserId(self.peer_user_id.load(Relaxed))
@@ -478,7 +499,7 @@ impl LinkGroup {
             mac: link.mac(),
             gid: link.gid(),
             qpn: link.qpn(),
-            user_id: LinkUserId(self.id),
+            user_id: self.link_user_id(),
             peer_gid,
             peer_qpn,
             link: FIRST_LINK,
@@ -516,6 +537,7 @@ impl LinkGroup {
         let _ = self
             .phase
             .cmpxchg(Phase::Forming as u32, Phase::Active as u32, Full);
+        self.trace(trace::Life::LinkUp);
         self.changed.wake_all();
     }
 
@@ -636,7 +658,7 @@ impl LinkGroup {
     }
 
     /// The connections, one after the other, without a lock between them. Process context.
-    fn conns(&self) -> impl Iterator<Item = Arc<Conn>> + '_ {
+    pub(crate) fn conns(&self) -> impl Iterator<Item = Arc<Conn>> + '_ {
         (0..MAX_CONNS).filter_map(|index| match &self.conns.lock().entries.get(index)?.state {
             Place::Taken(conn) => Some(conn.clone()),
             _ => None,
@@ -933,6 +955,11 @@ impl LinkGroup {
         // That message may not get through.
         self.conns().for_each(|conn| conn.reset_tcp());
         let failure = *self.failure.lock();
+        if failure.is_some() || !orderly {
+            // enum smc_link_state: inactive.
+            trace::link_down(&*self.link, &**self, 1, || self.traced());
+        }
+        self.trace(trace::Life::End(reason.0));
         if failure.is_none() {
             // What has just been said, here or in answer to the peer, is to get through. A peer that has ended the
             // group may be gone before it can acknowledge that.

@@ -123,7 +123,7 @@ pub(crate) fn start(rsvd_ports_base: u16) -> Result<Running> {
                 Groups { list: KVec::new(), making: KVec::new() },
                 "Registry::groups"
             ),
-            next_group: Atomic::new(1),
+            next_group: Atomic::new(256),
             made: Atomic::new(0),
             changed <- new_wait_queue!("Registry::changed"),
         }),
@@ -299,13 +299,23 @@ impl Registry {
         group.map(|group| (group, true))
     }
 
+    /// A number for a group: never zero, and in steps of 256, as in C; users' tools count on that.
+    fn next_number(&self) -> u32 {
+        loop {
+            let number = self.next_group.fetch_add(256u32, Relaxed);
+            if number != 0 {
+                return number;
+            }
+        }
+    }
+
     /// Adds what `make` makes, given a number. Process context.
     pub(crate) fn add(
         &self,
         make: impl FnOnce(u32) -> Result<Arc<LinkGroup>>,
     ) -> Result<Arc<LinkGroup>> {
         self.groups.lock().list.reserve(1, GFP_KERNEL)?;
-        let group = make(self.next_group.fetch_add(1u32, Relaxed))?;
+        let group = make(self.next_number())?;
         let kept = self.groups.lock().list.push(group.clone(), GFP_KERNEL);
         if let Err(err) = kept {
             group.discard();

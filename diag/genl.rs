@@ -270,7 +270,7 @@ fn describe_link<'a>(room: &'a mut [u8], group: &LinkGroup, net: &Net) -> Option
         peer_gid: &group.key().peer_gid,
         conns: group.connections(),
         ifindex: ifindex(port, net),
-        uid: group.id(),
+        uid: group.link_user_id().0,
         peer_uid: group.peer_link_user_id().0,
         state: match group.state() {
             GroupState::Forming => LinkState::Activating,

@@ -276,8 +276,9 @@ pub fn link<'a>(buffer: &'a mut [u8], link: &Link<'_>) -> Option<&'a [u8]> {
         w.u8(IB_PORT, link.port);
         w.u32(NET_DEV, link.ifindex);
         w.text(IB_DEV, link.device);
-        w.u32(UID, link.uid);
-        w.u32(PEER_UID, link.peer_uid);
+        // As on the wire.
+        w.u32(UID, link.uid.to_be());
+        w.u32(PEER_UID, link.peer_uid.to_be());
         w.text(GID, Text::of(link.gid).as_bytes());
         w.text(PEER_GID, Text::of(link.peer_gid).as_bytes());
     });

@@ -12,7 +12,11 @@ pub mod pnet_abi;
 mod genl;
 mod pnet;
 mod sockets;
+mod state;
+#[allow(unsafe_code, reason = "trace events")]
+pub(crate) mod trace;
 
+use crate::kapi::prelude::*;
 use crate::{
     kapi,
     smc_core::sock::SmcSocket, //
@@ -23,14 +27,22 @@ pub(crate) struct Diagnosis {
     _sockets: Option<kapi::sock_diag::Registration<SmcSocket>>,
     _genl: Option<kapi::genl::Registration<genl::SmcGenl>>,
     _pnet: Option<kapi::genl::Registration<pnet::SmcPnetId>>,
+    _state: Option<state::StateDump>,
 }
 
 /// Answers from now on; what cannot be registered is told in the log, and works all the same but for
-/// that.
-pub(crate) fn register() -> Diagnosis {
+/// that. With `debugfs` the state of link groups is shown there, too.
+pub(crate) fn register(debugfs: bool) -> Diagnosis {
     Diagnosis {
         _sockets: sockets::register(),
         _genl: genl::register(),
         _pnet: pnet::register(),
+        _state: if debugfs {
+            state::show()
+                .inspect_err(|err| pr_warn!("no state in debugfs: {err:?}\n"))
+                .ok()
+        } else {
+            None
+        },
     }
 }

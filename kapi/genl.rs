@@ -334,14 +334,12 @@ unsafe extern "C" fn execute<F: Family>(
         .iter()
         .find(|known| known.number == command)
         .map_or(0, |known| known.attributes.len());
+    // SAFETY: As above.
+    let has_table = unsafe { !(*info.as_ptr()).attrs.is_null() };
     // INVARIANT: C has made a table for the attributes of the command's policy, if it has any.
     let request = Request {
         info,
-        attributes: if unsafe { (*info.as_ptr()).attrs.is_null() } {
-            0
-        } else {
-            attributes
-        },
+        attributes: if has_table { attributes } else { 0 },
         _call: PhantomData,
     };
     // SAFETY: As above.

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::kapi::prelude::*;
 use crate::{
+    diag::trace,
     kapi::{
         clcsock::ClcSock,
         proto_ops::Message,
@@ -198,6 +199,7 @@ impl Conn {
                 }
             }
             sent += copied;
+            trace::tx_sendmsg(sk, || place.moved(copied));
             let last = sent == total;
             let closed = self.with_link(|data, link| {
                 // Another thread may have said meanwhile that no more comes.
@@ -323,6 +325,9 @@ impl Conn {
             };
             if n > 0 {
                 got += n;
+                if let Some(place) = self.place() {
+                    trace::rx_recvmsg(sk, || place.moved(n));
+                }
                 sk.move_peek_offset(peek.is_some(), n);
                 // As in TCP, one read does not go past the urgent mark.
                 if self.is_at_mark(peek.map(|offset| offset.saturating_add(got))) {

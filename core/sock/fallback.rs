@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     clc::decline::DeclineReason,
+    diag::trace,
     kapi::{
         clcsock::ClcSock,
         sock::Sock, //
@@ -45,6 +46,7 @@ pub(super) fn enter(
     if let Some(stats) = Stats::of(sk.net()) {
         stats.count_fallback(role, reason);
     }
+    trace::switch_to_fallback(sk, &**clc, sk.net().cookie(), reason.0);
     sk.fallback.store(reason.0, Relaxed);
     sk.peer_diagnosis.store(peer_diagnosis, Relaxed);
     sk.copy_options_to(clc);

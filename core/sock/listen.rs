@@ -49,7 +49,7 @@ pub(super) fn listen(sk: &Sock<SmcSocket>, backlog: c_int) -> Result {
             sk.copy_options_to(&clc);
             if let Some(reason) = sk.needs_tcp(&clc) {
                 clc.listen(backlog)?;
-                fallback::enter(sk, &mut life, &clc, Role::Server, reason, 0);
+                fallback::enter(sk, &mut life, &clc, Role::Client, reason, 0);
                 return Ok(());
             }
             clc.wake_aside()?;

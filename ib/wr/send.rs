@@ -110,6 +110,13 @@ impl<T: Send> SendSlots<T> {
         }))
     }
 
+    /// How many slots are in use, and how many there are.
+    pub(crate) fn usage(&self) -> (usize, usize) {
+        let inner = self.inner.lock();
+        let all = inner.pending.len();
+        (all.saturating_sub(inner.free.len()), all)
+    }
+
     /// Reserves a slot, if one is free that no task waits for in [`Self::reserve_wait`]. For process
     /// and BH context.
     ///

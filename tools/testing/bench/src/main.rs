@@ -1,11 +1,13 @@
 //! What a fallback costs, and what the module costs that is loaded but not used: instructions of the
-//! machine for each system call, beside plain TCP.
+//! machine for each system call, beside plain TCP. And what a dump of many sockets costs.
 //!
-//!   smc-bench fallback [ROUNDS]
+//!   smc-bench fallback [ROUNDS]    all of it
+//!   smc-bench dump                 the dumps only
 //!
 //! Runs inside the test machine, booted with rig.icount. Lines that begin with '|' are the tables.
 
 mod clock;
+mod dump;
 mod pair;
 mod rows;
 mod table;
@@ -31,12 +33,13 @@ const HOOK_LINGERS: Duration = Duration::from_secs(6);
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let rounds = match &arguments[..] {
+        [what] if what == "dump" => Some(0),
         [what] if what == "fallback" => Some(9),
         [what, rounds] if what == "fallback" => rounds.parse().ok().filter(|rounds| *rounds > 0),
         _ => None,
     };
     let Some(rounds) = rounds else {
-        eprintln!("usage: smc-bench fallback [ROUNDS]");
+        eprintln!("usage: smc-bench fallback [ROUNDS] | dump");
         return ExitCode::FAILURE;
     };
     match run(rounds) {
@@ -53,9 +56,15 @@ fn main() -> ExitCode {
 fn run(rounds: usize) -> Outcome<bool> {
     std::thread::sleep(BOOT_SETTLES);
     clock::check()?;
+    if rounds == 0 {
+        rig::module_load()?;
+        dump::judge(&dump::measure()?)?;
+        return Ok(true);
+    }
     let unused = unused_module(rounds)?;
     rig::module_load()?;
     let fallback = fallback(rounds)?;
+    let dumps = dump::measure()?;
     println!("\nInstructions after a fallback:");
     table::show(
         &[
@@ -70,7 +79,7 @@ fn run(rounds: usize) -> Outcome<bool> {
     table::show(&["", "not loaded", "loaded"], &unused);
     let all: Vec<&Samples> = fallback.iter().chain(&unused).collect();
     let limited = all.iter().filter(|row| row.limit.is_some());
-    let mut report = Report::silent(limited.clone().count());
+    let mut report = Report::silent(limited.clone().count() + 1);
     for row in limited {
         let verdict = match row.failure() {
             None => Verdict::Pass,
@@ -84,6 +93,11 @@ fn run(rounds: usize) -> Outcome<bool> {
             verdict,
         );
     }
+    let verdict = match dump::judge(&dumps) {
+        Ok(()) => Verdict::Pass,
+        Err(failure) => Verdict::Fail(failure.to_string()),
+    };
+    report.result("bench.dumps", verdict);
     Ok(report.failed == 0)
 }
 

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
 
-pub const TESTS: [Test; 10] = [
+pub const TESTS: [Test; 11] = [
     once("diag.unconnected", 60, unconnected),
     once("diag.connected", 120, connected),
     once("diag.cursors", 60, cursors),
@@ -25,6 +25,7 @@ pub const TESTS: [Test; 10] = [
     once("diag.five_thousand", 300, five_thousand),
     once("diag.churn", 300, churn),
     once("diag.module", 120, module),
+    once("diag.state", 120, state),
 ];
 
 const KINDS: [Kind; 4] = [Kind::Smc4, Kind::Smc6, Kind::IpSmc4, Kind::IpSmc6];
@@ -738,4 +739,69 @@ fn module(_: &Ctx) -> Outcome {
         join(thread)?;
     }
     outcome
+}
+
+/// The state of link groups in debugfs, which is there only if asked for.
+fn state(ctx: &Ctx) -> Outcome {
+    const DEBUGFS: &str = "/sys/kernel/debug";
+    // Whatever happens, the tests that follow want the module as it was.
+    struct Reload;
+    impl Drop for Reload {
+        fn drop(&mut self) {
+            let again = sys::eventually("rmmod succeeds", || {
+                Ok(rig::run(&format!("rmmod {}", rig::MODULE)).is_ok())
+            });
+            let loaded = rig::module_load();
+            if let (Err(error), _) | (_, Err(error)) =
+                (again.map_err(|error| Fail(error.to_string())), loaded)
+            {
+                eprintln!("# {error}");
+            }
+        }
+    }
+    let ctx = ctx.with_kind(Kind::Smc4);
+    sys::leave()?;
+    if !std::path::Path::new(&format!("{DEBUGFS}/tracing")).exists() {
+        rig::run(&format!("mount -t debugfs nodev {DEBUGFS}"))?;
+    }
+    let file = format!("{DEBUGFS}/smc_rs/state");
+    check!(
+        !std::path::Path::new(&file).exists(),
+        "{file} is there unasked"
+    );
+    sys::eventually("rmmod succeeds", || {
+        Ok(rig::run(&format!("rmmod {}", rig::MODULE)).is_ok())
+    })?;
+    let _reload = Reload;
+    rig::run(&format!("modprobe {} debugfs=1", rig::MODULE))?;
+    check_eq!(sys::read_file(&file)?, "", "the state without a link group");
+    let pair = ctx.pair()?;
+    let state = sys::read_file(&file)?;
+    let lines = |start: &str| {
+        state
+            .lines()
+            .filter(|line| line.trim().starts_with(start))
+            .count()
+    };
+    check_eq!(
+        (lines("group "), lines("link "), lines("connection ")),
+        (2, 2, 2),
+        "groups, links and connections of both hosts: {state}"
+    );
+    for sock in [&pair.client, &pair.server] {
+        let conn = entry(sock)?
+            .conn
+            .ok_or_else(|| Fail("no connection info".into()))?;
+        let line = format!(
+            "connection {:#010x} send buffer {} rmb {} ",
+            conn.token, conn.sndbuf_size, conn.rmbe_size
+        );
+        check!(state.contains(&line), "no '{line}' in: {state}");
+    }
+    for host in Host::BOTH {
+        let line = format!(" {}/1 gid ", host.rdma_device());
+        check!(state.contains(&line), "no '{line}' in: {state}");
+    }
+    drop(pair);
+    Ok(())
 }

@@ -242,7 +242,11 @@ fn resume(ctx: &Ctx) -> Outcome {
         for message in messages {
             let id = match message.command {
                 genl::GET_LGR_SMCR => message.attrs.nest(LGR_SMCR)?.number(1)?,
-                _ => message.attrs.nest(LINK_SMCR)?.number(8)?,
+                // The number of the group, and that of the link in it; as on the wire.
+                _ => {
+                    let uid = message.attrs.nest(LINK_SMCR)?.number(8)?;
+                    u64::from((uid as u32).swap_bytes() & !0xff)
+                }
             };
             ids.push((message.command, id));
         }

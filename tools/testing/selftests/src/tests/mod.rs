@@ -42,6 +42,7 @@ mod stream;
 mod syn;
 mod tcp2smc;
 mod tools;
+mod trace;
 mod urgent;
 mod uring;
 mod v1;
@@ -120,6 +121,7 @@ pub fn all() -> Vec<Test> {
     tests.extend(genl::TESTS);
     tests.extend(pnet::TESTS);
     tests.extend(malformed::TESTS);
+    tests.extend(trace::TESTS);
     tests.extend(tools::TESTS);
     tests.extend(conform::TESTS);
     tests.extend(iwarp::TESTS);

@@ -1,0 +1,169 @@
+//! Trace events, by tracefs: what perf and trace-cmd read.
+
+use super::link::{echo, fresh, prove_by_queue_pairs};
+use super::once;
+use crate::kind::{Host, Kind};
+use crate::rig;
+use crate::runner::{Ctx, Test};
+use crate::sys::{self, Sock};
+use crate::{check, check_eq, Context, Outcome};
+
+pub const TESTS: [Test; 1] = [once("trace.events", 120, events)];
+
+const TRACEFS: &str = "/sys/kernel/tracing";
+
+/// The fields of C's events, in their order, behind those that every event has.
+const FIELDS: [(&str, &[&str]); 4] = [
+    (
+        "smc_switch_to_fallback",
+        &["sk", "clcsk", "net_cookie", "fallback_rsn"],
+    ),
+    ("smc_tx_sendmsg", &["smc", "net_cookie", "len", "name"]),
+    ("smc_rx_recvmsg", &["smc", "net_cookie", "len", "name"]),
+    (
+        "smcr_link_down",
+        &["lnk", "lgr", "net_cookie", "state", "name", "location"],
+    ),
+];
+
+/// All events of the system are on while this is there.
+struct Tracing;
+
+impl Tracing {
+    fn start() -> Outcome<Tracing> {
+        sys::leave()?;
+        if !std::path::Path::new(&format!("{TRACEFS}/events/smc")).exists() {
+            rig::run(&format!("mount -t tracefs nodev {TRACEFS}"))?;
+        }
+        sys::write_file(&format!("{TRACEFS}/trace"), "")?;
+        sys::write_file(&format!("{TRACEFS}/events/smc/enable"), "1")?;
+        Ok(Tracing)
+    }
+
+    /// (event, what it tells) so far.
+    fn lines(&self) -> Outcome<Vec<(String, String)>> {
+        let text = sys::read_file(&format!("{TRACEFS}/trace"))?;
+        Ok(text
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| {
+                let (head, told) = line
+                    .match_indices(": smc")
+                    .next()
+                    .map(|(at, _)| line.split_at(at + 2))?;
+                let _ = head;
+                let (event, told) = told.split_once(": ")?;
+                Some((event.to_string(), told.to_string()))
+            })
+            .collect())
+    }
+}
+
+impl Drop for Tracing {
+    fn drop(&mut self) {
+        if let Err(error) = sys::write_file(&format!("{TRACEFS}/events/smc/enable"), "0") {
+            eprintln!("# cannot switch the trace off: {error}");
+        }
+    }
+}
+
+/// The value of a field in what an event tells.
+fn field<'a>(told: &'a str, name: &str) -> Option<&'a str> {
+    told.split_whitespace()
+        .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+}
+
+fn events(ctx: &Ctx) -> Outcome {
+    let smc = ctx.with_kind(Kind::Smc4);
+    fresh(&smc)?;
+    let tracing = Tracing::start()?;
+    for (event, fields) in FIELDS {
+        let format = sys::read_file(&format!("{TRACEFS}/events/smc/{event}/format"))?;
+        let found: Vec<&str> = format
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("field:"))
+            .filter_map(|line| line.split(';').next()?.split_whitespace().last())
+            .map(|name| name.trim_end_matches("[]").trim_start_matches('*'))
+            .filter(|name| !name.starts_with("common_"))
+            .collect();
+        check_eq!(found, fields, "fields of {event}");
+    }
+    // A connection, its data and its end; then a fallback; then the link.
+    let pair = smc.pair()?;
+    echo(&pair, b"trace")?;
+    prove_by_queue_pairs(&smc)?;
+    let plain = Sock::new(Host::B, Kind::Tcp4, 0)?;
+    plain.bind(Host::B.address(Kind::Tcp4, 0))?;
+    plain.listen(1)?;
+    let fallen = smc.unasked().connect(plain.local()?)?;
+    drop((pair, fallen, plain));
+    let seen = |event: &str| -> Outcome<Vec<String>> {
+        let lines = tracing.lines()?;
+        Ok(lines
+            .into_iter()
+            .filter(|(name, _)| name == event)
+            .map(|(_, told)| told)
+            .collect())
+    };
+    for (event, count) in [
+        ("smc_rs_lgr_begin", 2),
+        ("smc_rs_link_up", 2),
+        ("smc_rs_conn_made", 2),
+    ] {
+        let told = seen(event)?;
+        check_eq!(told.len(), count, "{event}: {told:?}");
+        let mut sides: Vec<_> = told.iter().map(|told| field(told, "server")).collect();
+        sides.sort();
+        check_eq!(sides, [Some("0"), Some("1")], "sides of {event}: {told:?}");
+    }
+    let fallbacks = seen("smc_switch_to_fallback")?;
+    check_eq!(fallbacks.len(), 1, "fallbacks: {fallbacks:?}");
+    let reason = 0x0301_0000.to_string();
+    check_eq!(
+        field(&fallbacks[0], "fallback_rsn"),
+        Some(&reason[..]),
+        "reason: {fallbacks:?}"
+    );
+    for event in ["smc_tx_sendmsg", "smc_rx_recvmsg"] {
+        let told = seen(event)?;
+        check_eq!(told.len(), 2, "{event}: {told:?}");
+        let mut devices = Vec::new();
+        for told in &told {
+            check_eq!(field(told, "len"), Some("5"), "length: {told}");
+            devices.push(field(told, "dev").unwrap_or("").to_string());
+        }
+        devices.sort();
+        check_eq!(
+            devices,
+            Host::BOTH.map(|host| host.rdma_device()),
+            "devices of {event}"
+        );
+    }
+    sys::eventually("both ends are over", || {
+        let told = seen("smc_rs_conn_over").map_err(|fail| std::io::Error::other(fail.0))?;
+        Ok(told.len() == 2)
+    })?;
+    // A port that fails takes its link with it.
+    let pair = smc.pair()?;
+    let vnet = Host::A.netdev();
+    rig::run(&format!("ip -n A link set {vnet} down"))?;
+    let down = sys::eventually("the link is down", || {
+        let told = seen("smcr_link_down").map_err(|fail| std::io::Error::other(fail.0))?;
+        Ok(told
+            .iter()
+            .any(|told| field(told, "dev") == Some(Host::A.rdma_device())))
+    });
+    rig::run(&format!("ip -n A link set {vnet} up"))?;
+    down.during("smcr_link_down")?;
+    let told = seen("smcr_link_down")?.concat();
+    check_eq!(field(&told, "state"), Some("1"), "state: {told}");
+    check!(
+        field(&told, "location").is_some_and(|place| place.contains("smc_rs")),
+        "location: {told}"
+    );
+    let ended = seen("smc_rs_lgr_end")?;
+    check!(!ended.is_empty(), "no group has ended");
+    drop(pair);
+    drop(tracing);
+    super::link::works_again(&smc)
+}
