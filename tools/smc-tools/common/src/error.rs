@@ -17,6 +17,8 @@ pub enum Error {
         /// How it failed.
         error: io::Error,
     },
+    /// The kernel, or the tool itself, refuses: what, why, and what to do.
+    Refused(String),
     /// The kernel's answer is not laid out as it should be.
     Malformed(String),
     /// The answer could not be written to standard output.
@@ -30,6 +32,7 @@ impl fmt::Display for Error {
                 f.write_str("the SMC module is not loaded: run 'modprobe smc_rs' as root")
             }
             Error::System { what, error } => write!(f, "{what}: {error}"),
+            Error::Refused(why) => f.write_str(why),
             Error::Malformed(what) => write!(f, "the kernel's answer is malformed: {what}"),
             Error::Output(error) => write!(f, "cannot write: {error}"),
         }
@@ -39,6 +42,14 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 impl Error {
+    /// An errno that says nothing more than itself.
+    pub fn from_errno(what: &'static str, errno: i32) -> Self {
+        Error::System {
+            what,
+            error: io::Error::from_raw_os_error(errno),
+        }
+    }
+
     /// Whether the reader of standard output has gone, as `head` does: no reason to complain.
     pub fn is_closed_output(&self) -> bool {
         matches!(self, Error::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
@@ -58,6 +69,7 @@ mod tests {
                 error: io::Error::from_raw_os_error(libc::EPERM),
             },
             Error::Malformed("a message of 3 bytes".into()),
+            Error::Refused("no: do something else".into()),
             Error::Output(io::ErrorKind::BrokenPipe.into()),
         ];
         for error in errors {

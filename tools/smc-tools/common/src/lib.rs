@@ -2,13 +2,19 @@
 
 //! What the SMC tools share: netlink, the layout of what the kernel says, and tables.
 //!
-//! `unsafe` is in [`netlink`] only, where the system calls are.
+//! `unsafe` is in [`netlink`] and [`interface`] only, where the system calls are.
 
 pub mod diag;
 pub mod error;
+pub mod genl;
+pub mod interface;
 pub mod netlink;
+pub mod pnet;
 pub mod reason;
+pub mod smc;
+pub mod stats;
 pub mod table;
+pub mod ueid;
 mod wire;
 
 pub use error::Error;

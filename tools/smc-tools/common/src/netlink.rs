@@ -2,15 +2,19 @@
 
 //! Netlink: a socket, messages and attributes (`linux/netlink.h`).
 
-use crate::wire::{i32_at, u16_at, u32_at};
+use crate::wire::{i32_at, printable, u16_at, u32_at, u64_at, u8_at};
 use crate::Error;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// `NLM_F_REQUEST`.
 pub const REQUEST: u16 = 0x1;
+/// `NLM_F_ACK`: an answer also if there is nothing to say.
+pub const ACK: u16 = 0x4;
 /// `NLM_F_ROOT`; any bit of `NLM_F_DUMP` asks for a list.
 pub const ROOT: u16 = 0x100;
+/// `NLM_F_DUMP`.
+pub const DUMP: u16 = 0x300;
 
 /// Bytes of a `struct nlmsghdr`.
 const HEADER: usize = 16;
@@ -36,6 +40,8 @@ pub enum Message<'a> {
     },
     /// The end of a list.
     Done,
+    /// What was asked for is done.
+    Acknowledged,
     /// The kernel refuses; an errno.
     Refused(i32),
 }
@@ -71,7 +77,7 @@ impl<'a> Messages<'a> {
         };
         match (kind, code) {
             (DONE, 0..) => Ok(Message::Done),
-            (_, 0..) => Err(Error::Malformed("an acknowledgement of a list".into())),
+            (_, 0..) => Ok(Message::Acknowledged),
             (_, code) => Ok(Message::Refused(code.saturating_neg())),
         }
     }
@@ -122,6 +128,78 @@ impl<'a> Iterator for Attributes<'a> {
             self.rest = rest.get(aligned(length)..).unwrap_or_default();
             Ok((kind, value))
         })())
+    }
+}
+
+/// An attribute for a request.
+pub fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(ATTRIBUTE_HEADER.saturating_add(value.len())).unwrap_or(u16::MAX);
+    let mut bytes = Vec::with_capacity(aligned(length.into()));
+    bytes.extend(length.to_ne_bytes());
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(value);
+    bytes.resize(aligned(bytes.len()), 0);
+    bytes
+}
+
+/// An attribute that is a text with its zero.
+pub fn text_attribute(kind: u16, text: &str) -> Vec<u8> {
+    let mut value = text.as_bytes().to_vec();
+    value.push(0);
+    attribute(kind, &value)
+}
+
+/// All attributes of one level, to be looked up by their types. A number that is missing is 0, as C's
+/// tools have it.
+pub struct Fields<'a> {
+    all: Vec<(u16, &'a [u8])>,
+}
+
+impl<'a> Fields<'a> {
+    /// Reads them.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
+        let all = attributes(bytes).collect::<Result<_, _>>()?;
+        Ok(Self { all })
+    }
+
+    /// The value of the last one of a type.
+    pub fn get(&self, kind: u16) -> Option<&'a [u8]> {
+        let last = self.all.iter().rev().find(|(other, _)| *other == kind);
+        last.map(|(_, value)| *value)
+    }
+
+    /// What is in a nest, if it is there.
+    pub fn nest(&self, kind: u16) -> Result<Option<Fields<'a>>, Error> {
+        self.get(kind).map(Fields::parse).transpose()
+    }
+
+    /// One byte.
+    pub fn u8(&self, kind: u16) -> Result<u8, Error> {
+        self.get(kind).map_or(Ok(0), |value| u8_at(value, 0))
+    }
+
+    /// Two bytes.
+    pub fn u16(&self, kind: u16) -> Result<u16, Error> {
+        self.get(kind).map_or(Ok(0), |value| u16_at(value, 0))
+    }
+
+    /// Four bytes.
+    pub fn u32(&self, kind: u16) -> Result<u32, Error> {
+        self.get(kind).map_or(Ok(0), |value| u32_at(value, 0))
+    }
+
+    /// Eight bytes, or four: `NLA_UINT` is as long as it needs to be.
+    pub fn u64(&self, kind: u16) -> Result<u64, Error> {
+        match self.get(kind) {
+            None => Ok(0),
+            Some(value) if value.len() == 4 => Ok(u32_at(value, 0)?.into()),
+            Some(value) => u64_at(value, 0),
+        }
+    }
+
+    /// A text, without its zero and the blanks at its end.
+    pub fn text(&self, kind: u16) -> Option<String> {
+        self.get(kind).map(printable)
     }
 }
 
@@ -177,6 +255,28 @@ impl Socket {
         kind: u16,
         flags: u16,
         request: &[u8],
+        each: impl FnMut(u16, &[u8]) -> Result<(), Error>,
+    ) -> Result<Result<(), i32>, Error> {
+        self.exchange(kind, flags, request, Message::Done, each)
+    }
+
+    /// Asks for something to be done or told, and gives the content of each message of the answer to
+    /// `each`. `Err(errno)` inside if the kernel refuses.
+    pub fn call(
+        &mut self,
+        kind: u16,
+        request: &[u8],
+        each: impl FnMut(u16, &[u8]) -> Result<(), Error>,
+    ) -> Result<Result<(), i32>, Error> {
+        self.exchange(kind, REQUEST | ACK, request, Message::Acknowledged, each)
+    }
+
+    fn exchange(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        request: &[u8],
+        end: Message<'_>,
         mut each: impl FnMut(u16, &[u8]) -> Result<(), Error>,
     ) -> Result<Result<(), i32>, Error> {
         self.sequence = self.sequence.wrapping_add(1).max(1);
@@ -191,8 +291,11 @@ impl Socket {
             for message in messages(part) {
                 match message? {
                     Message::Content { kind, body } => each(kind, body)?,
-                    Message::Done => return Ok(Ok(())),
                     Message::Refused(errno) => return Ok(Err(errno)),
+                    last if last == end => return Ok(Ok(())),
+                    other => {
+                        return Err(Error::Malformed(format!("{other:?} in place of {end:?}")))
+                    }
                 }
             }
         }
@@ -304,6 +407,9 @@ mod tests {
         assert_eq!(refusal(DONE, -libc::EPERM), Some(libc::EPERM));
         assert_eq!(refusal(ERROR, i32::MIN), Some(i32::MAX));
         assert_eq!(refusal(ERROR, 0), None);
+        let done = message(ERROR, 0, 1, &[0; 4]);
+        let done = messages(&done).next().unwrap().unwrap();
+        assert_eq!(done, Message::Acknowledged);
     }
 
     #[test]
@@ -345,6 +451,33 @@ mod tests {
             let got: Vec<_> = attributes(&bytes).collect();
             assert!(got[0].is_err() && got.len() == 1, "length {length}");
         }
+    }
+
+    #[test]
+    fn fields_are_found_by_type_and_have_their_length() {
+        let bytes = [
+            attribute(1, &[7]),
+            attribute(2, &0x0102u16.to_ne_bytes()),
+            attribute(3, &5u32.to_ne_bytes()),
+            attribute(4, &(1u64 << 40).to_ne_bytes()),
+            text_attribute(5, "NET 1   "),
+            attribute(6 | 0x8000, &attribute(1, &[9])),
+            attribute(7, b"a\x1bb"),
+        ]
+        .concat();
+        let fields = Fields::parse(&bytes).unwrap();
+        assert_eq!(fields.u8(1).unwrap(), 7);
+        assert_eq!(fields.u16(2).unwrap(), 0x0102);
+        assert_eq!((fields.u32(3).unwrap(), fields.u64(3).unwrap()), (5, 5));
+        assert_eq!(fields.u64(4).unwrap(), 1 << 40);
+        assert_eq!(fields.text(5).as_deref(), Some("NET 1"));
+        assert_eq!(fields.nest(6).unwrap().unwrap().u8(1).unwrap(), 9);
+        assert_eq!(fields.text(7).as_deref(), Some("a?b"));
+        assert_eq!((fields.u8(99).unwrap(), fields.text(99)), (0, None));
+        assert!(fields.nest(99).unwrap().is_none());
+        // Too short for its type.
+        assert!(fields.u32(2).is_err() && fields.u64(1).is_err() && fields.u16(1).is_err());
+        assert!(fields.nest(3).is_err());
     }
 
     #[test]

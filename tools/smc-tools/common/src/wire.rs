@@ -45,18 +45,19 @@ pub(crate) fn u64_at(from: &[u8], at: usize) -> Result<u64, Error> {
 /// A text of at most `N` bytes, up to its zero. What is not printable becomes `?`: it may go to a
 /// terminal.
 pub(crate) fn text<const N: usize>(from: &[u8], at: usize) -> Result<String, Error> {
-    let field = bytes::<N>(from, at)?;
-    Ok(field
-        .iter()
-        .take_while(|&&byte| byte != 0)
-        .map(|&byte| {
-            if byte.is_ascii_graphic() {
-                char::from(byte)
-            } else {
-                '?'
-            }
-        })
-        .collect())
+    bytes::<N>(from, at).map(|field| printable(&field))
+}
+
+/// The text up to its zero or end, without blanks at the end.
+pub(crate) fn printable(field: &[u8]) -> String {
+    let text = field.iter().take_while(|&&byte| byte != 0);
+    let text = text.map(|&byte| match byte {
+        b' '..=b'~' => char::from(byte),
+        _ => '?',
+    });
+    let mut text: String = text.collect();
+    text.truncate(text.trim_end().len());
+    text
 }
 
 #[cfg(test)]
