@@ -11,6 +11,7 @@ pub mod interface;
 pub mod netlink;
 pub mod pnet;
 pub mod reason;
+pub mod route;
 pub mod smc;
 pub mod stats;
 pub mod table;

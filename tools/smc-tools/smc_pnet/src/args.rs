@@ -30,7 +30,8 @@ pub(crate) struct Args {
         short = 'I',
         long,
         value_name = "INTERFACE",
-        requires = "add",
+        requires = "command",
+        conflicts_with_all = ["delete", "show", "flush"],
         group = "device"
     )]
     pub(crate) interface: Option<String>,
@@ -39,7 +40,8 @@ pub(crate) struct Args {
         short = 'D',
         long,
         value_name = "DEVICE",
-        requires = "add",
+        requires = "command",
+        conflicts_with_all = ["delete", "show", "flush"],
         group = "device"
     )]
     pub(crate) ibdevice: Option<String>,

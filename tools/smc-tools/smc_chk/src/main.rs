@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! smc_chk: says why SMC is or is not used.
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod live;
+mod machine;
+mod report;
+
+use args::Args;
+use clap::Parser;
+use report::Report;
+use smc_tools_common::smc::Smc;
+use smc_tools_common::{interface, route, Error};
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(&args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) if error.is_closed_output() => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("smc_chk: error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print(text: &str) -> Result<(), Error> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(Error::Output)
+}
+
+fn run(args: &Args) -> Result<bool, Error> {
+    if args.server {
+        live::serve(args.ipv6, args.port, args.json)?;
+        return Ok(true);
+    }
+    if let Some(name) = &args.pnetid {
+        if let Some(id) = machine::pnetid(&mut Smc::open()?, name)? {
+            print(&format!("{id}\n"))?;
+        }
+        return Ok(true);
+    }
+    let peer = match &args.connect {
+        Some(name) => Some(address(name, args.port, args.ipv6)?),
+        None => None,
+    };
+    let mut report = Report::default();
+    if let Some(mut smc) = machine::module(&mut report)? {
+        if peer.is_none() {
+            machine::programs(&mut report);
+        }
+        machine::settings(&mut report, &mut smc)?;
+        match peer {
+            None => machine::devices(&mut report, &mut smc, &args.interfaces)?,
+            Some(peer) => way(&mut report, &mut smc, peer.ip())?,
+        }
+        machine::memory(&mut report);
+        match peer {
+            None => machine::history(&mut report, &mut smc)?,
+            Some(peer) => live::connect(&mut report, peer)?,
+        }
+    }
+    if args.json {
+        print(&format!("{}\n", report.object()))?;
+    } else {
+        print(&report.text())?;
+    }
+    Ok(report.is_good())
+}
+
+/// The address of a peer by its name.
+fn address(name: &str, port: u16, ipv6: bool) -> Result<SocketAddr, Error> {
+    let literal = name.parse::<IpAddr>().is_ok();
+    let all = (name, port)
+        .to_socket_addrs()
+        .map_err(|error| Error::Refused(format!("the address of {name} is not known: {error}")))?;
+    let mut wanted = all.filter(|address| literal || address.is_ipv6() == ipv6);
+    wanted.next().ok_or_else(|| {
+        let which = if ipv6 { "IPv6" } else { "IPv4" };
+        Error::Refused(format!(
+            "{name} has no {which} address: try with or without -6"
+        ))
+    })
+}
+
+/// The way to the peer: route, interface, RDMA device.
+fn way(report: &mut Report, smc: &mut Smc, peer: IpAddr) -> Result<(), Error> {
+    let Some(route) = route::to(peer)? else {
+        report.failed(
+            "route",
+            format!("there is no route to {peer}"),
+            "look at 'ip route' and 'ip address'",
+        );
+        return Ok(());
+    };
+    let name =
+        interface::name(route.ifindex).unwrap_or_else(|| format!("device {}", route.ifindex));
+    if route.local {
+        report.failed(
+            "route",
+            format!("{peer} is this host's own address: such connections go by {name}, which has no RDMA device"),
+            "check from another host",
+        );
+        return Ok(());
+    }
+    let from = route
+        .source
+        .map_or(String::new(), |source| format!(" from {source}"));
+    let by = route
+        .gateway
+        .map_or(String::new(), |gateway| format!(", gateway {gateway}"));
+    report.passed("route", format!("to {peer}{from} by {name}{by}"));
+    let devices = smc.devices()?;
+    let table = machine::table()?;
+    machine::for_interface(report, &devices, &table, &name, route.ifindex, route.source);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_a_name_or_an_address() {
+        let got = |name: &str, ipv6| address(name, 7, ipv6).map(|address| address.to_string());
+        assert_eq!(got("10.9.0.2", false).unwrap(), "10.9.0.2:7");
+        assert_eq!(got("fe80::1", false).unwrap(), "[fe80::1]:7");
+        assert!(got("no.such.name.invalid", false).is_err());
+    }
+}
