@@ -17,7 +17,7 @@ DESTDIR ?=
 
 export INSTALL_MOD_PATH
 
-.PHONY: all module tools install install-tools uninstall uninstall-tools bench-fallback clean distclean help setup check-env check fmt demo vm shell test test-apps root-shell
+.PHONY: all module tools install install-tools uninstall uninstall-tools deb bench-fallback clean distclean help setup check-env check fmt demo vm shell test test-apps root-shell
 .DEFAULT_GOAL := all
 
 all: module
@@ -76,7 +76,7 @@ endif
 distclean:
 	@$(ROOT)/install $(KERNEL) distclean
 
-# The tools: smcss and smc_run, with the library that smc_run preloads.
+# The tools, with the library that smc_run preloads, man pages and completions.
 tools:
 	@tools/smc-tools/build build
 
@@ -85,6 +85,10 @@ install-tools: tools
 
 uninstall-tools:
 	@tools/smc-tools/build uninstall "$(DESTDIR)$(PREFIX)"
+
+# A Debian package of the tools; the last line is its file.
+deb: tools
+	@tools/smc-tools/build deb
 
 check:
 	@$(RIG)/check
@@ -117,8 +121,9 @@ help:
 	@echo 'make KDIR=DIR        build against a kernel tree that has its Rust metadata'
 	@echo 'make install         put the module under /lib/modules and run depmod (with KDIR= or KERNEL=)'
 	@echo 'make uninstall       take it away again'
-	@echo 'make install-tools   build smcss and smc_run and put them under DESTDIR= and PREFIX= (/usr/local)'
+	@echo 'make install-tools   build the tools (smcss, smcr, ...) and put them under DESTDIR= and PREFIX= (/usr/local)'
 	@echo 'make uninstall-tools take them away again'
+	@echo 'make deb             a Debian package of the tools; the last line is its file'
 	@echo 'make demo            boot the kernel with two hosts: Redis, nginx and iperf3 over SMC-R beside TCP'
 	@echo 'make test            everything that proves the project; the last line counts'
 	@echo 'make bench-fallback  what a fallback costs, in instructions beside plain TCP; fails above 3 %'

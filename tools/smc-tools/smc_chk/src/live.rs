@@ -177,6 +177,7 @@ pub(crate) fn connect(report: &mut Report, peer: SocketAddr) -> Result<(), Error
     }
     report.passed("peer", format!("{peer} has taken the connection"));
     let entry = entry(&socket)?;
+    report.detail("socket", || format!("{entry:?}"));
     judge(report, &entry);
     socket
         .set_read_timeout(Some(GREETING))

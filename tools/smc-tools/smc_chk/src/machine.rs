@@ -23,7 +23,7 @@ pub(crate) struct Gid {
 }
 
 /// The GIDs of a port of a device.
-pub(crate) fn gids(device: &str, port: u8) -> Vec<Gid> {
+fn gids(device: &str, port: u8) -> Vec<Gid> {
     gids_below(
         &Path::new(INFINIBAND)
             .join(device)
@@ -262,7 +262,13 @@ fn check_port(
     source: Option<IpAddr>,
 ) {
     let port_name = port_name(device, port);
-    let behind = netdev.unwrap_or("a network device of another namespace");
+    let Some(netdev) = netdev else {
+        report.note(
+            "device",
+            format!("{port_name} is for a network device of another namespace"),
+        );
+        return;
+    };
     let pnet = match port.pnet_id.as_str() {
         "" => String::new(),
         id => format!(", PNETID {id}"),
@@ -270,21 +276,18 @@ fn check_port(
     if !port.active {
         report.failed(
             "device",
-            format!("{port_name}, for {behind}, is not active"),
-            match netdev {
-                Some(netdev) => format!(
-                    "bring the link up: 'ip link set {netdev} up', and look after the cable"
-                ),
-                None => "bring the link up, and look after the cable".into(),
-            },
+            format!("{port_name}, for {netdev}, is not active"),
+            format!("bring the link up: 'ip link set {netdev} up', and look after the cable"),
         );
         return;
     }
     report.passed(
         "device",
-        format!("{port_name}, for {behind}, is active{pnet}"),
+        format!("{port_name}, for {netdev}, is active{pnet}"),
     );
-    check_gids(report, &port_name, &gids(&device.name, port.number), source);
+    let gids = gids(&device.name, port.number);
+    report.detail("address", || format!("{gids:?}"));
+    check_gids(report, &port_name, &gids, source);
 }
 
 /// Free blocks of at least so many bytes, from the text of `/proc/buddyinfo`.
@@ -338,14 +341,7 @@ pub(crate) fn memory(report: &mut Report) {
 
 /// What became of connections so far.
 pub(crate) fn history(report: &mut Report, smc: &mut Smc) -> Result<(), Error> {
-    let stats = match smc.stats() {
-        Ok(stats) => stats,
-        Err(Error::System { error, .. }) if error.raw_os_error() == Some(95) => {
-            report.note("history", "this module has no statistics");
-            return Ok(());
-        }
-        Err(error) => return Err(error),
-    };
+    let stats = smc.stats()?;
     for line in history_lines(&stats) {
         report.note("history", line);
     }

@@ -53,20 +53,25 @@ fn run(args: &Args) -> Result<bool, Error> {
         Some(name) => Some(address(name, args.port, args.ipv6)?),
         None => None,
     };
-    let mut report = Report::default();
+    let mut report = Report::new(args.debug);
     if let Some(mut smc) = machine::module(&mut report)? {
         if peer.is_none() {
             machine::programs(&mut report);
         }
         machine::settings(&mut report, &mut smc)?;
-        match peer {
-            None => machine::devices(&mut report, &mut smc, &args.interfaces)?,
-            Some(peer) => way(&mut report, &mut smc, peer.ip())?,
-        }
+        let passable = match peer {
+            None => {
+                machine::devices(&mut report, &mut smc, &args.interfaces)?;
+                None
+            }
+            Some(peer) => way(&mut report, &mut smc, peer.ip())?.then_some(peer),
+        };
         machine::memory(&mut report);
-        match peer {
-            None => machine::history(&mut report, &mut smc)?,
-            Some(peer) => live::connect(&mut report, peer)?,
+        if let Some(peer) = passable {
+            live::connect(&mut report, peer)?;
+        }
+        if peer.is_none() {
+            machine::history(&mut report, &mut smc)?;
         }
     }
     if args.json {
@@ -92,25 +97,26 @@ fn address(name: &str, port: u16, ipv6: bool) -> Result<SocketAddr, Error> {
     })
 }
 
-/// The way to the peer: route, interface, RDMA device.
-fn way(report: &mut Report, smc: &mut Smc, peer: IpAddr) -> Result<(), Error> {
+/// The way to the peer: route, interface, RDMA device. Whether there is one.
+fn way(report: &mut Report, smc: &mut Smc, peer: IpAddr) -> Result<bool, Error> {
     let Some(route) = route::to(peer)? else {
         report.failed(
             "route",
             format!("there is no route to {peer}"),
             "look at 'ip route' and 'ip address'",
         );
-        return Ok(());
+        return Ok(false);
     };
     let name =
         interface::name(route.ifindex).unwrap_or_else(|| format!("device {}", route.ifindex));
+    report.detail("route", || format!("{route:?}"));
     if route.local {
         report.failed(
             "route",
             format!("{peer} is this host's own address: such connections go by {name}, which has no RDMA device"),
             "check from another host",
         );
-        return Ok(());
+        return Ok(false);
     }
     let from = route
         .source
@@ -122,7 +128,7 @@ fn way(report: &mut Report, smc: &mut Smc, peer: IpAddr) -> Result<(), Error> {
     let devices = smc.devices()?;
     let table = machine::table()?;
     machine::for_interface(report, &devices, &table, &name, route.ifindex, route.source);
-    Ok(())
+    Ok(true)
 }
 
 #[cfg(test)]

@@ -39,6 +39,8 @@ pub(crate) struct Check {
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     checks: Vec<Check>,
+    /// Whether details are wanted, too.
+    debug: bool,
 }
 
 impl Report {
@@ -49,6 +51,21 @@ impl Report {
             text,
             advice,
         });
+    }
+
+    /// Without any check yet.
+    pub(crate) fn new(debug: bool) -> Self {
+        Self {
+            debug,
+            ..Self::default()
+        }
+    }
+
+    /// What a check looked at; shown only where that was asked for.
+    pub(crate) fn detail(&mut self, name: &'static str, text: impl FnOnce() -> String) {
+        if self.debug {
+            self.note(name, text());
+        }
     }
 
     /// As it should be.
@@ -120,6 +137,7 @@ mod tests {
         report.passed("module", "loaded");
         report.note("memory", "fine");
         assert!(report.is_good());
+        report.detail("device", || panic!("nobody asked"));
         report.failed("device", "none", "get one");
         assert!(!report.is_good());
         assert_eq!(
@@ -135,5 +153,8 @@ failed  device       none
         assert_eq!(object["ok"], false);
         assert_eq!(object["checks"][2]["advice"], "get one");
         assert_eq!(object["checks"][0]["advice"], Value::Null);
+        let mut report = Report::new(true);
+        report.detail("device", || "rxe0".into());
+        assert_eq!(report.text(), "note    device       rxe0\n");
     }
 }

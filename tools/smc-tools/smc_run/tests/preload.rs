@@ -22,7 +22,14 @@ fn library() -> &'static Path {
     LIBRARY.get_or_init(|| {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("preload");
         let output = Command::new(env!("CARGO"))
-            .args(["build", "--release", "--locked", "-p", "smc-preload"])
+            .args([
+                "build",
+                "--profile",
+                "preload",
+                "--locked",
+                "-p",
+                "smc-preload",
+            ])
             .arg("--target-dir")
             .arg(&target)
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
@@ -34,7 +41,7 @@ fn library() -> &'static Path {
             String::from_utf8_lossy(&output.stderr)
         );
         let library = target.join("libsmc-preload.so");
-        std::fs::copy(target.join("release/libsmc_preload.so"), &library).unwrap();
+        std::fs::copy(target.join("preload/libsmc_preload.so"), &library).unwrap();
         library
     })
 }

@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(kind(&device), "n/a");
         let line = line(&device, &device.ports[0], "", true);
         assert!(
-            line.contains(" n/a            No   n/a   n/a           n/a   "),
+            line.contains(" n/a             No   n/a   n/a           n/a   "),
             "{line}"
         );
         assert_eq!(object(&device, &[])["pci"], Value::Null);

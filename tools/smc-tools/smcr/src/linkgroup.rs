@@ -111,10 +111,9 @@ fn object(group: &Group, links: Option<&[(&Link, String)]>) -> Value {
     object
 }
 
-/// Whether a group is asked for: C numbers them in steps of 256 and leaves the rest to the link.
+/// Whether a group is asked for.
 fn takes(filter: &Filter, group: &Group) -> bool {
-    let same = |only: u32| group.id == only || group.id == only & !0xff;
-    filter.group.is_none_or(same)
+    filter.group.is_none_or(|only| only == group.id)
 }
 
 /// Lists link groups, or their links.
@@ -263,12 +262,12 @@ mod tests {
     }
 
     #[test]
-    fn a_group_is_named_by_its_number_or_that_of_a_link() {
+    fn a_group_is_named_by_its_number() {
         let by = |group| Filter {
             group: Some(group),
             ..Filter::default()
         };
-        assert!(takes(&by(0x100), &group()) && takes(&by(0x101), &group()));
+        assert!(takes(&by(0x100), &group()) && !takes(&by(0x101), &group()));
         assert!(!takes(&by(0x200), &group()));
         assert!(takes(&Filter::default(), &group()));
     }

@@ -161,8 +161,8 @@ fn text(stats: &Stats, side: Side, details: bool) -> String {
             );
         }
         out += sizes;
-        out += &size_line("Bufs ", by_size);
-        out += &size_line("Reqs ", calls_by_size);
+        out += &size_line("Bufs", by_size);
+        out += &size_line("Reqs", calls_by_size);
     }
     let special = [
         ("cork", tech.cork),

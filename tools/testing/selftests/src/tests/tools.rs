@@ -11,9 +11,13 @@ use crate::{check, check_eq, rig, Context, Fail, Outcome};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-pub const TESTS: [Test; 6] = [
+pub const TESTS: [Test; 10] = [
     once("tools.smcss", 120, smcss),
     once("tools.smcss_watch", 120, smcss_watch),
+    once("tools.smcr", 120, smcr),
+    once("tools.smcr_stats", 120, smcr_stats),
+    once("tools.ueid", 60, ueid),
+    once("tools.smc_chk", 120, smc_chk),
     once("tools.smcss_without_module", 120, smcss_without_module),
     once("tools.smc_run_client", 120, smc_run_client),
     once("tools.smc_run_server", 120, smc_run_server),
@@ -371,6 +375,283 @@ fn smcss_watch(ctx: &Ctx) -> Outcome {
     let rates = |line: &str| line.contains("\"rate\":{\"sent_bytes_per_second\":0,");
     let seen: Vec<bool> = text.lines().map(rates).collect();
     check_eq!(seen, [false, true, true], "rates in JSON");
+    Ok(())
+}
+
+/// A program on a host that ends: its exit code, and what it said on both ways.
+fn said(host: Host, line: &str) -> Outcome<(i32, String)> {
+    let output = Command::new("ip")
+        .args(["netns", "exec", host.name()])
+        .args(line.split_whitespace())
+        .output()
+        .during(line)?;
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    let code = output.status.code();
+    let code = code.ok_or_else(|| Fail(format!("{line}: ended by a signal")))?;
+    Ok((code, text))
+}
+
+/// The words of each line below the title.
+fn rows(host: Host, line: &str) -> Outcome<Vec<Vec<String>>> {
+    let (code, text) = said(host, line)?;
+    check_eq!(code, 0, "exit code of {line}: {text}");
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
+    Ok(text.lines().skip(1).map(words).collect())
+}
+
+/// smcr's devices, link groups and links agree with what sock_diag says of the connections on them.
+fn smcr(ctx: &Ctx) -> Outcome {
+    let pairs = [ctx.pair()?, ctx.pair()?];
+    for (host, role, sock) in [
+        (Host::A, "CLNT", &pairs[0].client),
+        (Host::B, "SERV", &pairs[0].server),
+    ] {
+        sys::enter(host)?;
+        let inode = sock.inode()?;
+        let entries = diag::dump(diag::WITH_LGRINFO)?;
+        let mine = entries.iter().find(|entry| entry.inode == inode);
+        let link = mine.and_then(|entry| entry.link.as_ref());
+        let link = link.ok_or_else(|| Fail("no link info".into()))?;
+        let links = rows(host, "smcr -dd linkgroup link-show")?;
+        let gids = [link.gid.as_str(), link.peer_gid.as_str()];
+        let line = links
+            .iter()
+            .find(|line| line.len() == 12 && line[10..] == gids)
+            .ok_or_else(|| Fail(format!("no link {gids:?} in {links:?}")))?;
+        check_eq!(
+            (
+                line[1].as_str(),
+                line[2].as_str(),
+                line[3].as_str(),
+                line[4].as_str()
+            ),
+            (role, "SINGLE", host.netdev(), "LINK_ACTIVE"),
+            "role, type, network device, state"
+        );
+        check_eq!(line[5], "2", "connections of the link");
+        check_eq!(
+            (line[8].as_str(), line[9].parse::<u8>()),
+            (link.ibname.as_str(), Ok(link.ibport)),
+            "device and port"
+        );
+        let groups = rows(host, &format!("smcr linkgroup show {}", line[0]))?;
+        check_eq!(groups.len(), 1, "groups of that number");
+        check_eq!(
+            (&groups[0][0], groups[0][1].as_str(), groups[0][4].as_str()),
+            (&line[0], role, "2"),
+            "number, role, connections"
+        );
+        let none = rows(host, "smcr linkgroup ibdev nosuch")?;
+        check!(none.is_empty(), "groups of no device: {none:?}");
+        let devices = rows(host, &format!("smcr device netdev {}", host.netdev()))?;
+        check_eq!(devices.len(), 1, "devices of the host's network device");
+        check_eq!(
+            devices[0][..4],
+            [host.netdev(), host.rdma_device(), "1", "ACTIVE"],
+            "device"
+        );
+        let (_, json) = said(host, "smcr --json linkgroup link-show")?;
+        for text in [
+            format!("\"id\":\"{}\"", line[0]),
+            format!("\"peer_gid\":\"{}\"", link.peer_gid),
+            format!("\"ib_device\":\"{}\"", link.ibname),
+        ] {
+            check!(json.contains(&text), "no {text} in {json}");
+        }
+    }
+    let (code, text) = said(Host::A, "smcr info")?;
+    check!(
+        code == 0
+            && text.contains("SMC Version:      2.1\n")
+            && text.contains("SMC-R Features:   v1 v2\n"),
+        "smcr info: {text}"
+    );
+    let (code, text) = said(Host::A, "smcd linkgroup")?;
+    check!(
+        code == 0 && text.contains("there are no SMC-D"),
+        "smcd linkgroup: {text}"
+    );
+    let [kept, closed] = pairs;
+    drop(closed);
+    sys::eventually("smcr counts one connection less", || {
+        let links = rows(Host::A, "smcr linkgroup link-show");
+        let links = links.map_err(|fail| std::io::Error::other(fail.0))?;
+        Ok(links
+            .iter()
+            .any(|line| line[4] == "LINK_ACTIVE" && line[5] == "1"))
+    })?;
+    drop(kept);
+    Ok(())
+}
+
+/// The number behind a name in a line of JSON.
+fn number(json: &str, name: &str) -> Outcome<u64> {
+    let (_, rest) = json
+        .split_once(&format!("\"{name}\":"))
+        .ok_or_else(|| Fail(format!("no {name} in {json}")))?;
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    Ok(digits.parse().during(name)?)
+}
+
+/// Statistics count the program's own bytes and calls, from the last reset on; rates and reasons are there.
+fn smcr_stats(ctx: &Ctx) -> Outcome {
+    const BYTES: usize = 30_000;
+    let pair = ctx.pair()?;
+    for host in [Host::A, Host::B] {
+        check_eq!(said(host, "smcr stats reset")?.0, 0, "smcr stats reset");
+    }
+    pair.client.send_all(&[7; BYTES])?;
+    pair.server.recv_all(&mut [0; BYTES])?;
+    let (_, client) = said(Host::A, "smcr stats json")?;
+    let (_, server) = said(Host::B, "smcr stats --json")?;
+    check_eq!(number(&client, "SMC_TX_BYTES")?, BYTES as u64, "bytes sent");
+    check_eq!(
+        number(&client, "SMC_RX_BYTES")?,
+        0,
+        "bytes received by the client"
+    );
+    check_eq!(
+        number(&server, "SMC_RX_BYTES")?,
+        BYTES as u64,
+        "bytes received"
+    );
+    check_eq!(
+        number(&client, "SMC_CLNT_V2_SUCC_CNT")?,
+        0,
+        "connections since the reset"
+    );
+    let (_, all) = said(Host::A, "smcr stats -a --json")?;
+    check!(
+        number(&all, "SMC_CLNT_V2_SUCC_CNT")? >= 1,
+        "connections since the module was loaded: {all}"
+    );
+    // A fallback: the server has no SMC.
+    let plain = Sock::new(Host::B, Kind::Tcp4, 0)?;
+    plain.bind(Host::B.address(Kind::Tcp4, 0))?;
+    plain.listen(1)?;
+    let fallen = Sock::new(Host::A, Kind::Smc4, 0)?;
+    fallen.connect(plain.local()?)?;
+    let (_, text) = said(Host::A, "smcr -d stats")?;
+    let words: Vec<&str> = text.split_whitespace().collect();
+    check!(
+        words
+            .windows(3)
+            .any(|words| words == ["Client", "PEERNOSMC", "1"]),
+        "smcr -d stats: {text}"
+    );
+    // Rates, while data goes.
+    let mut watch = Program::start(Host::A, "smcr stats --watch=0.2 --json")?;
+    let mut went = 0;
+    while went == 0 {
+        pair.client.send_all(&[7; 1000])?;
+        pair.server.recv_all(&mut [0; 1000])?;
+        let line = watch.line()?;
+        let (_, rates) = line
+            .split_once("\"per_second\":")
+            .ok_or_else(|| Fail(format!("no rates in {line}")))?;
+        went = number(rates, "tx_bytes")?;
+    }
+    Ok(())
+}
+
+/// Enterprise IDs are set, listed and refused.
+fn ueid(_: &Ctx) -> Outcome {
+    /// So that the tests that follow find the host's own.
+    struct Default;
+    impl Drop for Default {
+        fn drop(&mut self) {
+            for line in ["smcr ueid flush", "smcr ueid add SMC-RS.DEFAULT"] {
+                if let Err(fail) = rig::run_on(Host::A, line) {
+                    eprintln!("# {fail}");
+                }
+            }
+        }
+    }
+    let _default = Default;
+    let list = || said(Host::A, "smcr ueid");
+    check_eq!(
+        list()?,
+        (0, "SMC-RS.DEFAULT\n".into()),
+        "IDs of a new namespace"
+    );
+    check_eq!(
+        said(Host::A, "smcr ueid add RACK-1.A")?,
+        (0, String::new()),
+        "adding"
+    );
+    check_eq!(list()?, (0, "RACK-1.A\n".into()), "IDs with the first one");
+    for (line, reason) in [
+        ("smcr ueid add RACK-1.A", "is there already"),
+        ("smcr ueid add rack", "'r'"),
+        ("smcr ueid del RACK-2", "there is no RACK-2"),
+        ("smcd seid enable", "no system EID"),
+    ] {
+        let (code, text) = said(Host::A, line)?;
+        check!(
+            code == 1 && text.contains(reason) && text.lines().count() == 1,
+            "{line}: {text}"
+        );
+    }
+    check_eq!(said(Host::A, "smcr ueid del RACK-1.A")?.0, 0, "deleting");
+    check_eq!(list()?, (0, String::new()), "IDs when the last one is gone");
+    let (code, text) = said(Host::A, "smc_chk")?;
+    check!(
+        code == 1 && text.contains("failed  UEID") && text.contains("-> run 'smcr ueid add NAME'"),
+        "smc_chk without an ID: {text}"
+    );
+    Ok(())
+}
+
+/// What smc_chk says is what is so: of a machine in order, of peers with and without SMC.
+fn smc_chk(_: &Ctx) -> Outcome {
+    let (code, text) = said(Host::A, "smc_chk")?;
+    check!(
+        code == 0
+            && text.contains(&format!(
+                "{} port 1, for {}, is active",
+                Host::A.rdma_device(),
+                Host::A.netdev()
+            )),
+        "smc_chk: {text}"
+    );
+    let peer = Host::B.address(Kind::Tcp4, 0).ip();
+    let mut server = Program::start(Host::B, "smc_chk -S -p 40000")?;
+    check_eq!(server.line()?, "Server started on port 40000", "the server");
+    let (code, text) = said(Host::A, &format!("smc_chk -C {peer} -p 40000"))?;
+    let link = format!("SMC-R by {} port 1", Host::A.rdma_device());
+    check!(
+        code == 0 && text.contains(&link) && text.contains("the peer's smc_chk says: SMC-R"),
+        "smc_chk of a peer with SMC: {text}"
+    );
+    check!(server.line()?.ends_with(": SMC-R"), "what the server saw");
+    let (code, text) = said(Host::A, &format!("smc_chk -C {peer} -p 40001"))?;
+    check!(
+        code == 1 && text.contains("nobody listens on port 40001"),
+        "a closed port: {text}"
+    );
+    let plain = Sock::new(Host::B, Kind::Tcp4, 0)?;
+    plain.bind(Host::B.address(Kind::Tcp4, 0))?;
+    plain.listen(1)?;
+    let port = plain.local()?.port();
+    let (code, text) = said(Host::A, &format!("smc_chk -C {peer} -p {port}"))?;
+    check!(
+        code == 1
+            && text.contains("failed  option       PEERNOSMC")
+            && text.contains("-> load SMC on the peer"),
+        "smc_chk of a peer without SMC: {text}"
+    );
+    let own = Host::A.address(Kind::Tcp4, 0).ip();
+    let (code, text) = said(Host::A, &format!("smc_chk -C {own} -p 40000"))?;
+    check!(
+        code == 1 && text.contains("this host's own address"),
+        "its own address: {text}"
+    );
+    let (code, text) = said(Host::A, "smc_chk nosuch")?;
+    check!(
+        code == 1 && text.contains("there is no nosuch"),
+        "no such interface: {text}"
+    );
     Ok(())
 }
 
