@@ -17,7 +17,7 @@ DESTDIR ?=
 
 export INSTALL_MOD_PATH
 
-.PHONY: all module tools install install-tools uninstall uninstall-tools deb bench-fallback clean distclean help setup check-env check fmt demo vm shell test test-apps root-shell
+.PHONY: all module tools install install-tools uninstall uninstall-tools deb bench-fallback clean distclean help setup check-env check fmt demo vm shell test test-apps test-interop root-shell
 .DEFAULT_GOAL := all
 
 all: module
@@ -113,6 +113,10 @@ test:
 test-apps:
 	@tools/testing/apps/run $(KERNEL) $(APPS)
 
+# INTEROP='--pair rust-c --filter close': options of the runner.
+test-interop:
+	@tools/testing/interop/run $(KERNEL) $(INTEROP)
+
 root-shell:
 	@$(ROOT)/ensure $(KERNEL) && $(ROOT)/install $(KERNEL) root-shell
 
@@ -128,6 +132,7 @@ help:
 	@echo 'make test            everything that proves the project; the last line counts'
 	@echo 'make bench-fallback  what a fallback costs, in instructions beside plain TCP; fails above 3 %'
 	@echo 'make test-apps       programs that nobody here wrote over TCP and over SMC-R; the table; the last line counts'
+	@echo 'make test-interop    two machines on a wire, smc_rs and Debian 13'"'"'s own kernel with C net/smc; the last line counts'
 	@echo 'make check           the quick part: formatting, clippy, host tests, lints; no kernel'
 	@echo 'make fmt             format all Rust sources with the build root'"'"'s rustfmt'
 	@echo 'make vm              boot the kernel with two hosts and the module loaded, and give a shell'

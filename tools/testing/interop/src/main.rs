@@ -1,0 +1,518 @@
+//! Two machines, each with an implementation of SMC of its own: smc_rs or the C one.
+//!
+//! The same program runs on both. They agree over a plain TCP connection: machine A names a script and who is its
+//! client, both play their part of it, and A reports what both found.
+
+mod endings;
+mod scripts;
+mod urgent;
+mod ways;
+
+use smc_selftest::genl::{self, Client};
+use smc_selftest::kind::Kind;
+use smc_selftest::ktap::{Report, Verdict};
+use smc_selftest::mode::{self, Mode};
+use smc_selftest::pattern::Pattern;
+use smc_selftest::rig::run;
+use smc_selftest::sys::{self, Sock};
+use smc_selftest::{check, check_eq, diag, Context, Fail, Outcome};
+use rand::rngs::SmallRng;
+use rand::SeedableRng;
+use std::cell::{Cell, RefCell};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Where A waits for B.
+const CONTROL_PORT: u16 = 4000;
+/// How long one call on a socket, or the other machine, may take. It ends a hang and measures nothing.
+const PATIENCE: Duration = Duration::from_secs(60);
+const NETDEV: &str = "eth0";
+const RDMA_DEVICE: &str = "rxe0";
+const UEID: &str = "SMC-RS.DEFAULT";
+
+/// Which implementation a machine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stack {
+    Rust,
+    C,
+}
+
+impl Stack {
+    fn parse(word: &str) -> Outcome<Stack> {
+        match word {
+            "rust" => Ok(Stack::Rust),
+            "c" => Ok(Stack::C),
+            _ => Err(Fail(format!("no implementation '{word}': rust or c"))),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Stack::Rust => "Rust",
+            Stack::C => "C",
+        }
+    }
+
+    /// Loads it, and gives it the enterprise ID that smc_rs has by itself.
+    fn load(self) -> Outcome {
+        match self {
+            Stack::Rust => run("modprobe smc_rs")?,
+            Stack::C => run("modprobe -a smc smc_diag")?,
+        };
+        // So that every script that takes a while has seen TEST LINK.
+        sys::write_file("/proc/sys/net/smc/smcr_testlink_time", "2").during("smcr_testlink_time")?;
+        if self == Stack::C {
+            // Blank padded to 32 bytes, as the wire has it.
+            Client::new(genl::SMC_GEN)?
+                .execute(genl::ADD_UEID, &genl::text(1, &format!("{UEID:<32}")))
+                .during("SMC_NETLINK_ADD_UEID")?;
+        }
+        Ok(())
+    }
+
+    fn unload(self) -> Outcome {
+        match self {
+            Stack::Rust => run("rmmod smc_rs")?,
+            Stack::C => run("rmmod smc_diag smc")?,
+        };
+        Ok(())
+    }
+}
+
+/// A script: what both machines do at the same time, each one's part of it.
+pub struct Script {
+    pub name: &'static str,
+    pub body: fn(&Side) -> Outcome,
+}
+
+impl Script {
+    const fn new(name: &'static str, body: fn(&Side) -> Outcome) -> Script {
+        Script { name, body }
+    }
+}
+
+/// One machine's part of a script.
+pub struct Side<'a> {
+    /// Whether this is the client.
+    pub is_client: bool,
+    pub own: Stack,
+    pub peer: Stack,
+    control: &'a Control,
+    own_ip: Ipv4Addr,
+    peer_ip: Ipv4Addr,
+    seed: u64,
+    /// Ends of SMC-R connections that sock_diag has confirmed.
+    proved: Cell<usize>,
+}
+
+/// Where connections come in: the server's socket, or for the client its address.
+pub enum Door {
+    Inside(Sock),
+    Outside(SocketAddr),
+}
+
+/// A socket none of whose calls hangs for ever.
+pub fn socket(kind: Kind) -> Outcome<Sock> {
+    let (family, protocol) = kind.arguments();
+    let sock = Sock::raw(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, protocol)
+        .during(&format!("socket() of kind {}", kind.name()))?;
+    limited(sock)
+}
+
+fn limited(sock: Sock) -> Outcome<Sock> {
+    let limit = libc::timeval {
+        tv_sec: PATIENCE.as_secs() as libc::time_t,
+        tv_usec: 0,
+    };
+    for option in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
+        sock.set(libc::SOL_SOCKET, option, limit)?;
+    }
+    Ok(sock)
+}
+
+/// One connection, of which nothing is known yet.
+pub fn enter(door: &Door, kind: Kind) -> Outcome<Sock> {
+    match door {
+        Door::Inside(listener) => limited(listener.accept().during("accept()")?),
+        Door::Outside(address) => {
+            let sock = socket(kind)?;
+            sock.connect(*address).during("connect()")?;
+            Ok(sock)
+        }
+    }
+}
+
+impl Side<'_> {
+    /// Waits until the other side is there as well; what it says.
+    pub fn meet(&self, words: &str) -> Outcome<String> {
+        self.control.meet(words)
+    }
+
+    /// The same number sequence on both machines.
+    pub fn random(&self, stream: u64) -> SmallRng {
+        SmallRng::seed_from_u64(self.seed ^ stream.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
+    /// What one side sends: stream 0 is the client's, 1 the server's.
+    pub fn pattern(&self, stream: u64) -> Pattern {
+        Pattern::of(&mut self.random(stream))
+    }
+
+    pub fn outgoing(&self) -> Pattern {
+        self.pattern(u64::from(!self.is_client))
+    }
+
+    pub fn incoming(&self) -> Pattern {
+        self.pattern(u64::from(self.is_client))
+    }
+
+    /// The server listens, and the client is told where.
+    pub fn door(&self, kind: Kind) -> Outcome<Door> {
+        self.door_of(kind, |_| Ok(()))
+    }
+
+    /// The same; `prepare` is for the listener.
+    pub fn door_of(&self, kind: Kind, prepare: impl FnOnce(&Sock) -> Outcome) -> Outcome<Door> {
+        if self.is_client {
+            let port = self.meet("")?;
+            let port = port.parse().during(&format!("port '{port}'"))?;
+            return Ok(Door::Outside(SocketAddr::new(self.peer_ip.into(), port)));
+        }
+        let sock = socket(kind)?;
+        prepare(&sock)?;
+        sock.bind(SocketAddr::new(self.own_ip.into(), 0))
+            .during("bind()")?;
+        sock.listen(64).during("listen()")?;
+        let port = sock.local().during("getsockname()")?.port();
+        self.meet(&port.to_string())?;
+        Ok(Door::Inside(sock))
+    }
+
+    /// One connection through a door, which goes by SMC-R: both kernels say so.
+    pub fn through(&self, door: &Door) -> Outcome<Sock> {
+        let sock = enter(door, Kind::Smc4)?;
+        self.prove(&sock)?;
+        Ok(sock)
+    }
+
+    /// One connection that goes by SMC-R.
+    pub fn connection(&self) -> Outcome<Sock> {
+        let door = self.door(Kind::Smc4)?;
+        self.through(&door)
+    }
+
+    /// Fails unless the connection goes by SMC-R.
+    pub fn prove(&self, sock: &Sock) -> Outcome {
+        match mode::of(sock).during("mode of the connection")? {
+            Mode::Rdma => {
+                self.proved.set(self.proved.get() + 1);
+                Ok(())
+            }
+            Mode::Fallback(why) => Err(Fail(format!(
+                "the connection fell back to TCP unasked (reason {:#010x}, the peer's {:#010x})",
+                why.reason, why.peer_diagnosis
+            ))),
+        }
+    }
+
+    /// What sock_diag says about a connection.
+    pub fn conn(&self, sock: &Sock) -> Outcome<diag::Conn> {
+        let entry = diag::of(sock)?.ok_or_else(|| Fail("sock_diag has no such socket".into()))?;
+        entry
+            .conn
+            .ok_or_else(|| Fail("sock_diag tells nothing of the connection".into()))
+    }
+
+    /// This machine's link groups in which it has the role of this script: their numbers of connections, by ID.
+    pub fn groups(&self) -> Outcome<Vec<(u64, u64)>> {
+        const LGR_SMCR: u16 = 2;
+        const ID: u16 = 1;
+        const ROLE: u16 = 2;
+        const CONNS_NUM: u16 = 6;
+        let role = u64::from(!self.is_client);
+        let mut groups = Vec::new();
+        for message in Client::new(genl::SMC_GEN)?.dump(genl::GET_LGR_SMCR)? {
+            let group = message.attrs.nest(LGR_SMCR)?;
+            if group.number(ROLE)? == role {
+                groups.push((group.number(ID)?, group.number(CONNS_NUM)?));
+            }
+        }
+        groups.sort_unstable();
+        Ok(groups)
+    }
+
+    /// Waits until the groups have so many connections in all.
+    pub fn await_connections(&self, expected: u64) -> Outcome<Vec<(u64, u64)>> {
+        let mut last = Vec::new();
+        sys::eventually("connections in the link groups", || {
+            last = self.groups().map_err(|fail| std::io::Error::other(fail.0))?;
+            Ok(last.iter().map(|&(_, conns)| conns).sum::<u64>() == expected)
+        })
+        .map_err(|error| Fail(format!("{error}: expected {expected}, groups {last:?}")))?;
+        Ok(last)
+    }
+}
+
+/// The connection between the two programs.
+struct Control {
+    read: RefCell<BufReader<TcpStream>>,
+    write: TcpStream,
+    /// How the other side's part of this script ended, if it did.
+    ended: RefCell<Option<String>>,
+}
+
+impl Control {
+    fn new(stream: TcpStream) -> Outcome<Control> {
+        stream.set_nodelay(true)?;
+        // Longer than any call of the other side's.
+        stream.set_read_timeout(Some(PATIENCE * 2))?;
+        Ok(Control {
+            read: RefCell::new(BufReader::new(stream.try_clone()?)),
+            write: stream,
+            ended: RefCell::new(None),
+        })
+    }
+
+    fn say(&self, line: &str) -> Outcome {
+        let line = format!("{}\n", line.replace('\n', " / "));
+        Ok((&self.write)
+            .write_all(line.as_bytes())
+            .during("tell the other machine")?)
+    }
+
+    fn hear(&self) -> Outcome<String> {
+        let mut line = String::new();
+        let got = self.read.borrow_mut().read_line(&mut line);
+        check!(
+            got.during("wait for the other machine")? > 0,
+            "the other machine's program has gone"
+        );
+        Ok(line.trim_end_matches('\n').to_owned())
+    }
+
+    fn meet(&self, words: &str) -> Outcome<String> {
+        self.say(&format!("at {words}"))?;
+        let line = self.hear()?;
+        if let Some(words) = line.strip_prefix("at ") {
+            return Ok(words.to_owned());
+        }
+        *self.ended.borrow_mut() = Some(line);
+        Err(Fail("the other side has stopped".into()))
+    }
+
+    /// Tells how this side's part ended, and waits for the other's end.
+    fn end(&self, outcome: &Outcome) -> Outcome<String> {
+        self.say(&match outcome {
+            Ok(()) => "end".to_owned(),
+            Err(fail) => format!("end {fail}"),
+        })?;
+        let known = self.ended.borrow_mut().take();
+        let mut line = match known {
+            Some(line) => line,
+            None => self.hear()?,
+        };
+        // It may have gone on a little further before it hears.
+        while line.starts_with("at ") {
+            line = self.hear()?;
+        }
+        let words = line.strip_prefix("end");
+        let words = words.ok_or_else(|| Fail(format!("'{line}' instead of an end")))?;
+        Ok(words.trim_start().to_owned())
+    }
+}
+
+const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 9, 0, 1), Ipv4Addr::new(10, 9, 0, 2)];
+
+/// The network, the RDMA device and the implementation of this machine.
+fn machine_up(own: Stack, address: Ipv4Addr) -> Outcome {
+    run("modprobe -a virtio_net ib_core ib_uverbs rdma_rxe")?;
+    sys::eventually("a network device", || {
+        Ok(std::path::Path::new("/sys/class/net").join(NETDEV).exists())
+    })?;
+    run(&format!("ip addr add {address}/24 dev {NETDEV}"))?;
+    run(&format!("ip link set {NETDEV} up"))?;
+    device_up()?;
+    own.load()
+}
+
+fn device_up() -> Outcome {
+    run(&format!(
+        "rdma link add {RDMA_DEVICE} type rxe netdev {NETDEV}"
+    ))?;
+    let gids = format!("/sys/class/infiniband/{RDMA_DEVICE}/ports/1/gids");
+    sys::eventually("the IPv4 GID of the RDMA device", || {
+        // Filled from its beginning; all 1024 entries would take seconds.
+        Ok((0..8).any(|index| {
+            std::fs::read_to_string(format!("{gids}/{index}"))
+                .is_ok_and(|gid| gid.contains(":ffff:0a09:"))
+        }))
+    })?;
+    Ok(())
+}
+
+/// Packets that the RDMA device has sent.
+fn packets() -> Outcome<u64> {
+    let counters = format!("/sys/class/infiniband/{RDMA_DEVICE}/ports/1/hw_counters");
+    // The RDMA core shows what it has read in the last so many milliseconds again.
+    sys::write_file(&format!("{counters}/lifespan"), "0")?;
+    let path = format!("{counters}/sent_pkts");
+    sys::read_file(&path)?.trim().parse().during(&path)
+}
+
+fn device_down() -> Outcome {
+    run(&format!("rdma link del {RDMA_DEVICE}"))?;
+    Ok(())
+}
+
+/// In this order: the first one finds no link group.
+fn all() -> Vec<&'static Script> {
+    let parts = [scripts::SCRIPTS, endings::SCRIPTS, urgent::SCRIPTS, ways::SCRIPTS];
+    parts.into_iter().flatten().collect()
+}
+
+/// Waits for something that takes as long as a machine takes to boot.
+fn awaited<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> Outcome<T> {
+    let mut found = None;
+    sys::within(what, PATIENCE * 2, &mut || {
+        found = look();
+        Ok(found.is_some())
+    })?;
+    found.ok_or_else(|| Fail(what.to_owned()))
+}
+
+/// The first machine: it decides what is played, and reports.
+fn run_a(own: Stack, peer: Stack, filter: Option<&str>, seed: u64) -> Outcome<bool> {
+    machine_up(own, ADDRESSES[0])?;
+    let listener = TcpListener::bind((ADDRESSES[0], CONTROL_PORT))?;
+    listener.set_nonblocking(true)?;
+    let stream = awaited("the other machine's program", || {
+        listener.accept().ok().map(|(stream, _)| stream)
+    })?;
+    stream.set_nonblocking(false)?;
+    let control = Control::new(stream)?;
+    let there = control.hear()?;
+    check_eq!(there, peer.name(), "the other machine's implementation");
+    let chosen: Vec<&Script> = all()
+        .into_iter()
+        .filter(|script| filter.is_none_or(|text| script.name.contains(text)))
+        .collect();
+    // A client of each kind; where both machines are the same, one will do.
+    let clients: &[bool] = if own == peer { &[true] } else { &[true, false] };
+    let mut report = Report::new(chosen.len() * clients.len());
+    report.diagnostic(&format!("seed {seed}"));
+    for &is_client in clients {
+        let (client, server) = if is_client { (own, peer) } else { (peer, own) };
+        for (number, script) in chosen.iter().enumerate() {
+            let seed = seed.wrapping_add(number as u64);
+            let role = if is_client { "server" } else { "client" };
+            control.say(&format!(
+                "play {} {role} {seed} {}",
+                script.name,
+                own.name().to_lowercase()
+            ))?;
+            let side = Side {
+                is_client,
+                own,
+                peer,
+                control: &control,
+                own_ip: ADDRESSES[0],
+                peer_ip: ADDRESSES[1],
+                seed,
+                proved: Cell::new(0),
+            };
+            let own_end = (script.body)(&side);
+            let peer_end = control.end(&own_end)?;
+            let name = format!("{}[{}-{}]", script.name, client.name(), server.name());
+            let mut why = String::new();
+            if let Err(fail) = own_end {
+                why += &format!("A ({}): {fail}\n", own.name());
+            }
+            if !peer_end.is_empty() {
+                why += &format!("B ({}): {peer_end}\n", peer.name());
+            }
+            report.result(
+                &name,
+                if why.is_empty() {
+                    Verdict::Pass
+                } else {
+                    Verdict::Fail(why)
+                },
+            );
+        }
+    }
+    control.say("bye")?;
+    Ok(report.failed == 0)
+}
+
+/// The second machine: it plays what the first one says.
+fn run_b(own: Stack) -> Outcome<bool> {
+    machine_up(own, ADDRESSES[1])?;
+    let address = (ADDRESSES[0], CONTROL_PORT).into();
+    let control = Control::new(awaited("the other machine's program", || {
+        TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()
+    })?)?;
+    control.say(own.name())?;
+    loop {
+        let line = control.hear()?;
+        let words: Vec<&str> = line.split(' ').collect();
+        let (name, role, seed, peer) = match words.as_slice() {
+            ["bye"] => return Ok(true),
+            ["play", name, role, seed, peer] => (name, role, seed, peer),
+            _ => return Err(Fail(format!("'{line}' is nothing to play"))),
+        };
+        println!("# {line}");
+        let script = all().into_iter().find(|script| script.name == *name);
+        let script = script.ok_or_else(|| Fail(format!("no script '{name}'")))?;
+        let side = Side {
+            is_client: *role == "client",
+            own,
+            peer: Stack::parse(peer)?,
+            control: &control,
+            own_ip: ADDRESSES[1],
+            peer_ip: ADDRESSES[0],
+            seed: seed.parse().during("seed")?,
+            proved: Cell::new(0),
+        };
+        control.end(&(script.body)(&side))?;
+    }
+}
+
+const USAGE: &str = "\
+smc-interop A --stack rust|c --peer rust|c [--filter TEXT] [--seed N]    decides, and reports in KTAP
+smc-interop B --stack rust|c                                             plays what A says";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(failure) => {
+            eprintln!("smc-interop: {failure}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn dispatch(arguments: &[String]) -> Outcome<bool> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let (mut own, mut peer, mut filter, mut seed) = (None, None, None, 1);
+    let [machine, rest @ ..] = words.as_slice() else {
+        return Err(Fail(format!("usage:\n{USAGE}")));
+    };
+    for pair in rest.chunks(2) {
+        match *pair {
+            ["--stack", value] => own = Some(Stack::parse(value)?),
+            ["--peer", value] => peer = Some(Stack::parse(value)?),
+            ["--filter", value] => filter = Some(value),
+            ["--seed", value] => seed = value.parse().during("--seed")?,
+            _ => return Err(Fail(format!("no option '{}'\n{USAGE}", pair.join(" ")))),
+        }
+    }
+    match (*machine, own, peer) {
+        ("A", Some(own), Some(peer)) => run_a(own, peer, filter, seed),
+        ("B", Some(own), None) => run_b(own),
+        _ => Err(Fail(format!("usage:\n{USAGE}"))),
+    }
+}

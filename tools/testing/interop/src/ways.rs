@@ -1,0 +1,242 @@
+//! When a connection does not go by SMC-R, and what link groups do at their limits.
+
+use super::scripts::there_and_back;
+use super::{device_down, device_up, enter, socket, Door, Script, Side};
+use smc_selftest::kind::Kind;
+use smc_selftest::mode;
+use smc_selftest::sys::{self, Epoll, Sock};
+use smc_selftest::{check, check_eq, Context, Outcome};
+
+pub const SCRIPTS: &[Script] = &[
+    Script::new("fallback.client_is_tcp", |side| plain(side, side.is_client)),
+    Script::new("fallback.server_is_tcp", |side| plain(side, !side.is_client)),
+    Script::new("fallback.client_without_device", |side| without_device(side, side.is_client)),
+    Script::new("fallback.server_without_device", |side| without_device(side, !side.is_client)),
+    Script::new("fallback.client_without_module", |side| without_module(side, side.is_client)),
+    Script::new("fallback.server_without_module", |side| without_module(side, !side.is_client)),
+    Script::new("group.limit_of_client", |side| limit(side, side.is_client)),
+    Script::new("group.limit_of_server", |side| limit(side, !side.is_client)),
+    Script::new("group.many_at_once", many_at_once),
+    Script::new("group.device_of_client_goes", |side| device_goes(side, side.is_client)),
+    Script::new("group.device_of_server_goes", |side| device_goes(side, !side.is_client)),
+    Script::new("nonblocking_connect", nonblocking_connect),
+    Script::new("ipproto_smc", ipproto_smc),
+];
+
+/// One side's program speaks TCP: the other one's falls back, and nobody notices.
+fn plain(side: &Side, this: bool) -> Outcome {
+    let kind = if this { Kind::Tcp4 } else { Kind::Smc4 };
+    let door = side.door(kind)?;
+    let sock = enter(&door, kind)?;
+    if !this {
+        prove_fallback(&sock)?;
+    }
+    there_and_back(side, &sock, 0, 100_000)?;
+    side.meet("done")?;
+    Ok(())
+}
+
+fn prove_fallback(sock: &Sock) -> Outcome {
+    mode::fallback_reason(sock).during("a connection that has to fall back")?;
+    Ok(())
+}
+
+/// One side has no RDMA device: both speak SMC, and fall back.
+fn without_device(side: &Side, this: bool) -> Outcome {
+    if this {
+        device_down()?;
+    }
+    side.meet("the device is gone")?;
+    let door = side.door(Kind::Smc4)?;
+    let sock = enter(&door, Kind::Smc4)?;
+    prove_fallback(&sock)?;
+    there_and_back(side, &sock, 0, 100_000)?;
+    side.meet("done")?;
+    if this {
+        device_up()?;
+    }
+    side.meet("the device is back")?;
+    there_and_back(side, &side.connection()?, 0, 1000)
+}
+
+/// The implementation is removed under a link group that lives; then one side is plain TCP; then it comes back.
+fn without_module(side: &Side, this: bool) -> Outcome {
+    there_and_back(side, &side.connection()?, 0, 1000)?;
+    side.await_connections(0)?;
+    side.meet("closed")?;
+    if this {
+        side.own.unload()?;
+    } else {
+        sys::eventually("the link group goes with the other side's module", || {
+            let groups = side.groups().map_err(|fail| std::io::Error::other(fail.0))?;
+            Ok(groups.is_empty())
+        })?;
+    }
+    side.meet("unloaded")?;
+    let kind = if this { Kind::Tcp4 } else { Kind::Smc4 };
+    let door = side.door(kind)?;
+    let sock = enter(&door, kind)?;
+    if !this {
+        prove_fallback(&sock)?;
+    }
+    there_and_back(side, &sock, 0, 1000)?;
+    drop(sock);
+    side.meet("done")?;
+    if this {
+        side.own.load()?;
+    }
+    side.meet("loaded")?;
+    there_and_back(side, &side.connection()?, 0, 1000)
+}
+
+/// One side allows 16 connections in a link group: the 17th has another one.
+fn limit(side: &Side, this: bool) -> Outcome {
+    const SETTING: &str = "/proc/sys/net/smc/smcr_max_conns_per_lgr";
+    // What was agreed before holds for a group that is there.
+    fresh(side)?;
+    let before = sys::read_file(SETTING)?;
+    if this {
+        sys::write_file(SETTING, "16")?;
+    }
+    side.meet("set")?;
+    let mut socks = Vec::new();
+    let outcome = (|| {
+        let door = side.door(Kind::Smc4)?;
+        for _ in 0..18 {
+            socks.push(side.through(&door)?);
+        }
+        for (offset, sock) in socks.iter().enumerate() {
+            there_and_back(side, sock, offset, 100)?;
+        }
+        let mut groups: Vec<u64> = side.groups()?.iter().map(|&(_, conns)| conns).collect();
+        groups.sort_unstable();
+        check_eq!(groups, [2, 16], "connections of the link groups");
+        Ok(())
+    })();
+    sys::write_file(SETTING, before.trim())?;
+    outcome?;
+    side.meet("counted")?;
+    Ok(())
+}
+
+/// Ends all link groups.
+fn fresh(side: &Side) -> Outcome {
+    side.await_connections(0)?;
+    side.meet("no connections")?;
+    if side.is_client {
+        device_down()?;
+        device_up()?;
+    }
+    sys::eventually("no link group", || {
+        let groups = side.groups().map_err(|fail| std::io::Error::other(fail.0))?;
+        Ok(groups.is_empty())
+    })?;
+    side.meet("no groups")?;
+    Ok(())
+}
+
+/// Connections that are made by several threads at once share one link group.
+fn many_at_once(side: &Side) -> Outcome {
+    const THREADS: usize = 6;
+    const EACH: usize = 5;
+    fresh(side)?;
+    let door = side.door(Kind::Smc4)?;
+    let socks = std::thread::scope(|scope| {
+        let threads = if side.is_client { THREADS } else { 1 };
+        let workers: Vec<_> = (0..threads)
+            .map(|_| {
+                let (door, kind) = (&door, Kind::Smc4);
+                let count = THREADS * EACH / threads;
+                scope.spawn(move || {
+                    (0..count)
+                        .map(|_| enter(door, kind))
+                        .collect::<Outcome<Vec<Sock>>>()
+                })
+            })
+            .collect();
+        let mut all = Vec::new();
+        for worker in workers {
+            match worker.join() {
+                Ok(socks) => all.extend(socks?),
+                Err(_) => check!(false, "a thread panicked"),
+            }
+        }
+        Ok(all)
+    })?;
+    for sock in &socks {
+        side.prove(sock)?;
+    }
+    // Which one is which tells the first byte, not the order of their arrival.
+    if side.is_client {
+        for (number, sock) in socks.iter().enumerate() {
+            sock.send_all(&[number as u8])?;
+            let mut answer = [0; 1000];
+            sock.recv_all(&mut answer)?;
+            check!(answer.iter().all(|&byte| byte == number as u8), "answer to {number}");
+        }
+    } else {
+        for sock in &socks {
+            let mut number = [0; 1];
+            sock.recv_all(&mut number)?;
+            sock.send_all(&[number[0]; 1000])?;
+        }
+    }
+    check_eq!(side.groups()?.len(), 1, "link groups of {} connections", socks.len());
+    side.meet("counted")?;
+    drop(socks);
+    side.await_connections(0)?;
+    Ok(())
+}
+
+/// A device goes under a connection: both ends are told.
+fn device_goes(side: &Side, this: bool) -> Outcome {
+    let sock = side.connection()?;
+    there_and_back(side, &sock, 0, 1000)?;
+    side.meet("in use")?;
+    if this {
+        device_down()?;
+    }
+    sock.await_events(libc::POLLIN).during("an end of the connection")?;
+    let error = sock.recv(&mut [0; 1], 0).map_err(|error| error.raw_os_error());
+    check!(
+        matches!(error, Ok(0) | Err(Some(libc::ECONNRESET | libc::ECONNABORTED))),
+        "the connection ends with {error:?}"
+    );
+    drop(sock);
+    side.meet("ended")?;
+    if this {
+        device_up()?;
+    }
+    side.meet("the device is back")?;
+    there_and_back(side, &side.connection()?, 0, 1000)
+}
+
+fn nonblocking_connect(side: &Side) -> Outcome {
+    let door = side.door(Kind::Smc4)?;
+    let sock = match &door {
+        Door::Inside(_) => side.through(&door)?,
+        Door::Outside(address) => {
+            let sock = socket(Kind::Smc4)?;
+            sock.set_nonblocking(true)?;
+            let epoll = Epoll::new()?;
+            epoll.add(&sock, libc::EPOLLOUT | libc::EPOLLET, 7)?;
+            let started = sock.connect(*address).map_err(|error| error.raw_os_error());
+            check_eq!(started, Err(Some(libc::EINPROGRESS)), "connect()");
+            // The set may tell of the socket as it was before.
+            sock.await_events(libc::POLLOUT)?;
+            check!(!epoll.wait(sys::PATIENCE)?.is_empty(), "epoll says nothing");
+            check_eq!(sock.error()?, 0, "SO_ERROR");
+            sock.set_nonblocking(false)?;
+            side.prove(&sock)?;
+            sock
+        }
+    };
+    there_and_back(side, &sock, 0, 70_000)
+}
+
+fn ipproto_smc(side: &Side) -> Outcome {
+    let door = side.door(Kind::IpSmc4)?;
+    let sock = enter(&door, Kind::IpSmc4)?;
+    side.prove(&sock)?;
+    there_and_back(side, &sock, 0, 100_000)
+}
