@@ -170,6 +170,8 @@ fn many_at_once(side: &Side) -> Outcome {
     if side.is_client {
         for (number, sock) in socks.iter().enumerate() {
             sock.send_all(&[number as u8])?;
+        }
+        for (number, sock) in socks.iter().enumerate() {
             let mut answer = [0; 1000];
             sock.recv_all(&mut answer)?;
             check!(answer.iter().all(|&byte| byte == number as u8), "answer to {number}");
