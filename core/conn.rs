@@ -604,7 +604,7 @@ impl Conn {
         let mut data = self.data.lock();
         // RFC 7609, section 4.5.2: what is held back for more (`MSG_MORE`, `TCP_CORK`) is sent in the
         // end, whether or not more comes.
-        if data.sk.is_some() {
+        if data.sk.is_some() || data.over {
             self.push(&mut data, link);
         }
         if data.deadline.is_some_and(|at| at.reached(now)) {
@@ -808,11 +808,12 @@ impl Conn {
         }
     }
 
-    /// Nobody uses the connection, and nothing of it is under way: it can be taken out of its
-    /// group.
+    /// Nobody uses the connection, nothing of it is under way, and its farewell has left: it can be taken out of
+    /// its group. A peer that never hears the farewell keeps its end for ever (RFC 7609, section 4.8.1).
     pub(super) fn is_over(&self) -> bool {
         let data = self.data.lock();
-        data.over && data.in_flight == 0
+        let owes = data.flow.as_ref().is_some_and(|flow| flow.owes_state());
+        data.over && data.in_flight == 0 && !owes
     }
 
     /// Gives the memory back, after [`Self::is_over`]. Process context.

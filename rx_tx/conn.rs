@@ -246,6 +246,12 @@ impl Connection {
         }
     }
 
+    /// Whether the peer is still to be told of a state that was announced.
+    #[must_use]
+    pub fn owes_state(&self) -> bool {
+        self.state_due
+    }
+
     /// Whether data may still be written into the peer's RMBE.
     fn may_write(&self) -> bool {
         let ended = |s: ConnState| s.contains(ConnState::CLOSED) || s.contains(ConnState::ABORT);
@@ -494,7 +500,9 @@ mod tests {
         assert!(!a.cdc_due());
         assert!(!transmit(&mut a, &mut b).peer_done);
         a.announce(ConnState::CLOSED);
+        assert!(a.owes_state());
         let effects = transmit(&mut a, &mut b);
+        assert!(!a.owes_state());
         assert!(effects.peer_closed && !effects.peer_done);
         // The peer's RMBE may not be touched any more.
         b.tx.commit(1);

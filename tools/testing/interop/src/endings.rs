@@ -12,10 +12,18 @@ pub const SCRIPTS: &[Script] = &[
     Script::new("close.whole_by_client", |side| whole(side, side.is_client)),
     Script::new("close.whole_by_server", |side| whole(side, !side.is_client)),
     Script::new("close.by_both_at_once", by_both_at_once),
-    Script::new("close.unread_by_client", |side| unread(side, side.is_client)),
-    Script::new("close.unread_by_server", |side| unread(side, !side.is_client)),
-    Script::new("close.linger_0_by_client", |side| linger_0(side, side.is_client)),
-    Script::new("close.linger_0_by_server", |side| linger_0(side, !side.is_client)),
+    Script::new("close.unread_by_client", |side| {
+        unread(side, side.is_client)
+    }),
+    Script::new("close.unread_by_server", |side| {
+        unread(side, !side.is_client)
+    }),
+    Script::new("close.linger_0_by_client", |side| {
+        linger_0(side, side.is_client)
+    }),
+    Script::new("close.linger_0_by_server", |side| {
+        linger_0(side, !side.is_client)
+    }),
     Script::new("close.write_to_who_has_closed", write_to_who_has_closed),
     Script::new("kill.client", |side| kill(side, side.is_client)),
     Script::new("kill.server", |side| kill(side, !side.is_client)),
@@ -30,7 +38,11 @@ fn half(side: &Side, first: bool) -> Outcome {
     if first {
         send(side, &sock, 0, MUCH)?;
         sock.shutdown(libc::SHUT_WR).during("shutdown(SHUT_WR)")?;
-        check_errno!(sock.send(b"!", libc::MSG_NOSIGNAL), libc::EPIPE, "send after SHUT_WR");
+        check_errno!(
+            sock.send(b"!", libc::MSG_NOSIGNAL),
+            libc::EPIPE,
+            "send after SHUT_WR"
+        );
         receive(side, &sock, 0, MUCH)?;
         expect_end(&sock)
     } else {

@@ -1,10 +1,10 @@
 //! What two implementations do with each other.
 
 use super::{enter, packets, socket, Door, Script, Side};
+use rand::Rng;
 use smc_selftest::kind::Kind;
 use smc_selftest::sys::Sock;
 use smc_selftest::{check, check_eq, Context, Fail, Outcome};
-use rand::Rng;
 
 pub const SCRIPTS: &[Script] = &[
     Script::new("first_contact", first_contact),

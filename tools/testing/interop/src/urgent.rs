@@ -6,10 +6,18 @@ use smc_selftest::{check, check_eq, Context, Outcome};
 use std::os::fd::AsRawFd;
 
 pub const SCRIPTS: &[Script] = &[
-    Script::new("urgent.from_client", |side| out_of_line(side, side.is_client)),
-    Script::new("urgent.from_server", |side| out_of_line(side, !side.is_client)),
-    Script::new("urgent.inline_from_client", |side| inline(side, side.is_client)),
-    Script::new("urgent.inline_from_server", |side| inline(side, !side.is_client)),
+    Script::new("urgent.from_client", |side| {
+        out_of_line(side, side.is_client)
+    }),
+    Script::new("urgent.from_server", |side| {
+        out_of_line(side, !side.is_client)
+    }),
+    Script::new("urgent.inline_from_client", |side| {
+        inline(side, side.is_client)
+    }),
+    Script::new("urgent.inline_from_server", |side| {
+        inline(side, !side.is_client)
+    }),
 ];
 
 const SIOCATMARK: libc::c_ulong = 0x8905;
