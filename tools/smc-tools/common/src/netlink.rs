@@ -293,6 +293,8 @@ impl Socket {
                     Message::Content { kind, body } => each(kind, body)?,
                     Message::Refused(errno) => return Ok(Err(errno)),
                     last if last == end => return Ok(Ok(())),
+                    // An answer in parts has its own end, and the acknowledgement behind it.
+                    Message::Done => {}
                     other => {
                         return Err(Error::Malformed(format!("{other:?} in place of {end:?}")))
                     }

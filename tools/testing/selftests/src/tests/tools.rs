@@ -11,12 +11,13 @@ use crate::{check, check_eq, rig, Context, Fail, Outcome};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-pub const TESTS: [Test; 10] = [
+pub const TESTS: [Test; 11] = [
     once("tools.smcss", 120, smcss),
     once("tools.smcss_watch", 120, smcss_watch),
     once("tools.smcr", 120, smcr),
     once("tools.smcr_stats", 120, smcr_stats),
     once("tools.ueid", 60, ueid),
+    once("tools.smc_pnet", 60, smc_pnet),
     once("tools.smc_chk", 120, smc_chk),
     once("tools.smcss_without_module", 120, smcss_without_module),
     once("tools.smc_run_client", 120, smc_run_client),
@@ -600,6 +601,69 @@ fn ueid(_: &Ctx) -> Outcome {
         code == 1 && text.contains("failed  UEID") && text.contains("-> run 'smcr ueid add NAME'"),
         "smc_chk without an ID: {text}"
     );
+    Ok(())
+}
+
+/// The table of physical networks is changed, listed, and seen by the other tools.
+fn smc_pnet(_: &Ctx) -> Outcome {
+    struct Empty;
+    impl Drop for Empty {
+        fn drop(&mut self) {
+            if let Err(fail) = rig::run_on(Host::A, "smc_pnet -f") {
+                eprintln!("# {fail}");
+            }
+        }
+    }
+    let _empty = Empty;
+    let list = || said(Host::A, "smc_pnet");
+    check_eq!(list()?, (0, String::new()), "an empty table");
+    let netdev = Host::A.netdev();
+    for line in [
+        format!("smc_pnet -a NET1 -I {netdev}"),
+        "smc_pnet --add NET2 --interface later0".into(),
+    ] {
+        check_eq!(said(Host::A, &line)?, (0, String::new()), "adding");
+    }
+    let (_, text) = list()?;
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    check_eq!(
+        lines,
+        [
+            format!("NET1 {netdev} n/a 255"),
+            "NET2 later0 n/a 255".into()
+        ],
+        "the table"
+    );
+    let (_, text) = said(Host::A, "smc_pnet -s NET2 --json")?;
+    check_eq!(
+        text.trim(),
+        "{\"entries\":[{\"ib_device\":null,\"netdev\":\"later0\",\"pnetid\":\"NET2\",\"port\":null}]}",
+        "an entry as JSON"
+    );
+    check_eq!(
+        said(Host::A, &format!("smc_chk -i {netdev}"))?,
+        (0, "NET1*\n".into()),
+        "PNETID of the interface"
+    );
+    for (line, reason) in [
+        (
+            format!("smc_pnet -a NET3 -I {netdev}"),
+            "has a physical network already",
+        ),
+        ("smc_pnet -d NET3".into(), "there is no NET3"),
+        ("smc_pnet -a NET_3 -I eth9".into(), "letters and digits"),
+    ] {
+        let (code, text) = said(Host::A, &line)?;
+        check!(
+            code == 1 && text.contains(reason) && text.lines().count() == 1,
+            "{line}: {text}"
+        );
+    }
+    check_eq!(said(Host::A, "smc_pnet -d NET2")?.0, 0, "deleting");
+    check_eq!(list()?.1.lines().count(), 1, "entries that are left");
+    check_eq!(said(Host::A, "smc_pnet -f")?.0, 0, "flushing");
+    check_eq!(list()?, (0, String::new()), "the table at the end");
     Ok(())
 }
 
