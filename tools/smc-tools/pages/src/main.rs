@@ -110,19 +110,20 @@ fn page(command: &Command, name: &str, more: &str, others: &[String]) -> io::Res
     Ok(page)
 }
 
-/// What stands in a page's file name: `smcr-stats` for an object of smcr.
+/// Pages by name: of a tool, of each object (`smcr-stats`) and of each of its commands (`smcr-ueid-add`).
 fn pages(tool: &Tool, others: &[String]) -> io::Result<Vec<(String, Vec<u8>)>> {
-    let mut command = tool.command.clone();
+    // A page of 'help' would say nothing.
+    let mut command = tool.command.clone().disable_help_subcommand(true);
     // So that subcommands know their whole names and the options of all.
     command.build();
     let name = command.get_name().to_owned();
-    let mut pages = vec![(name.clone(), page(&command, &name, tool.more, others)?)];
-    for object in command.get_subcommands() {
-        if object.get_name() == "help" {
-            continue;
+    let mut pages = Vec::new();
+    let mut left = vec![(name, &command, tool.more)];
+    while let Some((name, command, more)) = left.pop() {
+        pages.push((name.clone(), page(command, &name, more, others)?));
+        for below in command.get_subcommands() {
+            left.push((format!("{name}-{}", below.get_name()), below, ""));
         }
-        let object_name = format!("{name}-{}", object.get_name());
-        pages.push((object_name.clone(), page(object, &object_name, "", others)?));
     }
     Ok(pages)
 }
@@ -201,11 +202,9 @@ mod tests {
             assert!(read(&format!("fish/{name}.fish")).contains(&format!("complete -c {name}")));
         }
         let object = read("man/smcr-linkgroup.8");
-        assert!(
-            object.contains("smcr-linkgroup") || object.contains("smcr\\-linkgroup"),
-            "{object}"
-        );
-        assert!(object.contains("link\\-show"), "{object}");
+        // Every page that one speaks of is there.
+        assert!(object.contains("smcr\\-linkgroup\\-link\\-show(8)"), "{object}");
+        assert!(read("man/smcr-linkgroup-link-show.8").contains("LG\\-ID"));
         assert!(!directory.join("man/smcr-help.8").exists());
         // The same again.
         let before = read("man/smcr.8");

@@ -492,7 +492,7 @@ fn number(json: &str, name: &str) -> Outcome<u64> {
         .split_once(&format!("\"{name}\":"))
         .ok_or_else(|| Fail(format!("no {name} in {json}")))?;
     let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-    Ok(digits.parse().during(name)?)
+    digits.parse().during(name)
 }
 
 /// Statistics count the program's own bytes and calls, from the last reset on; rates and reasons are there.
