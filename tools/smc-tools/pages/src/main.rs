@@ -203,7 +203,10 @@ mod tests {
         }
         let object = read("man/smcr-linkgroup.8");
         // Every page that one speaks of is there.
-        assert!(object.contains("smcr\\-linkgroup\\-link\\-show(8)"), "{object}");
+        assert!(
+            object.contains("smcr\\-linkgroup\\-link\\-show(8)"),
+            "{object}"
+        );
         assert!(read("man/smcr-linkgroup-link-show.8").contains("LG\\-ID"));
         assert!(!directory.join("man/smcr-help.8").exists());
         // The same again.
