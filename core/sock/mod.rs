@@ -54,6 +54,7 @@ use crate::{
             Watch, //
         }, //
     },
+    smc_core::counter,
     smc_core::{
         conn::{
             Conn,
@@ -61,7 +62,6 @@ use crate::{
         },
         time::Millis, //
     },
-    smc_core::counter,
     sysctl::Settings, //
 };
 use kernel::{

@@ -293,9 +293,9 @@ impl Control {
 
     fn say(&self, line: &str) -> Outcome {
         let line = format!("{}\n", line.replace('\n', " / "));
-        Ok((&self.write)
+        (&self.write)
             .write_all(line.as_bytes())
-            .during("tell the other machine")?)
+            .during("tell the other machine")
     }
 
     fn hear(&self) -> Outcome<String> {
