@@ -111,6 +111,8 @@ fn unread(side: &Side, first: bool) -> Outcome {
 
 fn linger_0(side: &Side, first: bool) -> Outcome {
     let sock = side.connection()?;
+    // Not before it was accepted: C's accept() fails then.
+    side.meet("accepted")?;
     if first {
         sock.set_linger(Some(0))?;
         drop(sock);
