@@ -86,24 +86,11 @@ impl Stack {
 pub struct Script {
     pub name: &'static str,
     pub body: fn(&Side) -> Outcome,
-    /// Why it says nothing about two machines with C, if it does not.
-    pub not_for_c: Option<&'static str>,
 }
 
 impl Script {
     const fn new(name: &'static str, body: fn(&Side) -> Outcome) -> Script {
-        Script {
-            name,
-            body,
-            not_for_c: None,
-        }
-    }
-
-    const fn not_for_c(self, why: &'static str) -> Script {
-        Script {
-            not_for_c: Some(why),
-            ..self
-        }
+        Script { name, body }
     }
 }
 
@@ -476,10 +463,6 @@ fn run_a(own: Stack, peer: Stack, filter: Option<&str>, seed: u64) -> Outcome<bo
         let (client, server) = if is_client { (own, peer) } else { (peer, own) };
         for (number, script) in chosen.iter().enumerate() {
             let name = format!("{}[{}-{}]", script.name, client.name(), server.name());
-            if let (Some(why), Stack::C, Stack::C) = (script.not_for_c, own, peer) {
-                report.result(&name, Verdict::Skip(why.to_owned()));
-                continue;
-            }
             let seed = seed.wrapping_add(number as u64);
             let role = if is_client { "server" } else { "client" };
             control.say(&format!(

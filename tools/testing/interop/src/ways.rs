@@ -1,7 +1,7 @@
 //! When a connection does not go by SMC-R, and what link groups do at their limits.
 
 use super::scripts::there_and_back;
-use super::{enter, socket, Door, NoDevice, NoModule, Script, Side, Stack};
+use super::{enter, socket, Door, NoDevice, NoModule, Script, Side};
 use smc_selftest::kind::Kind;
 use smc_selftest::mode;
 use smc_selftest::sys::{self, Epoll, Sock};
@@ -27,8 +27,6 @@ pub const SCRIPTS: &[Script] = &[
     Script::new("group.limit_of_client", |side| limit(side, side.is_client)),
     Script::new("group.limit_of_server", |side| limit(side, !side.is_client)),
     Script::new("group.many_at_once", many_at_once),
-    Script::new("group.device_goes", device_goes)
-        .not_for_c("C does not notice that the other side's device is gone"),
     Script::new("nonblocking_connect", nonblocking_connect),
     Script::new("ipproto_smc", ipproto_smc),
 ];
@@ -206,37 +204,6 @@ fn many_at_once(side: &Side) -> Outcome {
     drop(socks);
     side.await_connections(0)?;
     Ok(())
-}
-
-/// The device of one side goes under a connection: both ends are told. Only where the other side is ours: C knows
-/// nothing of TCP's end, and its word to a device that is gone stays under way for ever, as rxe never gives up.
-fn device_goes(side: &Side) -> Outcome {
-    let this = side.peer == Stack::Rust && (side.own == Stack::C || side.is_client);
-    let sock = side.connection()?;
-    there_and_back(side, &sock, 0, 1000)?;
-    side.meet("in use")?;
-    // C's device goes only when the program has closed its socket.
-    let gone = this.then(|| std::thread::spawn(NoDevice::new));
-    let events = sock.poll(libc::POLLIN, sys::PATIENCE);
-    let error = sock.recv(&mut [0; 1], libc::MSG_DONTWAIT);
-    drop(sock);
-    // Whatever was found, the device has to come back.
-    match gone.map(std::thread::JoinHandle::join) {
-        Some(Ok(gone)) => drop(gone?),
-        Some(Err(_)) => check!(false, "the thread panicked"),
-        None => {}
-    }
-    check!(events? != 0, "the connection does not end");
-    let error = error.map_err(|error| error.raw_os_error());
-    check!(
-        matches!(
-            error,
-            Ok(0) | Err(Some(libc::ECONNRESET | libc::ECONNABORTED))
-        ),
-        "the connection ends with {error:?}"
-    );
-    side.meet("the device is back")?;
-    there_and_back(side, &side.connection()?, 0, 1000)
 }
 
 fn nonblocking_connect(side: &Side) -> Outcome {
