@@ -353,7 +353,7 @@ impl ExpectConfirm {
         let confirm = Confirm::parse(bytes)?;
         // RFC 7609, section A.2.1: the identity of an instance of a stack; it does not change on
         // the way.
-        if confirm.endpoint.peer_id != self.choice.peer_id {
+        if !self.choice.peer_id.agrees_with(&confirm.endpoint.peer_id) {
             return Err(Violation::PeerIdChanged.into());
         }
         let peer_id = self.peer_id;

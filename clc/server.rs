@@ -264,7 +264,7 @@ fn connect(
     }
     if let Err(Stop::PeerDeclined(declined)) = &result {
         // RFC 7609, section A.2.5: the client does not have this link group any more.
-        if declined.out_of_sync && declined.peer_id == group.key().peer_id {
+        if declined.out_of_sync && group.key().peer_id.agrees_with(&declined.peer_id) {
             group.end(DeleteReason::LOST_PATH, false, false);
         }
     }

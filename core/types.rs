@@ -46,6 +46,14 @@ use zerocopy_derive::{
 pub struct PeerId(pub [u8; 8]);
 
 impl PeerId {
+    /// What Linux has in a Proposal of version 2 only, where nothing else fills the field.
+    pub const NOT_TOLD: Self = Self([0; 8]);
+
+    /// Whether this one, from a Proposal, can be the other one, from a later message.
+    pub fn agrees_with(&self, later: &Self) -> bool {
+        self == later || *self == Self::NOT_TOLD
+    }
+
     /// Builds the identity from an instance number, which differs at each start of the stack, and
     /// the MAC address of one RoCE port.
     pub const fn new(instance: u16, mac: Mac) -> Self {

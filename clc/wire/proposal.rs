@@ -279,7 +279,13 @@ impl<'a> Proposal<'a> {
         let (fixed, rest) =
             RawFixed::read_from_prefix(body).map_err(|_| error(8, Fault::Length))?;
         // RFC 7609, section A.2.2: bytes to be skipped. SMC-Rv2: at most the 40 that are defined.
-        let growth_len = usize::from(fixed.subnets_offset.get());
+        // Without an offer of version 1 there are no subnets to find: Linux leaves the offset at zero then, and the
+        // 40 bytes are there all the same.
+        let growth_len = if version >= Version::V2 && !v1.any() {
+            GROWTH_LEN
+        } else {
+            usize::from(fixed.subnets_offset.get())
+        };
         if growth_len > GROWTH_LEN {
             return Err(error(38, Fault::Offset));
         }

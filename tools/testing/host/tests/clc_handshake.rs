@@ -530,6 +530,14 @@ fn identity_must_not_change() {
     );
 }
 
+/// Linux tells its identity in the Confirm only, if it offers nothing but version 2.
+#[test]
+fn identity_of_linux_comes_late() {
+    let confirm = vector("linux-confirm-v2-first");
+    let state = expect_confirm("linux-proposal-v2", true);
+    assert!(matches!(state.handle(&confirm), Ok(Step::Proceed(_))));
+}
+
 #[test]
 fn unexpected_messages() {
     let ueids = [ueid("SMC-RS.DEFAULT")];

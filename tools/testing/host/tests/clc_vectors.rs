@@ -15,7 +15,11 @@ use smc_proto::{
             Fault,
             MessageKind, //
         },
-        types::Eid, //
+        types::{
+            Eid,
+            Gid,
+            PeerId, //
+        },
     },
 };
 
@@ -222,6 +226,33 @@ fn confirms() {
         check_confirm(name, Confirm { endpoint, body });
         assert_eq!(vector(name).len(), len);
     }
+}
+
+/// What Linux 6.12 sends (`make test-interop`).
+#[test]
+fn messages_of_linux() {
+    // Without an offer of version 1 it tells neither its identity, nor where the subnets would be.
+    let bytes = vector("linux-proposal-v2");
+    let proposal = Proposal::parse(&bytes).unwrap();
+    let offer = proposal.v2.unwrap();
+    assert_eq!(proposal.peer_id, PeerId::NOT_TOLD);
+    assert_eq!(proposal.v1, None);
+    assert_eq!(offer.gid, Gid::from_ipv4([10, 9, 0, 1]));
+    assert_eq!(offer.eids, eids(["SMC-RS.DEFAULT"]));
+    assert_eq!(
+        (offer.release, offer.max_conns, offer.max_links),
+        (Release::R1, 255, 2)
+    );
+
+    let bytes = vector("linux-accept-v2-first");
+    let accept = Accept::parse(&bytes).unwrap();
+    assert_eq!(accept.endpoint.gid, Gid::from_ipv4([10, 9, 0, 2]));
+    assert_eq!(emitted(|out| accept.emit(out)), bytes);
+
+    let bytes = vector("linux-confirm-v2-first");
+    let confirm = Confirm::parse(&bytes).unwrap();
+    assert_eq!(confirm.gids(), [Gid::from_ipv4([10, 9, 0, 1])]);
+    assert_eq!(emitted(|out| confirm.emit(out)), bytes);
 }
 
 #[test]
