@@ -154,6 +154,9 @@ fn events(ctx: &Ctx) -> Outcome {
             .any(|told| field(told, "dev") == Some(Host::A.rdma_device())))
     });
     rig::run(&format!("ip -n A link set {vnet} up"))?;
+    // IPv6 addresses go with the link.
+    let v6 = Host::A.ipv6();
+    rig::run(&format!("ip -n A addr replace {v6}/64 dev {vnet} nodad"))?;
     down.during("smcr_link_down")?;
     let told = seen("smcr_link_down")?.concat();
     check_eq!(field(&told, "state"), Some("1"), "state: {told}");
@@ -165,5 +168,7 @@ fn events(ctx: &Ctx) -> Outcome {
     check!(!ended.is_empty(), "no group has ended");
     drop(pair);
     drop(tracing);
-    super::link::works_again(&smc)
+    super::link::works_again(&smc)?;
+    // The other host has not heard of the end of its group: not to be left to rmmod.
+    fresh(&smc)
 }
