@@ -83,6 +83,11 @@ impl Table {
         if let Some(place) = self.list.get_mut(place) {
             *place = Some(ueid);
         }
+        // The default alone is what was there before anybody has managed IDs.
+        let before = Self::new();
+        if self.list == before.list {
+            *self = before;
+        }
         Ok(())
     }
 
@@ -163,6 +168,16 @@ mod tests {
         assert!(names(&table).is_empty());
         assert_eq!(table.add(padded("B")), Ok(()));
         assert_eq!(names(&table), ["B"]);
+    }
+
+    #[test]
+    fn the_default_alone_is_as_before() {
+        let mut table = Table::new();
+        table.flush();
+        assert_eq!(table.add(padded("SMC-RS.DEFAULT")), Ok(()));
+        assert_eq!(names(&table), ["SMC-RS.DEFAULT"]);
+        assert_eq!(table.add(padded("A")), Ok(()));
+        assert_eq!(names(&table), ["A"]);
     }
 
     #[test]
