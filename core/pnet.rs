@@ -33,6 +33,11 @@ impl PnetId {
         })
     }
 
+    /// The name, with zeroes behind it if it is shorter.
+    pub const fn padded(&self) -> [u8; Self::MAX] {
+        self.name
+    }
+
     /// The name.
     pub fn as_bytes(&self) -> &[u8] {
         self.name.get(..self.len).unwrap_or(&[])

@@ -7,6 +7,7 @@ use super::{
         GroupKey,
         LinkGroup, //
     },
+    pnet_table,
     ports::{
         self,
         Ports, //
@@ -40,6 +41,7 @@ use crate::{
             GlobalGuard, //
         },
         host,
+        netns::Net,
         ticker::Ticker, //
     }, //
 };
@@ -394,6 +396,11 @@ impl Events for DeviceEvents {
             ports::device_removing(device);
         }
         registry.for_each_group(|group| group.uses(device), LinkGroup::end_orderly);
+    }
+
+    fn network_id(device: &Arc<Device>, port: u32) -> Option<([u8; 16], bool)> {
+        let id = pnet_table::of_port(Net::first(), &Port::new(device, port))?;
+        Some((id.padded(), true))
     }
 
     fn port_event(device: &Arc<Device>, port: u32, event: PortEvent) {
