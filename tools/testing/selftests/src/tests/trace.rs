@@ -8,7 +8,10 @@ use crate::runner::{Ctx, Test};
 use crate::sys::{self, Sock};
 use crate::{check, check_eq, Context, Outcome};
 
-pub const TESTS: [Test; 1] = [once("trace.events", 120, events)];
+pub const TESTS: [Test; 2] = [
+    once("trace.events", 120, events),
+    once("trace.trace_cmd", 120, trace_cmd),
+];
 
 const TRACEFS: &str = "/sys/kernel/tracing";
 
@@ -71,6 +74,39 @@ impl Drop for Tracing {
 fn field<'a>(told: &'a str, name: &str) -> Option<&'a str> {
     told.split_whitespace()
         .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+}
+
+/// What trace-cmd makes of them, which reads the raw records by their format.
+fn trace_cmd(ctx: &Ctx) -> Outcome {
+    sys::leave()?;
+    rig::run("trace-cmd start -e smc")?;
+    let traced = || -> Outcome<String> {
+        let smc = ctx.with_kind(Kind::Smc4);
+        let pair = smc.pair()?;
+        echo(&pair, b"trace")?;
+        sys::leave()?;
+        rig::run("trace-cmd stop")?;
+        rig::run("trace-cmd extract -o /tmp/smc.dat")?;
+        rig::run("trace-cmd report -i /tmp/smc.dat")
+    };
+    let report = traced();
+    rig::run("trace-cmd reset")?;
+    let report = report?;
+    for event in ["smc_tx_sendmsg", "smc_rx_recvmsg"] {
+        let lines = || {
+            report
+                .lines()
+                .filter(|line| line.contains(&format!("{event}:")))
+        };
+        check_eq!(lines().count(), 2, "lines of {event}:\n{report}");
+        for host in Host::BOTH {
+            let device = host.rdma_device();
+            let found = lines()
+                .any(|line| field(line, "len") == Some("5") && field(line, "dev") == Some(device));
+            check!(found, "{event} of {device} is missing:\n{report}");
+        }
+    }
+    Ok(())
 }
 
 fn events(ctx: &Ctx) -> Outcome {
