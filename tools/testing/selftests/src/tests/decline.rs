@@ -5,6 +5,7 @@
 //! Documentation/uapi.rst lists the reasons.
 
 use super::clc::{relay, Step};
+use super::genl::counted;
 use super::hostile::{genuine_proposal, message, next_port, others_are_served, PROPOSAL};
 use super::link::{echo, fresh, prove_by_queue_pairs, queue_pairs, stream};
 use super::once;
@@ -170,14 +171,16 @@ fn works_as_tcp(peer: &mut RawPeer, sock: &Sock, reason: u32) -> Outcome {
 fn server_declines(ctx: &Ctx, proposal: &[u8], reason: u32) -> Outcome {
     let (listener, address) = ctx.listener(8)?;
     let mut peer = RawPeer::connect(next_port(), address)?;
-    peer.send(proposal)?;
-    let answer = peer.receive(sys::PATIENCE)?;
-    check_eq!(
-        diagnosis(&answer),
-        Some(reason),
-        "diagnosis in {answer:02x?}"
-    );
-    works_as_tcp(&mut peer, &listener.accept()?, reason)
+    counted((Host::B, true, reason), || {
+        peer.send(proposal)?;
+        let answer = peer.receive(sys::PATIENCE)?;
+        check_eq!(
+            diagnosis(&answer),
+            Some(reason),
+            "diagnosis in {answer:02x?}"
+        );
+        works_as_tcp(&mut peer, &listener.accept()?, reason)
+    })
 }
 
 fn proposal(ctx: &Ctx) -> Outcome {
@@ -345,14 +348,16 @@ fn connected(client: std::thread::JoinHandle<Outcome<std::io::Result<Sock>>>) ->
 /// The client's answer to an Accept is a Decline for this reason, and then there is TCP.
 fn client_declines(ctx: &Ctx, accept: &[u8], reason: u32) -> Outcome {
     let (mut peer, client) = client_to_raw(ctx)?;
-    peer.send(accept)?;
-    let answer = peer.receive(sys::PATIENCE)?;
-    check_eq!(
-        diagnosis(&answer),
-        Some(reason),
-        "diagnosis in {answer:02x?}"
-    );
-    works_as_tcp(&mut peer, &connected(client)?, reason)
+    counted((Host::B, false, reason), || {
+        peer.send(accept)?;
+        let answer = peer.receive(sys::PATIENCE)?;
+        check_eq!(
+            diagnosis(&answer),
+            Some(reason),
+            "diagnosis in {answer:02x?}"
+        );
+        works_as_tcp(&mut peer, &connected(client)?, reason)
+    })
 }
 
 fn accept(ctx: &Ctx) -> Outcome {
@@ -436,14 +441,17 @@ fn confirm(ctx: &Ctx) -> Outcome {
         peer.send(&proposal)?;
         let accept = peer.receive(sys::PATIENCE)?;
         check_eq!(accept.len(), 160, "length of the Accept before {name}");
-        peer.send(&confirm)?;
-        let answer = peer.receive(sys::PATIENCE)?;
-        check_eq!(
-            diagnosis(&answer),
-            Some(reason),
-            "diagnosis for {name} in {answer:02x?}"
-        );
-        works_as_tcp(&mut peer, &listener.accept()?, reason).during(name)?;
+        counted((Host::B, true, reason), || {
+            peer.send(&confirm)?;
+            let answer = peer.receive(sys::PATIENCE)?;
+            check_eq!(
+                diagnosis(&answer),
+                Some(reason),
+                "diagnosis in {answer:02x?}"
+            );
+            works_as_tcp(&mut peer, &listener.accept()?, reason)
+        })
+        .during(name)?;
     }
     others_are_served(ctx, &listener, address)?;
     prove_by_queue_pairs(ctx)
@@ -533,10 +541,18 @@ fn check_reasons(pair: &Pair, who: Host, reason: u32) -> Outcome {
     Ok(())
 }
 
-/// A pair that fell back on both sides, and works.
-fn fallen_pair(ctx: &Ctx, listener: &(Sock, SocketAddr)) -> Outcome<Pair> {
-    let pair = ctx.unasked().pair_from(&listener.0, listener.1)?;
-    echo(&pair, b"over TCP")?;
+/// A pair that fell back on both sides since one declined, which both count; and that works.
+fn fallen_pair(ctx: &Ctx, listener: &(Sock, SocketAddr), who: Host, reason: u32) -> Outcome<Pair> {
+    let by_server = who == Host::B;
+    let other = if by_server { Host::A } else { Host::B };
+    let pair = counted((who, by_server, reason), || {
+        counted((other, !by_server, PEERDECL), || {
+            let pair = ctx.unasked().pair_from(&listener.0, listener.1)?;
+            echo(&pair, b"over TCP")?;
+            Ok(pair)
+        })
+    })?;
+    check_reasons(&pair, who, reason)?;
     Ok(pair)
 }
 
@@ -546,9 +562,7 @@ fn no_device(ctx: &Ctx) -> Outcome {
     let listener = ctx.listener(8)?;
     for host in Host::BOTH {
         rig::run(&format!("rdma link del {}", host.rdma_device()))?;
-        let outcome = fallen_pair(ctx, &listener)
-            .and_then(|pair| check_reasons(&pair, host, NOSMCRDEV))
-            .and_then(|()| tap.only_decline());
+        let outcome = fallen_pair(ctx, &listener, host, NOSMCRDEV).and_then(|_| tap.only_decline());
         rig::rdma_device_add(host)?;
         let what = format!("without {}", host.rdma_device());
         check_eq!(outcome.during(&what)?, (host, NOSMCRDEV), "{what}");
@@ -587,11 +601,10 @@ fn refused_resources(ctx: &Ctx) -> Outcome {
     ] {
         let what = format!("{function} fails after {skip}");
         let fault = Fault::new(function, result, skip, count)?;
-        let pair = fallen_pair(ctx, &listener).during(&what)?;
+        let pair = fallen_pair(ctx, &listener, who, reason).during(&what)?;
         check!(fault.hits()? > 0, "{what}: it was never called");
         drop(fault);
         check_eq!(tap.only_decline().during(&what)?, (who, reason), "{what}");
-        check_reasons(&pair, who, reason).during(&what)?;
         echo(&pair, b"still there")?;
         // Nothing is left of the link group that was to begin: the next one begins it anew.
         for host in Host::BOTH {
@@ -604,7 +617,7 @@ fn refused_resources(ctx: &Ctx) -> Outcome {
     for (skip, who) in [(0, Host::B), (1, Host::A)] {
         let what = format!("registration fails on host {}", who.name());
         let fault = Fault::of_registration("rxe", skip, 1)?;
-        let pair = fallen_pair(ctx, &listener).during(&what)?;
+        let _pair = fallen_pair(ctx, &listener, who, ERR_REGBUF).during(&what)?;
         check_eq!(fault.hits()?, 1, "{what}: failed requests");
         drop(fault);
         check_eq!(
@@ -612,8 +625,6 @@ fn refused_resources(ctx: &Ctx) -> Outcome {
             (who, ERR_REGBUF),
             "{what}"
         );
-        check_reasons(&pair, who, ERR_REGBUF).during(&what)?;
-        echo(&pair, b"over TCP")?;
         echo(&open[0], b"the link is as before").during(&what)?;
         open.push(ctx.pair().during(&what)?);
     }
@@ -628,10 +639,10 @@ fn client_table_full(ctx: &Ctx) -> Outcome {
         Changed::new(&Host::BOTH, "rmem", 16384)?,
     ];
     let tap = Wiretap::new()?;
-    let (listener, address) = ctx.listener(64)?;
+    let listener = ctx.listener(64)?;
     let mut clients = Vec::new();
     for _ in 0..255 {
-        let Pair { client, server } = ctx.pair_from(&listener, address)?;
+        let Pair { client, server } = ctx.pair_from(&listener.0, listener.1)?;
         server.set_linger(Some(0))?;
         clients.push(client);
         drop(server);
@@ -640,10 +651,8 @@ fn client_table_full(ctx: &Ctx) -> Outcome {
         client.await_events(libc::POLLHUP)?;
     }
     check_eq!(tap.declines()?, vec![], "Declines so far");
-    let pair = ctx.unasked().pair_from(&listener, address)?;
-    echo(&pair, b"over TCP")?;
+    let _pair = fallen_pair(ctx, &listener, Host::A, INTERR)?;
     check_eq!(tap.only_decline()?, (Host::A, INTERR), "a full table");
-    check_reasons(&pair, Host::A, INTERR)?;
     drop(clients);
     drop(small);
     prove_by_queue_pairs(ctx)?;

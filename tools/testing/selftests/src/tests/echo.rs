@@ -1,6 +1,7 @@
 //! Servers that know nothing of SMC behind somebody who sends unknown TCP options back, and clients
 //! that know nothing of it in front of a server that does: TCP has to work, and nothing is lost.
 
+use super::genl::counted;
 use super::middlebox::Echoing;
 use super::network::Rules;
 use super::{join, once, Pattern};
@@ -143,7 +144,7 @@ fn what_servers_do(ctx: &Ctx) -> Outcome {
         let what = format!("a server that does this: {manner:?}");
         let (address, thread) = server(manner)?;
         middlebox.syns();
-        let client = ctx.connect(address).during(&what)?;
+        let client = counted((Host::A, false, NOCLC), || ctx.connect(address)).during(&what)?;
         let server = served(thread).during(&what)?;
         fell_back(&client, NOCLC).during(&what)?;
         let (with_option, without) = middlebox.syns();
@@ -160,7 +161,8 @@ fn what_servers_do(ctx: &Ctx) -> Outcome {
 /// The second connection to a server does without the option at once.
 fn known(ctx: &Ctx, middlebox: &Echoing, listener: &Sock) -> Outcome {
     middlebox.syns();
-    let client = ctx.connect(listener.local()?)?;
+    let address = listener.local()?;
+    let client = counted((Host::A, false, NOCLCKNOWN), || ctx.connect(address))?;
     let server = listener.accept()?;
     fell_back(&client, NOCLCKNOWN)?;
     check_eq!(middlebox.syns().0, 0, "SYNs with the option");

@@ -1,5 +1,6 @@
 //! Connections that cannot go by RDMA and have to become plain TCP, with nothing lost.
 
+use super::genl::counted;
 use super::{fallback, join, Pattern};
 use crate::kind::{Host, Kind};
 use crate::mode;
@@ -70,8 +71,10 @@ fn must_be_fallback(sock: &Sock, reason: u32) -> Outcome {
 fn plain_client(ctx: &Ctx) -> Outcome {
     let (listener, address) = ctx.listener(8)?;
     let client = plain(ctx.kind, Host::A)?;
-    client.connect(address)?;
-    let server = listener.accept()?;
+    let server = counted((Host::B, true, PEERNOSMC), || {
+        client.connect(address)?;
+        Ok(listener.accept()?)
+    })?;
     must_be_fallback(&server, PEERNOSMC)?;
     check_eq!(
         server.peer()?,
@@ -85,7 +88,8 @@ fn plain_server(ctx: &Ctx) -> Outcome {
     let listener = plain(ctx.kind, Host::B)?;
     listener.bind(Host::B.address(ctx.kind, 0))?;
     listener.listen(8)?;
-    let client = ctx.connect(listener.local()?)?;
+    let address = listener.local()?;
+    let client = counted((Host::A, false, PEERNOSMC), || ctx.connect(address))?;
     let server = listener.accept()?;
     must_be_fallback(&client, PEERNOSMC)?;
     check_eq!(
@@ -125,11 +129,17 @@ fn ipsec(ctx: &Ctx) -> Outcome {
             .during("setsockopt() of an IPsec policy")?;
         listener.bind(Host::B.address(ctx.kind, 0))?;
         listener.listen(8)?;
-        client.connect(listener.local()?)?;
-        let server = listener.accept()?;
-        if guarded == Host::A {
+        let connect = || -> Outcome<Sock> {
+            client.connect(listener.local()?)?;
+            Ok(listener.accept()?)
+        };
+        let server = if guarded == Host::A {
+            let server = counted((Host::A, false, IPSEC), connect)?;
             must_be_fallback(&client, IPSEC)?;
-        }
+            server
+        } else {
+            connect()?
+        };
         converse(ctx, client, server)?;
     }
     Ok(())
@@ -161,8 +171,12 @@ fn loopback_without_rdma(ctx: &Ctx) -> Outcome {
     listener.bind(address)?;
     listener.listen(8)?;
     let client = ctx.socket(Host::B)?;
-    client.connect(listener.local()?)?;
-    let server = listener.accept()?;
+    let server = counted((Host::B, false, NOSMCRDEV), || {
+        counted((Host::B, true, PEERDECL), || {
+            client.connect(listener.local()?)?;
+            Ok(listener.accept()?)
+        })
+    })?;
     must_be_fallback(&client, NOSMCRDEV)?;
     must_be_fallback(&server, PEERDECL)?;
     check_eq!(

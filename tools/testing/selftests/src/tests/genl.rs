@@ -819,6 +819,29 @@ fn fallbacks_of(host: Host) -> Outcome<Fallbacks> {
     Ok((all, server, client))
 }
 
+/// How many connections of a host fell back for a reason so far, as servers or as clients.
+fn count(host: Host, server: bool, reason: u32) -> Outcome<u64> {
+    let (all, ..) = fallbacks_of(host)?;
+    Ok(all.get(&(server, reason.into())).copied().unwrap_or(0))
+}
+
+/// Does something that makes one connection fall back on a host: it is counted there, on its side, once.
+pub(super) fn counted<T>(
+    (host, server, reason): (Host, bool, u32),
+    act: impl FnOnce() -> Outcome<T>,
+) -> Outcome<T> {
+    let before = count(host, server, reason)?;
+    let result = act()?;
+    check_eq!(
+        count(host, server, reason)? - before,
+        1,
+        "fallbacks that host {} counts for {reason:#010x}, as a {}",
+        host.name(),
+        if server { "server" } else { "client" }
+    );
+    Ok(result)
+}
+
 /// Fallbacks are counted by side and reason.
 fn fallbacks(ctx: &Ctx) -> Outcome {
     const PEERNOSMC: u64 = 0x0301_0000;

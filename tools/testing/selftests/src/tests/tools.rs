@@ -9,9 +9,12 @@ use crate::runner::{Ctx, Pair, Test};
 use crate::sys::{self, Sock};
 use crate::{check, check_eq, rig, Context, Fail, Outcome};
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
 
-pub const TESTS: [Test; 11] = [
+pub const TESTS: [Test; 12] = [
     once("tools.smcss", 120, smcss),
     once("tools.smcss_watch", 120, smcss_watch),
     once("tools.smcr", 120, smcr),
@@ -23,6 +26,7 @@ pub const TESTS: [Test; 11] = [
     once("tools.smc_run_client", 120, smc_run_client),
     once("tools.smc_run_server", 120, smc_run_server),
     once("tools.smc_run_redis", 180, smc_run_redis),
+    once("tools.redis_load", 180, redis_load),
 ];
 
 /// A program on a host, with its standard input and output; killed when dropped.
@@ -541,6 +545,11 @@ fn smcr_stats(ctx: &Ctx) -> Outcome {
             .any(|words| words == ["Client", "PEERNOSMC", "1"]),
         "smcr -d stats: {text}"
     );
+    let (_, json) = said(Host::A, "smcr stats --json")?;
+    check!(
+        json.contains("{\"count\":1,\"name\":\"PEERNOSMC\",\"reason\":50397184,"),
+        "smcr stats --json: {json}"
+    );
     // Rates, while data goes.
     let mut watch = Program::start(Host::A, "smcr stats --watch=0.2 --json")?;
     let mut went = 0;
@@ -836,20 +845,25 @@ fn smc_run_server(ctx: &Ctx) -> Outcome {
     Ok(())
 }
 
-/// Redis, both sides: every connection of its port is SMC-R.
-fn smc_run_redis(ctx: &Ctx) -> Outcome {
-    const PORT: u16 = 6379;
-    let _server = Program::start(
+/// redis-server on host B, by smc_run, and where it listens.
+fn redis_server(ctx: &Ctx) -> Outcome<(Program, SocketAddr)> {
+    let server = Program::start(
         Host::B,
         "smc_run redis-server --bind 10.9.0.2 --port 6379 --protected-mode no --save --dir /tmp --logfile /tmp/redis.log",
     )?;
-    let address = Host::B.address(ctx.kind, PORT);
+    let address = Host::B.address(ctx.kind, 6379);
     sys::eventually("redis-server listens on an SMC socket", || {
         sys::enter(Host::B)?;
         Ok(diag::dump(0)?
             .iter()
             .any(|entry| entry.state == diag::SMC_LISTEN && entry.local == address))
     })?;
+    Ok((server, address))
+}
+
+/// Redis, both sides: every connection of its port is SMC-R.
+fn smc_run_redis(ctx: &Ctx) -> Outcome {
+    let (_server, address) = redis_server(ctx)?;
     let text = rig::run_on(Host::A, "smc_run redis-cli -h 10.9.0.2 set key value")?;
     check_eq!(text.trim(), "OK", "answer to SET");
     // One that stays: it waits for messages.
@@ -875,7 +889,7 @@ fn smc_run_redis(ctx: &Ctx) -> Outcome {
             host.name()
         );
         let (_, lines) = listing(host, "-R")?;
-        let port = format!("10.9.0.2:{PORT}");
+        let port = address.to_string();
         let mine: Vec<&Vec<String>> = lines
             .iter()
             .filter(|line| line[0] == "ACTIVE" && line[if remote { 4 } else { 3 }] == port)
@@ -895,5 +909,249 @@ fn smc_run_redis(ctx: &Ctx) -> Outcome {
     let text = rig::run_on(Host::A, "smc_run redis-cli -h 10.9.0.2 publish news paper")?;
     check_eq!(text.trim(), "1", "listeners of the news");
     check_eq!(waiting.line()?, "\"message\",\"news\",\"paper\"", "news");
+    Ok(())
+}
+
+/// What our clients of Redis have sent and received, and when they are to stop.
+#[derive(Default)]
+struct Load {
+    sent: AtomicU64,
+    received: AtomicU64,
+    stop: AtomicBool,
+}
+
+/// The largest value that the clients set.
+const LARGEST: usize = 20_000;
+
+impl Load {
+    fn send(&self, sock: &Sock, request: &[u8]) -> Outcome {
+        sock.send_all(request)?;
+        self.sent.fetch_add(request.len() as u64, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn receive(&self, sock: &Sock, answer: &mut [u8]) -> Outcome {
+        sock.recv_all(answer)?;
+        self.received
+            .fetch_add(answer.len() as u64, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Sets values of many sizes and gets them back, until it is told to stop.
+    fn run(&self, sock: &Sock, number: usize) -> Outcome {
+        for round in 0.. {
+            if self.stop.load(Ordering::SeqCst) {
+                break;
+            }
+            let length = (number + 1) * (round + 1) * 997 % LARGEST + 1;
+            let value = vec![b'a' + (round % 26) as u8; length];
+            let (key, bulk) = (format!("key{number}"), format!("${length}\r\n"));
+            let head = format!("*3\r\n$3\r\nSET\r\n${}\r\n{key}\r\n{bulk}", key.len());
+            self.send(sock, &[head.as_bytes(), &value, b"\r\n"].concat())?;
+            let mut answer = [0; 5];
+            self.receive(sock, &mut answer)?;
+            check_eq!(&answer, b"+OK\r\n", "answer to SET");
+            let get = format!("*2\r\n$3\r\nGET\r\n${}\r\n{key}\r\n", key.len());
+            self.send(sock, get.as_bytes())?;
+            let expected = [bulk.as_bytes(), &value, b"\r\n"].concat();
+            let mut answer = vec![0; expected.len()];
+            self.receive(sock, &mut answer)?;
+            check!(answer == expected, "GET {key} gave another value");
+        }
+        Ok(())
+    }
+
+    /// Redis's own counts of bytes in and out, as it makes its answer.
+    fn counts_of_redis(&self, sock: &Sock) -> Outcome<(u64, u64)> {
+        self.send(sock, b"*2\r\n$4\r\nINFO\r\n$5\r\nstats\r\n")?;
+        let mut text = Vec::new();
+        let mut byte = [0];
+        while !text.ends_with(b"\r\n") {
+            self.receive(sock, &mut byte)?;
+            text.push(byte[0]);
+        }
+        let length = String::from_utf8_lossy(&text[1..]).trim().parse::<usize>();
+        let mut text = vec![0; length.during("length of INFO")? + 2];
+        self.receive(sock, &mut text)?;
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let count = |name: &str| -> Outcome<u64> {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            let line = line.ok_or_else(|| Fail(format!("no {name} in {text}")))?;
+            line.parse().during(name)
+        };
+        Ok((
+            count("total_net_input_bytes:")?,
+            count("total_net_output_bytes:")?,
+        ))
+    }
+}
+
+/// What a host has put on the wire.
+struct OnWire {
+    packets: u64,
+    /// Requests that the RDMA device sent again from some packet on.
+    retries: u64,
+    /// Of the network device, RDMA's included.
+    bytes: u64,
+}
+
+impl OnWire {
+    fn of(host: Host) -> Outcome<OnWire> {
+        sys::enter(host)?;
+        let text = sys::read_file("/proc/thread-self/net/dev")?;
+        let start = format!("{}:", host.netdev());
+        let line = text
+            .lines()
+            .find_map(|line| line.trim().strip_prefix(&start));
+        let line = line.ok_or_else(|| Fail(format!("no {start} in {text}")))?;
+        let bytes = line.split_whitespace().nth(8).unwrap_or_default();
+        Ok(OnWire {
+            packets: mode::counter(host, "sent_pkts")?,
+            retries: mode::counter(host, "completer_retry_err")?
+                + mode::counter(host, "rcvd_rnr_err")?,
+            bytes: bytes.parse().during("bytes of a network device")?,
+        })
+    }
+
+    /// The packets since are what it takes to carry that much by RDMA.
+    fn carried(&self, host: Host, said: u64) -> Outcome {
+        /// Of Soft-RoCE, for devices with an MTU of 9000.
+        const MTU: u64 = 4096;
+        // Ethernet, IPv4, UDP, BTH, RETH, padding, ICRC; or the 44 bytes of a CDC message.
+        const OVERHEAD: u64 = 14 + 20 + 8 + 12 + 16 + 3 + 4 + 44;
+        // As many as Soft-RoCE has under way.
+        const WINDOW: u64 = 128;
+        // ARP and the like.
+        const OTHERS: u64 = 10_000;
+        let now = OnWire::of(host)?;
+        let packets = now.packets - self.packets;
+        let retries = now.retries - self.retries;
+        let bytes = now.bytes - self.bytes;
+        let most = said + packets * OVERHEAD + retries * WINDOW * MTU + OTHERS;
+        check!(
+            packets >= said / MTU && (said..=most).contains(&bytes),
+            "host {} sent {said} bytes, but {bytes} on the wire, in {packets} RDMA packets with {retries} retries",
+            host.name()
+        );
+        Ok(())
+    }
+}
+
+/// What the tools say of the sockets of a host that has so many connections with Redis, all under load.
+fn under_load(host: Host, connections: usize) -> Outcome {
+    let (_, text) = said(host, "smcss --json")?;
+    let end = if host == Host::A { "peer" } else { "local" };
+    let redis = format!("\"{end}\":{{\"address\":\"10.9.0.2\",\"port\":6379}}");
+    let sockets: Vec<&str> = text.split("{\"state\":").skip(1).collect();
+    check!(
+        sockets.len() == connections
+            && sockets.iter().all(|socket| {
+                socket.starts_with("\"ACTIVE\",\"mode\":\"SMCR\",") && socket.contains(&redis)
+            }),
+        "smcss --json on host {}: {text}",
+        host.name()
+    );
+    let used = |text: &str| -> Outcome<String> {
+        let mut used = Vec::new();
+        for group in text.split("{\"buffers\":").skip(1) {
+            // Groups that nobody uses any more stay for a while.
+            if number(group, "connections")? > 0 {
+                used.push(group.to_owned());
+            }
+        }
+        check_eq!(used.len(), 1, "groups with connections in {text}");
+        Ok(used.remove(0))
+    };
+    let role = if host == Host::A { "client" } else { "server" };
+    let (_, text) = said(host, "smcr --json linkgroup")?;
+    let group = used(&text)?;
+    check!(
+        number(&group, "connections")? == connections as u64
+            && group.contains(&format!("\"role\":\"{role}\"")),
+        "smcr --json linkgroup: {text}"
+    );
+    let (_, text) = said(host, "smcr --json linkgroup link-show")?;
+    let group = used(&text)?;
+    let (_, links) = group
+        .split_once("\"links\":[")
+        .ok_or_else(|| Fail(format!("no links in {text}")))?;
+    check!(
+        links.matches("\"state\":").count() == 1
+            && links.contains("\"state\":\"LINK_ACTIVE\"")
+            && links.contains(&format!("\"ib_device\":\"{}\"", host.rdma_device()))
+            && number(links, "connections")? == connections as u64,
+        "smcr --json linkgroup link-show: {text}"
+    );
+    Ok(())
+}
+
+/// Redis under load: the tools' connections, link groups, links and bytes are those of the programs and the devices.
+fn redis_load(ctx: &Ctx) -> Outcome {
+    const CONNECTIONS: usize = 8;
+    let (_server, address) = redis_server(ctx)?;
+    for host in Host::BOTH {
+        check_eq!(said(host, "smcr stats reset")?.0, 0, "smcr stats reset");
+    }
+    let mut socks = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let sock = ctx.connect(address)?;
+        ctx.prove(Host::A, &sock)?;
+        socks.push(sock);
+    }
+    let wires = [OnWire::of(Host::A)?, OnWire::of(Host::B)?];
+    let load = Arc::new(Load::default());
+    let mut threads = Vec::new();
+    for (number, sock) in socks.into_iter().enumerate() {
+        let load = load.clone();
+        threads.push(std::thread::spawn(move || -> Outcome<Sock> {
+            load.run(&sock, number)?;
+            Ok(sock)
+        }));
+    }
+    for host in Host::BOTH {
+        under_load(host, CONNECTIONS)?;
+    }
+    // What is sent while the tool runs is counted or not.
+    let least = load.sent.load(Ordering::SeqCst);
+    let (_, text) = said(Host::A, "smcr stats --json")?;
+    let most = load.sent.load(Ordering::SeqCst) + (CONNECTIONS * (LARGEST + 100)) as u64;
+    let live = number(&text, "SMC_TX_BYTES")?;
+    check!(
+        (least..=most).contains(&live) && least > 0,
+        "smcr stats says {live} bytes, and the program {least} before and {most} after"
+    );
+    load.stop.store(true, Ordering::SeqCst);
+    let mut socks = Vec::new();
+    for thread in threads {
+        let ended = thread.join();
+        socks.push(ended.map_err(|_| Fail("a client's thread panicked".into()))??);
+    }
+    check!(
+        load.sent.load(Ordering::SeqCst) > least,
+        "nothing was sent while the tools ran"
+    );
+    // Redis's own counts, from its start on: without its answer.
+    let received = load.received.load(Ordering::SeqCst);
+    let counts = load.counts_of_redis(&socks[0])?;
+    let sent = load.sent.load(Ordering::SeqCst);
+    check_eq!(counts, (sent, received), "bytes that Redis counts");
+    let received = load.received.load(Ordering::SeqCst);
+    for (host, wire, rx, tx, conns) in [
+        (Host::A, &wires[0], received, sent, "SMC_CLNT_V2_SUCC_CNT"),
+        (Host::B, &wires[1], sent, received, "SMC_SRV_V2_SUCC_CNT"),
+    ] {
+        let (_, text) = said(host, "smcr stats --json")?;
+        check_eq!(
+            (
+                number(&text, "SMC_RX_BYTES")?,
+                number(&text, "SMC_TX_BYTES")?,
+                number(&text, conns)?
+            ),
+            (rx, tx, CONNECTIONS as u64),
+            "bytes received and sent, and connections, on host {}",
+            host.name()
+        );
+        wire.carried(host, tx)?;
+    }
     Ok(())
 }
