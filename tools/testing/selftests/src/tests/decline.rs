@@ -488,28 +488,32 @@ fn group_never_forms(ctx: &Ctx) -> Outcome {
     let (mut later, waiting) = client_to_raw(ctx)?;
     later.send(&as_later_contact(accept))?;
 
-    let answer = second.receive(sys::PATIENCE)?;
-    check_eq!(
-        diagnosis(&answer),
-        Some(NOACTLINK),
-        "the server's diagnosis"
-    );
-    // The first client's connection may be in the queue as well, with its error.
-    let server = loop {
-        match listener.accept() {
-            Ok(server) => break server,
-            Err(error) if error.raw_os_error() == Some(libc::ECONNABORTED) => {}
-            Err(error) => return Err(error).during("accept()"),
-        }
-    };
-    works_as_tcp(&mut second, &server, NOACTLINK).during("the server's side")?;
-    let answer = later.receive(sys::PATIENCE)?;
-    check_eq!(
-        diagnosis(&answer),
-        Some(NOACTLINK),
-        "the client's diagnosis"
-    );
-    works_as_tcp(&mut later, &connected(waiting)?, NOACTLINK).during("the client's side")?;
+    counted((Host::B, true, NOACTLINK), || {
+        counted((Host::B, false, NOACTLINK), || {
+            let answer = second.receive(sys::PATIENCE)?;
+            check_eq!(
+                diagnosis(&answer),
+                Some(NOACTLINK),
+                "the server's diagnosis"
+            );
+            // The first client's connection may be in the queue as well, with its error.
+            let server = loop {
+                match listener.accept() {
+                    Ok(server) => break server,
+                    Err(error) if error.raw_os_error() == Some(libc::ECONNABORTED) => {}
+                    Err(error) => return Err(error).during("accept()"),
+                }
+            };
+            works_as_tcp(&mut second, &server, NOACTLINK).during("the server's side")?;
+            let answer = later.receive(sys::PATIENCE)?;
+            check_eq!(
+                diagnosis(&answer),
+                Some(NOACTLINK),
+                "the client's diagnosis"
+            );
+            works_as_tcp(&mut later, &connected(waiting)?, NOACTLINK).during("the client's side")
+        })
+    })?;
     // The one that nobody confirmed has said so in its stream, and is of no use.
     drop(silent);
     check!(
