@@ -1,7 +1,8 @@
 //! Bytes that tell their place in the stream.
 
 use crate::runner::Ctx;
-use crate::{Fail, Outcome};
+use crate::sys::Sock;
+use crate::{check, Fail, Outcome};
 use rand::RngCore;
 
 /// An endless stream of bytes that is the same on both sides: byte `n` is known without the ones
@@ -30,6 +31,22 @@ impl Pattern {
     pub fn at(&self, offset: usize, length: usize) -> &[u8] {
         let start = offset % Pattern::PERIOD;
         &self.table[start..start + length.min(Pattern::PERIOD)]
+    }
+
+    /// Sends the stream from its start until there is no room any more, without waiting; the number of bytes.
+    pub fn fill(&self, sock: &Sock) -> Outcome<usize> {
+        sock.set_nonblocking(true)?;
+        let mut sent = 0;
+        loop {
+            match sock.send(self.at(sent, 40_000), libc::MSG_NOSIGNAL) {
+                Ok(count) => sent += count,
+                Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => break,
+                Err(error) => return Err(error.into()),
+            }
+            check!(sent < 1 << 30, "a gigabyte was taken and nobody reads");
+        }
+        sock.set_nonblocking(false)?;
+        Ok(sent)
     }
 
     /// Two periods: every window up to the period lies in it, at [`Self::place`].

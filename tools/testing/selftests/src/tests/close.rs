@@ -309,16 +309,7 @@ fn write_until_error(sock: &Sock) -> Outcome {
 /// close() returns at once; what was sent arrives all the same.
 fn unsent_data(ctx: &Ctx) -> Outcome {
     both_ways_owned_pattern(ctx, |pattern, near, far| {
-        near.set_nonblocking(true)?;
-        let mut sent = 0;
-        loop {
-            match near.send(pattern.at(sent, 40_000), libc::MSG_NOSIGNAL) {
-                Ok(count) => sent += count,
-                Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => break,
-                Err(error) => return Err(error.into()),
-            }
-            check!(sent < 1 << 30, "a gigabyte was taken and nobody reads");
-        }
+        let sent = pattern.fill(&near)?;
         drop(near);
         // Later than the closing side's last moment in the process.
         std::thread::sleep(Duration::from_millis(300));
@@ -364,16 +355,7 @@ fn linger_wait(ctx: &Ctx) -> Outcome {
     let pattern = Pattern::new(ctx, 24);
     let Pair { client, server } = ctx.pair()?;
     client.set_linger(Some(30))?;
-    client.set_nonblocking(true)?;
-    let mut sent = 0;
-    loop {
-        match client.send(pattern.at(sent, 40_000), libc::MSG_NOSIGNAL) {
-            Ok(count) => sent += count,
-            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => break,
-            Err(error) => return Err(error.into()),
-        }
-    }
-    client.set_nonblocking(false)?;
+    let sent = pattern.fill(&client)?;
     let thread = std::thread::spawn(move || -> Outcome {
         drop(client);
         Ok(())

@@ -454,16 +454,7 @@ fn timeouts(ctx: &Ctx) -> Outcome {
 fn linger_expires(ctx: &Ctx) -> Outcome {
     let Pair { client, server } = ctx.pair()?;
     let pattern = Pattern::new(ctx, 232);
-    let mut sent = 0;
-    client.set_nonblocking(true)?;
-    loop {
-        match client.send(pattern.at(sent, 40_000), libc::MSG_NOSIGNAL) {
-            Ok(count) => sent += count,
-            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => break,
-            Err(error) => return Err(error.into()),
-        }
-    }
-    client.set_nonblocking(false)?;
+    let sent = pattern.fill(&client)?;
     client.set_linger(Some(1))?;
     // Nobody reads: it has to come back all the same.
     drop(client);

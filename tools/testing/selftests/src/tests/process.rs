@@ -21,15 +21,7 @@ fn exit_does_not_linger(ctx: &Ctx) -> Outcome {
     let pattern = Pattern::new(ctx, 57);
     let Pair { client, server } = ctx.pair()?;
     client.set_linger(Some(3_000))?;
-    client.set_nonblocking(true)?;
-    let mut sent = 0;
-    loop {
-        match client.send(pattern.at(sent, 40_000), libc::MSG_NOSIGNAL) {
-            Ok(count) => sent += count,
-            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => break,
-            Err(error) => return Err(error.into()),
-        }
-    }
+    let sent = pattern.fill(&client)?;
     let mut holder = Child::fork(|| {
         // Longer than the other process needs to let go.
         std::thread::sleep(std::time::Duration::from_secs(1));
