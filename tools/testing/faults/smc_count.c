@@ -19,7 +19,7 @@ MODULE_PARM_DESC(established_at, "function that is called for each end that is e
 
 static char *fallback_at;
 module_param(fallback_at, charp, 0444);
-MODULE_PARM_DESC(fallback_at, "function that is called for each fallback, with the reason as its argument 3 (from 0)");
+MODULE_PARM_DESC(fallback_at, "function that is called for each fallback, with the reason as its argument 4 (from 0)");
 
 static ulong established;
 module_param(established, ulong, 0444);
@@ -50,7 +50,7 @@ NOKPROBE_SYMBOL(count_established);
 
 static int count_fallback(struct kprobe *probe, struct pt_regs *regs)
 {
-	uint reason = regs_get_kernel_argument(regs, 3);
+	uint reason = regs_get_kernel_argument(regs, 4);
 	unsigned long flags;
 	int i;
 
