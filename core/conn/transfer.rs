@@ -319,15 +319,12 @@ impl Conn {
             // Before the data is looked at: what came before the end, or an error, is read before it.
             let failed = sk.has_error();
             let end = self.end(sk);
-            let n = match self.copy_out(msg, got, peek, discard) {
+            let n = match self.copy_out(sk, msg, got, peek, discard) {
                 Err(_) if got > 0 => break,
                 copied => copied?,
             };
             if n > 0 {
                 got += n;
-                if let Some(place) = self.place() {
-                    trace::rx_recvmsg(sk, || place.moved(n));
-                }
                 sk.move_peek_offset(peek.is_some(), n);
                 // As in TCP, one read does not go past the urgent mark.
                 if self.is_at_mark(peek.map(|offset| offset.saturating_add(got))) {
@@ -411,6 +408,7 @@ impl Conn {
     /// With `peek` it is only looked at, from so many bytes on.
     fn copy_out(
         &self,
+        sk: &Sock<SmcSocket>,
         msg: &mut Message,
         got: usize,
         peek: Option<usize>,
@@ -461,6 +459,9 @@ impl Conn {
         }
         if copied == 0 && !spans.is_empty() {
             return Err(EFAULT);
+        }
+        if let (Some(place), true) = (place.as_ref(), copied > 0) {
+            trace::rx_recvmsg(sk, || place.moved(copied));
         }
         if peek.is_none() && copied > 0 {
             let n = u32::try_from(copied).unwrap_or(0);

@@ -9,6 +9,7 @@ pub mod error;
 pub mod genl;
 pub mod interface;
 pub mod netlink;
+pub mod output;
 pub mod pnet;
 pub mod reason;
 pub mod route;

@@ -6,6 +6,7 @@ use crate::machine::in_words;
 use crate::report::Report;
 use serde_json::json;
 use smc_tools_common::diag::{self, Entry, Extensions, Mode};
+use smc_tools_common::output::print;
 use smc_tools_common::{Error, AF_SMC};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::fs::File;
@@ -227,12 +228,7 @@ fn listen(ipv6: bool, port: u16) -> Result<(Socket, u16), Error> {
 /// Serves checks of other hosts.
 pub(crate) fn serve(ipv6: bool, port: u16, json: bool) -> Result<(), Error> {
     let (listener, port) = listen(ipv6, port)?;
-    let say = |line: String| {
-        let mut out = io::stdout().lock();
-        writeln!(out, "{line}")
-            .and_then(|()| out.flush())
-            .map_err(Error::Output)
-    };
+    let say = |line: String| print(&(line + "\n"));
     say(if json {
         json!({ "port": port }).to_string()
     } else {

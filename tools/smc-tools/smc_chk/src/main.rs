@@ -12,30 +12,15 @@ mod report;
 use args::Args;
 use clap::Parser;
 use report::Report;
+use smc_tools_common::output::{finish, print};
 use smc_tools_common::smc::Smc;
 use smc_tools_common::{interface, route, Error};
-use std::io::Write;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    match run(&args) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) if error.is_closed_output() => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("smc_chk: error: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn print(text: &str) -> Result<(), Error> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(Error::Output)
+    finish("smc_chk", run(&args))
 }
 
 fn run(args: &Args) -> Result<bool, Error> {

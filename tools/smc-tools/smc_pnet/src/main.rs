@@ -10,20 +10,12 @@ use args::Args;
 use clap::Parser;
 use serde_json::{json, Value};
 use smc_tools_common::pnet::{Entry, Table};
-use smc_tools_common::Error;
-use std::io::Write;
+use smc_tools_common::{output, Error};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    match run(&args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.is_closed_output() => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("smc_pnet: error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    output::finish("smc_pnet", run(&args).map(|()| true))
 }
 
 fn run(args: &Args) -> Result<(), Error> {
@@ -72,10 +64,7 @@ fn print(entries: &[Entry], json: bool) -> Result<(), Error> {
     } else {
         entries.iter().map(line).collect()
     };
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(Error::Output)
+    output::print(&text)
 }
 
 #[cfg(test)]

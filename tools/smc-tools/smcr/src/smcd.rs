@@ -14,7 +14,7 @@ use std::process::ExitCode;
 /// The whole program.
 pub fn main() -> ExitCode {
     let args = Smcd::parse_from(in_our_spelling(std::env::args_os()));
-    finish("smcd", run(&args))
+    finish("smcd", run(&args).map(|()| true))
 }
 
 fn run(args: &Smcd) -> Result<(), Error> {

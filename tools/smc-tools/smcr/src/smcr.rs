@@ -13,7 +13,7 @@ use std::process::ExitCode;
 /// The whole program.
 pub fn main() -> ExitCode {
     let args = Smcr::parse_from(in_our_spelling(std::env::args_os()));
-    finish("smcr", run(&args))
+    finish("smcr", run(&args).map(|()| true))
 }
 
 fn run(args: &Smcr) -> Result<(), Error> {

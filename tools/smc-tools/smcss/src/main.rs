@@ -13,21 +13,14 @@ use args::Args;
 use clap::Parser;
 use rates::Rates;
 use smc_tools_common::diag::{self, Entry};
-use smc_tools_common::Error;
-use std::io::{IsTerminal, Write};
+use smc_tools_common::{output, Error};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Instant;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    match run(&args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.is_closed_output() => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("smcss: error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    output::finish("smcss", run(&args).map(|()| true))
 }
 
 fn run(args: &Args) -> Result<(), Error> {
@@ -38,21 +31,16 @@ fn run(args: &Args) -> Result<(), Error> {
     loop {
         let entries = diag::sockets(listing::extensions(args))?;
         let text = text(args, &entries, &mut rates)?;
-        let mut out = std::io::stdout().lock();
-        if clear {
-            // Home, and clear what is behind.
-            out.write_all(b"\x1b[H\x1b[J").map_err(Error::Output)?;
-        }
-        out.write_all(text.as_bytes())
-            .and_then(|()| out.flush())
-            .map_err(Error::Output)?;
+        // Home, and clear what is behind.
+        let home = if clear { "\x1b[H\x1b[J" } else { "" };
+        output::print(&format!("{home}{text}"))?;
         left = left.map(|left| left.saturating_sub(1));
         match (args.watch, left) {
             (None, _) | (_, Some(0)) => return Ok(()),
             (Some(interval), _) => std::thread::sleep(interval),
         }
         if !args.json && !clear {
-            writeln!(out).map_err(Error::Output)?;
+            output::print("\n")?;
         }
     }
 }
