@@ -521,7 +521,8 @@ impl Conn {
             self.event(data, Some(link), Event::PeerAbort, reset_error(data));
         } else if effects.peer_closed {
             data.peer_left = true;
-            self.event(data, Some(link), Event::PeerClosed { unsent }, ECONNRESET);
+            // TCP would have been told of the end of the stream, and be reset by what it sends then.
+            self.event(data, Some(link), Event::PeerClosed { unsent }, EPIPE);
         } else if effects.peer_done {
             self.event(data, Some(link), Event::PeerDoneWriting, ECONNRESET);
         }

@@ -150,17 +150,29 @@ fn nsid(host: Host) -> u32 {
 /// the other end.
 pub fn hosts_down() -> Outcome {
     sys::leave()?;
+    // What nobody has any more, and waits for the other host's answer to its FIN, would wait for minutes.
     for host in Host::BOTH {
+        run(&format!(
+            "ip netns exec {} ss -K -t state last-ack state closing state fin-wait-1",
+            host.name()
+        ))?;
+    }
+    // Whatever keeps a namespace then is most likely one of these.
+    let mut sockets = Vec::new();
+    for host in Host::BOTH {
+        let left = "ss -n -o -t state all exclude time-wait";
+        sockets.push(run(&format!("ip netns exec {} {left}", host.name()))?);
         run(&format!("ip netns del {}", host.name()))?;
     }
-    for host in Host::BOTH {
+    for (host, sockets) in Host::BOTH.into_iter().zip(sockets) {
         sys::eventually(
             &format!("namespace {} gone after 'ip netns del'", host.name()),
             || {
                 let known = run("ip netns list-id").map_err(|fail| io::Error::other(fail.0))?;
                 Ok(!known.contains(&format!("nsid {}", nsid(host))))
             },
-        )?;
+        )
+        .during(&format!("its TCP sockets were\n{sockets}"))?;
         sys::eventually(
             &format!("{} gone after 'ip netns del'", host.rdma_device()),
             || Ok(!Path::new(&format!("/sys/class/infiniband/{}", host.rdma_device())).exists()),

@@ -13,7 +13,7 @@ impl End {
 }
 
 /// One call. Those that could block get `MSG_DONTWAIT`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
     Bind(End),
     Listen(End, i32),

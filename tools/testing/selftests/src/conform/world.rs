@@ -15,6 +15,12 @@ const SIOCATMARK: libc::c_ulong = 0x8905;
 /// How long SMC may take to come to the state that TCP came to.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Nothing has changed for so long: nothing is under way, if the machine is not busy.
+pub const CALM: Duration = Duration::from_micros(300);
+
+/// And even if it is.
+pub const LONG_CALM: Duration = Duration::from_millis(50);
+
 /// What a call gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
@@ -370,15 +376,14 @@ impl World {
     }
 
     /// The states once nothing is under way any more.
-    pub fn settle(&self) -> Outcome<Vec<State>> {
+    pub fn settle(&self, calm: Duration) -> Outcome<Vec<State>> {
         let end = Instant::now() + Duration::from_secs(1);
         let mut before = self.states()?;
         loop {
-            std::thread::sleep(Duration::from_micros(300));
+            std::thread::sleep(calm);
             let now = self.states()?;
-            let under_way = now
-                .iter()
-                .any(|state| state.queued > 0 && state.events & libc::POLLHUP == 0);
+            // After a reset TCP shows for ever how much was under way; but it has no peer then.
+            let under_way = now.iter().any(|state| state.queued > 0 && state.connected);
             if (now == before && !under_way) || Instant::now() > end {
                 return Ok(now);
             }

@@ -9,7 +9,7 @@ use crate::{check, check_eq, check_errno, Context, Outcome};
 use std::thread;
 use std::time::Duration;
 
-pub const TESTS: [Test; 14] = [
+pub const TESTS: [Test; 15] = [
     any("close.shutdown_write", 60, shutdown_write),
     any("close.shutdown_read", 60, shutdown_read),
     any("close.shutdown_both", 60, shutdown_both),
@@ -19,6 +19,7 @@ pub const TESTS: [Test; 14] = [
     any("close.simultaneous", 120, simultaneous),
     any("close.unread_data", 60, unread_data),
     any("close.unsent_data", 120, unsent_data),
+    any("close.held_back_data", 60, held_back_data),
     any("close.linger_reset", 60, linger_reset),
     any("close.linger_wait", 60, linger_wait),
     any("close.epipe_and_sigpipe", 60, epipe_and_sigpipe),
@@ -325,6 +326,19 @@ fn both_ways_owned_pattern(ctx: &Ctx, body: fn(&Pattern, Sock, Sock) -> Outcome)
     body(&pattern, client, server).during("client first")?;
     let Pair { client, server } = ctx.pair()?;
     body(&pattern, server, client).during("server first")
+}
+
+/// What is held back for more when the peer closes was written to nobody, which is no reset by the peer.
+fn held_back_data(ctx: &Ctx) -> Outcome {
+    both_ways_owned(ctx, |near, far| {
+        near.shutdown(libc::SHUT_RDWR)?;
+        far.await_events(libc::POLLRDHUP)?;
+        far.send(&[1; 100], libc::MSG_MORE)?;
+        drop(near);
+        far.await_events(libc::POLLHUP)?;
+        check_eq!(far.error()?, libc::EPIPE, "SO_ERROR");
+        write_until_error(&far)
+    })
 }
 
 fn linger_reset(ctx: &Ctx) -> Outcome {
