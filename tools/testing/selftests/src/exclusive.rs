@@ -3,15 +3,14 @@
 //! The RDMA core changes over to that only while the first namespace is the only one, so this is no
 //! test among the others but a boot of its own (tools/testing/qemu/suites).
 
-use crate::ktap::{Report, Verdict};
+use crate::ktap::Step;
 use crate::rig;
 use crate::sys;
 use crate::tests::ports::{check_free, check_taken, unload, Log, A, B, BASE, COUNT, FIRST};
 use crate::{check, Context, Outcome};
 
-type Step = (&'static str, fn() -> Outcome);
-
-const STEPS: [Step; 5] = [
+/// In this order.
+pub const STEPS: [Step; 5] = [
     ("exclusive.mode", mode),
     ("exclusive.ports_of_own_namespace", ports_of_own_namespace),
     (
@@ -21,19 +20,6 @@ const STEPS: [Step; 5] = [
     ("exclusive.taken_port", taken_port),
     ("exclusive.device_goes", device_goes),
 ];
-
-/// True if everything passed.
-pub fn run() -> bool {
-    let mut report = Report::new(STEPS.len());
-    for (name, step) in STEPS {
-        let verdict = match step() {
-            Ok(()) => Verdict::Pass,
-            Err(failure) => Verdict::Fail(failure.0),
-        };
-        report.result(name, verdict);
-    }
-    report.failed == 0
-}
 
 fn mode() -> Outcome {
     for module in ["dummy", "ib_core", "ib_uverbs", "siw"] {

@@ -1,5 +1,6 @@
 //! The report: KTAP on a port of its own, and the same for the eyes.
 
+use crate::Outcome;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 
@@ -82,4 +83,20 @@ impl Report {
             }
         }
     }
+}
+
+/// Something that is done once, in a machine of its own.
+pub type Step = (&'static str, fn() -> Outcome);
+
+/// Does these one after another, whether or not one fails; true if all passed.
+pub fn run(steps: &[Step]) -> bool {
+    let mut report = Report::new(steps.len());
+    for (name, step) in steps {
+        let verdict = match step() {
+            Ok(()) => Verdict::Pass,
+            Err(failure) => Verdict::Fail(failure.0),
+        };
+        report.result(name, verdict);
+    }
+    report.failed == 0
 }

@@ -16,6 +16,7 @@ pub mod mode;
 pub mod pattern;
 pub mod rig;
 pub mod runner;
+pub mod selinux;
 pub mod sys;
 pub mod tests;
 pub mod transport;

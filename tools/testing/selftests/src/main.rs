@@ -3,7 +3,7 @@
 use smc_selftest::kind::{Host, Kind};
 use smc_selftest::rig::SoftRoce;
 use smc_selftest::runner::{self, Options, Suite, SUITES};
-use smc_selftest::{bulk, rig, tests, Fail, Outcome};
+use smc_selftest::{bulk, ktap, rig, tests, Fail, Outcome};
 use std::process::ExitCode;
 
 const USAGE: &str = "\
@@ -18,6 +18,7 @@ smc-selftest run SUITE [OPTION...]     run a suite; the report is KTAP
     --keep            leave hosts and module as they are, and skip the leak oracles
 smc-selftest bulk [OPTION...]          every way to write against every way to read, over every kind; the same options
 smc-selftest exclusive                 exclusive RDMA namespaces, in a fresh machine; the report is KTAP
+smc-selftest selinux                   a policy of SELinux, in a machine booted with it; the report is KTAP
 smc-selftest hosts up|down             the two hosts A (10.9.0.1) and B (10.9.0.2)
 smc-selftest counters                  packets that the RDMA devices have sent";
 
@@ -50,7 +51,8 @@ fn dispatch(arguments: &[String]) -> Outcome<bool> {
             &tests::all(),
         )),
         ["bulk", rest @ ..] => Ok(runner::run(&options(&bulk::SUITE, rest)?, &[bulk::ALL])),
-        ["exclusive"] => Ok(smc_selftest::exclusive::run()),
+        ["exclusive"] => Ok(ktap::run(&smc_selftest::exclusive::STEPS)),
+        ["selinux"] => Ok(ktap::run(&smc_selftest::selinux::STEPS)),
         ["hosts", "up"] => rig::hosts_up(SoftRoce::Stock).map(|()| true),
         ["hosts", "down"] => rig::hosts_down().map(|()| true),
         ["counters"] => {

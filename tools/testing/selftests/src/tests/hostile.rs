@@ -4,6 +4,7 @@
 use super::once;
 use super::raw::{self, RawPeer, Refusing};
 use crate::kind::{Host, Kind};
+use crate::mode::{self, Mode};
 use crate::runner::{Ctx, Test};
 use crate::sys::Sock;
 use crate::{check, check_eq, check_errno, Context, Outcome};
@@ -12,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-pub const TESTS: [Test; 8] = [
+pub const TESTS: [Test; 9] = [
     once("hostile.option_is_negotiated", 60, option_is_negotiated),
     once("hostile.garbage_to_server", 300, garbage_to_server),
     once("hostile.truncated_to_server", 300, truncated_to_server),
@@ -21,6 +22,7 @@ pub const TESTS: [Test; 8] = [
     once("hostile.damaged_and_used", 60, damaged_and_used),
     once("hostile.silent_server", 200, silent_server),
     once("hostile.server_goes_away", 120, server_goes_away),
+    once("hostile.silent_clients", 200, silent_clients),
 ];
 
 pub(super) const EYE: [u8; 4] = [0xe2, 0xd4, 0xc3, 0xd9];
@@ -308,6 +310,42 @@ fn server_goes_away(ctx: &Ctx) -> Outcome {
         libc::ECONNREFUSED,
         "connect() to a server that is gone"
     );
+    let (listener, address) = ctx.listener(8)?;
+    others_are_served(ctx, &listener, address)
+}
+
+/// More than the handshakes that can be under way at once in the module.
+const CROWD: u16 = 1_100;
+
+/// Clients that offer SMC and then say nothing, on one listener: neither that one nor others are held up.
+fn silent_clients(ctx: &Ctx) -> Outcome {
+    raw::prepare()?;
+    let (crowded, address) = ctx.listener(i32::from(CROWD) * 2)?;
+    let first = next_port();
+    let mut negotiated = 0;
+    for number in 0..CROWD {
+        let peer = RawPeer::connect(first.wrapping_add(number), address)?;
+        negotiated += u32::from(peer.peer_offers_smc);
+        peer.vanish();
+    }
+    check!(
+        negotiated > 500,
+        "only {negotiated} of {CROWD} silent clients were taken for clients that speak SMC"
+    );
+    let (other, elsewhere) = ctx.listener(8)?;
+    for (listener, address) in [(&crowded, address), (&other, elsewhere)] {
+        let ctx = ctx.unasked();
+        others_are_served(&ctx, listener, address)?;
+    }
+    drop((crowded, other));
+    // And once they are gone everything is as before.
+    crate::sys::eventually("connections go by RDMA again", || {
+        let pair = ctx
+            .unasked()
+            .pair()
+            .map_err(|fail| std::io::Error::other(fail.0))?;
+        Ok(mode::of(&pair.client)? == Mode::Rdma)
+    })?;
     let (listener, address) = ctx.listener(8)?;
     others_are_served(ctx, &listener, address)
 }

@@ -1,15 +1,18 @@
 //! Non-blocking sockets, poll and epoll.
 
+use super::network::{Rules, Sysctl};
 use super::{any, join, Pattern};
 use crate::kind::Host;
+use crate::rig;
 use crate::runner::{Ctx, Pair, Test};
-use crate::sys::{Epoll, Sock};
+use crate::sys::{cvt, Epoll, Sock};
 use crate::{check, check_eq, check_errno, Context, Fail, Outcome};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-pub const TESTS: [Test; 11] = [
+pub const TESTS: [Test; 13] = [
     any("nonblock.connect_poll", 60, connect_poll),
     any("nonblock.connect_epoll_level", 60, |ctx| {
         connect_epoll(ctx, 0)
@@ -20,6 +23,8 @@ pub const TESTS: [Test; 11] = [
     any("nonblock.connect_refused", 60, connect_refused),
     any("nonblock.connect_again", 60, connect_again),
     any("nonblock.connect_in_progress", 60, connect_in_progress),
+    any("nonblock.connect_no_way", 120, connect_no_way),
+    any("nonblock.by_ioctl", 60, by_ioctl),
     any("nonblock.accept", 60, accept),
     any("nonblock.level_triggered", 60, level_triggered),
     any("nonblock.edge_triggered_in", 60, edge_triggered_in),
@@ -30,6 +35,121 @@ pub const TESTS: [Test; 11] = [
 const SOON: Duration = Duration::from_secs(20);
 /// How long to look for an event that must not come.
 const NEVER: Duration = Duration::from_millis(150);
+
+/// `FIONBIO` is `O_NONBLOCK`.
+fn by_ioctl(ctx: &Ctx) -> Outcome {
+    let pair = ctx.pair()?;
+    let set = |on: i32| {
+        // SAFETY: reads one int.
+        cvt(unsafe { libc::ioctl(pair.client.as_raw_fd(), libc::FIONBIO, &raw const on) })
+    };
+    let mut got = [0; 8];
+    set(1)?;
+    check_eq!(
+        pair.client.status_flags()? & libc::O_NONBLOCK,
+        libc::O_NONBLOCK,
+        "O_NONBLOCK"
+    );
+    check_errno!(pair.client.recv(&mut got, 0), libc::EAGAIN, "recv()");
+    set(0)?;
+    check_eq!(
+        pair.client.status_flags()? & libc::O_NONBLOCK,
+        0,
+        "O_NONBLOCK"
+    );
+    let sender = std::thread::spawn(move || -> Outcome {
+        std::thread::sleep(NEVER);
+        pair.server.send_all(b"late").during("a late answer")
+    });
+    check_eq!(
+        pair.client.recv(&mut got, 0)?,
+        4,
+        "bytes of a recv() that waits"
+    );
+    join(sender)
+}
+
+/// Ways that lead nowhere: each with TCP's error, at once or in the end.
+fn connect_no_way(ctx: &Ctx) -> Outcome {
+    let (version, net) = if ctx.kind.is_v6() {
+        ("-6", "fd77::")
+    } else {
+        ("-4", "10.77.0.")
+    };
+    let places = [("unreachable", 1), ("prohibit", 2), ("blackhole", 3)];
+    let change = |verb: &str| -> Outcome {
+        for (kind, number) in places {
+            rig::run_on(
+                Host::A,
+                &format!("ip {version} route {verb} {kind} {net}{number}"),
+            )?;
+        }
+        Ok(())
+    };
+    let nobody = Host::B.address(ctx.kind, 9);
+    let nobody = SocketAddr::new(
+        if ctx.kind.is_v6() {
+            "fd09::77"
+        } else {
+            "10.9.0.77"
+        }
+        .parse()
+        .during("an address")?,
+        nobody.port(),
+    );
+    let outcome = |kind, blocking: bool, address| -> Outcome<i32> {
+        let flags = if blocking { 0 } else { libc::SOCK_NONBLOCK };
+        let sock = Sock::new(Host::A, kind, flags)?;
+        match sock.connect(address) {
+            Ok(()) => Ok(0),
+            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {
+                sock.await_events(libc::POLLOUT | libc::POLLHUP)?;
+                Ok(sock.error()?)
+            }
+            Err(error) => Ok(error.raw_os_error().unwrap_or(0)),
+        }
+    };
+    let compare = |address: SocketAddr, what: &str, expected: i32| -> Outcome {
+        for blocking in [true, false] {
+            for kind in [ctx.kind.plain(), ctx.kind] {
+                check_eq!(
+                    outcome(kind, blocking, address)?,
+                    expected,
+                    "error of connect() ({}, blocking {blocking}) to {what}",
+                    kind.name()
+                );
+            }
+        }
+        Ok(())
+    };
+    change("add")?;
+    let all = places
+        .iter()
+        .zip([libc::EHOSTUNREACH, libc::EACCES, libc::EINVAL]);
+    let outcomes = all.map(|(&(what, number), expected)| {
+        let address = format!("{net}{number}").parse().during("an address")?;
+        compare(SocketAddr::new(address, 9), what, expected)
+    });
+    let outcomes: Outcome = outcomes.collect();
+    change("del")?;
+    outcomes?;
+    // Nobody there answers the question for the address, which is asked once.
+    let ip = if ctx.kind.is_v6() { "ipv6" } else { "ipv4" };
+    let asked = format!("../{ip}/neigh/{}/mcast_solicit", Host::A.netdev());
+    let once = Sysctl::set(Host::A, &asked, "1")?;
+    compare(nobody, "a host that is not there", libc::EHOSTUNREACH)?;
+    drop(once);
+    let twice = Sysctl::set(Host::A, "tcp_syn_retries", "1")?;
+    // Somebody is there, and hears nothing.
+    let deaf = Rules::new(Host::B, "input", &["tcp flags syn drop"])?;
+    compare(
+        Host::B.address(ctx.kind, 9),
+        "a host that is deaf",
+        libc::ETIMEDOUT,
+    )?;
+    drop((deaf, twice));
+    Ok(())
+}
 
 /// A client whose connect() is under way, and whether it was done at once.
 fn start(ctx: &Ctx, address: SocketAddr) -> Outcome<Sock> {

@@ -104,7 +104,8 @@ impl Log {
             .duration_since(std::time::UNIX_EPOCH)
             .during("the clock")?;
         let mark = format!("smc-selftest mark {}", now.as_nanos());
-        std::fs::write("/dev/kmsg", &mark).during("/dev/kmsg")?;
+        // Without the end of the line it could not be read before the next message.
+        std::fs::write("/dev/kmsg", format!("{mark}\n")).during("/dev/kmsg")?;
         Ok(Log(mark))
     }
 

@@ -320,6 +320,15 @@ impl RawPeer {
     }
 }
 
+impl RawPeer {
+    /// Is never heard of again.
+    pub fn vanish(self) {
+        let this = std::mem::ManuallyDrop::new(self);
+        // SAFETY: closed once, as the peer is not dropped; its other memory is small and goes with the test.
+        unsafe { libc::close(this.fd.as_raw_fd()) };
+    }
+}
+
 impl Drop for RawPeer {
     fn drop(&mut self) {
         // The other side shall not wait for a peer that is no more; errors change nothing.

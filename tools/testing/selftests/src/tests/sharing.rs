@@ -2,7 +2,7 @@
 
 use super::asleep::Sleeper;
 use super::network::Rules;
-use super::{any, fallback, join};
+use super::{any, fallback, join, Pattern};
 use crate::kind::Host;
 use crate::runner::{Ctx, Pair, Test};
 use crate::sys::{self, cvt, cvt_size, Child, Sock};
@@ -14,7 +14,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub const TESTS: [Test; 11] = [
+pub const TESTS: [Test; 12] = [
     any("sharing.dup", 60, dup),
     any("sharing.pass_connected", 60, pass_connected),
     any("sharing.pass_listening", 60, pass_listening),
@@ -29,6 +29,7 @@ pub const TESTS: [Test; 11] = [
     any("sharing.close_under_recv", 60, close_under_recv),
     any("sharing.close_under_accept", 60, close_under_accept),
     any("sharing.close_under_connect", 60, close_under_connect),
+    any("sharing.shutdown_under_send", 120, shutdown_under_send),
     any("sharing.shutdown_wakes", 60, shutdown_wakes),
 ];
 
@@ -436,6 +437,44 @@ fn close_under_connect(ctx: &Ctx) -> Outcome {
 }
 
 /// What ends the calls that wait is shutdown(), in all threads.
+/// What send() said it took before a shutdown() by another thread arrives, and nothing else.
+fn shutdown_under_send(ctx: &Ctx) -> Outcome {
+    for round in 0..20 {
+        let pair = ctx.pair()?;
+        let (near, far) = (Arc::new(pair.client), pair.server);
+        let pattern = Arc::new(Pattern::new(ctx, 300 + round));
+        let mut random = ctx.random(320 + round);
+        let sender = {
+            let (near, pattern) = (near.clone(), pattern.clone());
+            let most = random.gen_range(1..30_000);
+            std::thread::spawn(move || -> Outcome<usize> {
+                let mut sent = 0;
+                while sent < 1 << 20 {
+                    match near.send(pattern.at(sent, most), libc::MSG_NOSIGNAL) {
+                        Ok(count) => sent += count,
+                        Err(error) if error.raw_os_error() == Some(libc::EPIPE) => break,
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                Ok(sent)
+            })
+        };
+        let reader = std::thread::spawn(move || -> Outcome<Vec<u8>> { Ok(far.recv_to_end()?) });
+        std::thread::sleep(Duration::from_micros(random.gen_range(0..5_000)));
+        near.shutdown(libc::SHUT_WR)?;
+        let panicked = |_| crate::Fail("a thread of the test panicked".into());
+        let sent = sender.join().map_err(panicked)??;
+        let got = reader.join().map_err(panicked)??;
+        check_eq!(
+            got.len(),
+            sent,
+            "bytes that arrived, of those that send() took"
+        );
+        pattern.verify(0, &got)?;
+    }
+    Ok(())
+}
+
 fn shutdown_wakes(ctx: &Ctx) -> Outcome {
     let (listener, address) = ctx.listener(8)?;
     let pair = ctx.pair_from(&listener, address)?;
