@@ -11,13 +11,13 @@ KDIR ?=
 ROOT := tools/testing/buildroot
 RIG := tools/testing/qemu
 
-# Where `make install-tools` puts them: DESTDIR/PREFIX.
+# Where the tools go: DESTDIR/PREFIX; to the same root as the module, if nothing else is said.
 PREFIX ?= /usr/local
-DESTDIR ?=
+DESTDIR ?= $(INSTALL_MOD_PATH)
 
 export INSTALL_MOD_PATH
 
-.PHONY: all module tools install install-tools uninstall uninstall-tools deb bench-fallback clean distclean help setup check-env check fmt demo vm shell test test-apps test-interop root-shell
+.PHONY: all module tools install install-module install-tools uninstall uninstall-module uninstall-tools deb bench-fallback clean distclean help setup check-env check fmt demo vm shell test test-apps test-interop root-shell
 .DEFAULT_GOAL := all
 
 all: module
@@ -40,11 +40,11 @@ check-env:
 module: check-env
 	+$(MAKE) -C $(KDIR) M=$(CURDIR) modules
 
-install: module
+install-module: module
 	+$(MAKE) -C $(KDIR) M=$(CURDIR) modules_install
 	depmod $(if $(INSTALL_MOD_PATH),-b $(INSTALL_MOD_PATH)) $$($(MAKE) -s --no-print-directory -C $(KDIR) kernelrelease)
 
-uninstall:
+uninstall-module:
 	release=$$($(MAKE) -s --no-print-directory -C $(KDIR) kernelrelease) && \
 	  rm -f $(INSTALL_MOD_PATH)/lib/modules/$$release/updates/smc_rs.ko* && \
 	  depmod $(if $(INSTALL_MOD_PATH),-b $(INSTALL_MOD_PATH)) $$release
@@ -61,10 +61,10 @@ module:
 	@$(ROOT)/build $(KERNEL)
 	@$(ROOT)/install $(KERNEL) show
 
-install: module
+install-module: module
 	@$(ROOT)/install $(KERNEL) install
 
-uninstall:
+uninstall-module:
 	@$(ROOT)/install $(KERNEL) uninstall
 
 clean:
@@ -75,6 +75,11 @@ endif
 # The build root and everything made with it; the next run makes it anew.
 distclean:
 	@$(ROOT)/install $(KERNEL) distclean
+
+install: install-module
+	+@$(MAKE) --no-print-directory install-tools
+
+uninstall: uninstall-module uninstall-tools
 
 # The tools, with the library that smc_run preloads, man pages and completions.
 tools:
@@ -123,10 +128,11 @@ root-shell:
 help:
 	@echo 'make                 build smc_rs.ko for the stock Debian kernel KERNEL=, in a build root'
 	@echo 'make KDIR=DIR        build against a kernel tree that has its Rust metadata'
-	@echo 'make install         put the module under /lib/modules and run depmod (with KDIR= or KERNEL=)'
-	@echo 'make uninstall       take it away again'
-	@echo 'make install-tools   build the tools (smcss, smcr, ...) and put them under DESTDIR= and PREFIX= (/usr/local)'
-	@echo 'make uninstall-tools take them away again'
+	@echo 'make install         the module and the tools, as the next two do; make uninstall takes them away'
+	@echo 'make install-module  put the module under /lib/modules and run depmod (with KDIR= or KERNEL=)'
+	@echo 'make install-tools   build the tools (smcss, smcr, ...) and put them, with man pages and completions, under'
+	@echo '                     DESTDIR= and PREFIX= (/usr/local)'
+	@echo 'make uninstall-module, make uninstall-tools   take these away'
 	@echo 'make deb             a Debian package of the tools; the last line is its file'
 	@echo 'make demo            boot the kernel with two hosts: Redis, nginx and iperf3 over SMC-R beside TCP'
 	@echo 'make test            everything that proves the project; the last line counts'
