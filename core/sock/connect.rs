@@ -105,15 +105,19 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
                 life.watch = Some(watch);
                 // TCP may have been quicker than the watch.
                 sk.queue_job(JOB_SET_UP, crate::queues::set_up());
+                if nonblock {
+                    // Even if it is done meanwhile: with TCP it never is.
+                    return Err(EINPROGRESS);
+                }
             }
             Phase::Connecting => {
                 if !life.unreported {
                     return Err(EISCONN);
                 }
-                under_way = EALREADY;
                 if nonblock {
-                    return Err(under_way);
+                    return Err(EALREADY);
                 }
+                under_way = EALREADY;
             }
             Phase::Fallback | Phase::Smc => {
                 if core::mem::take(&mut life.unreported) {
@@ -125,7 +129,7 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
             Phase::Listen | Phase::Handshake | Phase::Closed => return Err(EISCONN),
         }
     }
-    let mut timeo = sk.send_timeout(nonblock);
+    let mut timeo = sk.send_timeout(false);
     if let Err(err) = sk.wait(&mut timeo, || sk.phase() != Phase::Connecting) {
         // The connection goes on being made, as TCP's does.
         return Err(if err == EAGAIN { under_way } else { err });

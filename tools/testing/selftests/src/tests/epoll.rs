@@ -374,10 +374,11 @@ fn told(kind: Kind, server: Kind, events: i32) -> Outcome<(Story, Sock)> {
     let epoll = Epoll::new()?;
     epoll.add(&client, events, 1)?;
     edges_or_state(&epoll, events)?;
-    match client.connect(listener.local()?) {
-        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
-        other => other?,
-    }
+    check_errno!(
+        client.connect(listener.local()?),
+        libc::EINPROGRESS,
+        "connect()"
+    );
     let server = listener.accept()?;
     client.await_events(libc::POLLOUT)?;
     sys::eventually("the set says that it is connected", || {

@@ -725,11 +725,8 @@ fn backlog_changes(ctx: &Ctx) -> Outcome {
     let clients: Vec<Sock> = (0..CLIENTS)
         .map(|_| -> Outcome<Sock> {
             let client = Sock::new(Host::A, ctx.kind, libc::SOCK_NONBLOCK)?;
-            match client.connect(address) {
-                Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(client),
-                Ok(()) if ctx.may_fall_back() => Ok(client),
-                other => Err(crate::Fail(format!("connect(): {other:?}"))),
-            }
+            check_errno!(client.connect(address), libc::EINPROGRESS, "connect()");
+            Ok(client)
         })
         .collect::<Outcome<_>>()?;
     std::thread::sleep(NEVER);
