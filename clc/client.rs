@@ -5,6 +5,7 @@
 use super::{
     common::{
         await_confirmation,
+        far_end,
         llc_version,
         this_host,
         LATE_DECLINE_MS, //
@@ -258,10 +259,15 @@ fn key(context: &Context<'_>, path: &Path, have: &HaveAccept) -> GroupKey {
 /// The server uses a link group that exists.
 fn next_contact(context: &Context<'_>, path: &Path, have: HaveAccept) -> Result<Arc<Conn>, Stop> {
     let peer = have.terms().peer;
-    let group = context
-        .registry
-        .find(&key(context, path, &have), |group| group.leads_to(peer.qpn));
-    let Some(group) = group else {
+    let far = far_end(&peer);
+    let group = context.registry.find(&key(context, path, &have), |group| {
+        group.link_to(&far).is_some()
+    });
+    let found = group.and_then(|group| {
+        let link = group.link_to(&far)?;
+        Some((group, link))
+    });
+    let Some((group, link)) = found else {
         // RFC 7609, section 3.5.1.6: we have no such link group (any more).
         let reason = DeclineReason::SYNCERR;
         return Err(Stop::Decline(have.decline(reason), reason));
@@ -271,7 +277,7 @@ fn next_contact(context: &Context<'_>, path: &Path, have: HaveAccept) -> Result<
         let reason = DeclineReason::NOACTLINK;
         return Err(Stop::Decline(have.decline(reason), reason));
     }
-    let conn = match Conn::new(&group, &context.settings, context.sk) {
+    let conn = match Conn::new(&group, &link, &context.settings, context.sk) {
         Ok(conn) => conn,
         Err(reason) => return Err(Stop::Decline(have.decline(reason), reason)),
     };
@@ -335,15 +341,16 @@ fn form(
     group: &Arc<LinkGroup>,
 ) -> Result<Arc<Conn>, Stop> {
     let peer = have.terms().peer;
-    let link = group.link();
-    let conn = match Conn::new(group, &context.settings, context.sk) {
+    let link = group.first_link()?;
+    let conn = match Conn::new(group, &link, &context.settings, context.sk) {
         Ok(conn) => conn,
         Err(reason) => return Err(Stop::Decline(have.decline(reason), reason)),
     };
+    let far = far_end(&peer);
     let prepared = conn
         .meet(&peer)
-        .and_then(|()| group.begin_confirm(peer.gid, peer.qpn))
-        .and_then(|()| link.connect(&peer, terms.peer_mtu));
+        .and_then(|()| group.begin_confirm(&link, &far))
+        .and_then(|()| link.connect(&far, peer.psn, terms.peer_mtu));
     let (Ok(()), Some(endpoint)) = (prepared, conn.endpoint(&context.registry)) else {
         let reason = DeclineReason::ERR_RDYLNK;
         return Err(Stop::Decline(have.decline(reason), reason));
@@ -356,13 +363,13 @@ fn form(
     io::send(context.clc, room.get(..len).unwrap_or(&[]))?;
 
     // RFC 7609, section 3.5.1.4: the server's CONFIRM LINK shows that the link works.
-    let reason = match await_confirmation(group, context.clc, CONFIRM_LINK_CLIENT_WAIT) {
+    let reason = match await_confirmation(group, &link, context.clc, CONFIRM_LINK_CLIENT_WAIT) {
         Some(Confirmation::Done) => {
             let ready = link.start().and_then(|()| conn.register());
             // That may have taken longer than the server waits: what it says then comes first.
             if io::has_input(context.clc) {
                 None
-            } else if ready.and_then(|()| group.answer_confirm()).is_ok() {
+            } else if ready.and_then(|()| group.answer_confirm(&link)).is_ok() {
                 return Ok(conn);
             } else {
                 Some(DeclineReason::ERR_RDYLNK)

@@ -7,7 +7,8 @@ use super::{
     negotiate::{
         Host,
         Mode, //
-    }, //
+    },
+    wire::RdmaEndpoint, //
 };
 use crate::{
     kapi::{
@@ -18,6 +19,10 @@ use crate::{
         group::{
             Confirmation,
             LinkGroup, //
+        },
+        link::{
+            FarEnd,
+            Link, //
         },
         llc::wire::LlcVersion,
         registry, //
@@ -43,10 +48,20 @@ pub(super) fn llc_version(mode: &Mode) -> LlcVersion {
     }
 }
 
-/// Waits until the first link of `group` is confirmed, at most `timeout_ms` milliseconds. A peer
+/// The peer's end of the link that its Accept or Confirm names.
+pub(super) fn far_end(peer: &RdmaEndpoint) -> FarEnd {
+    FarEnd {
+        gid: peer.gid,
+        mac: peer.mac,
+        qpn: peer.qpn,
+    }
+}
+
+/// Waits until `link`, the first one of `group`, is confirmed, at most `timeout_ms` milliseconds. A peer
 /// that declines instead ends the wait, with [`None`].
 pub(super) fn await_confirmation(
     group: &LinkGroup,
+    link: &Link,
     clc: &ClcSock,
     timeout_ms: u32,
 ) -> Option<Confirmation> {
@@ -54,7 +69,7 @@ pub(super) fn await_confirmation(
 
     let deadline = registry::now().after(timeout_ms);
     while !deadline.reached(registry::now()) {
-        let confirmation = group.wait_confirmed(LOOK_MS);
+        let confirmation = group.wait_confirmed(link, LOOK_MS);
         if confirmation.is_some() || io::has_input(clc) {
             return confirmation;
         }

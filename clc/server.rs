@@ -5,6 +5,7 @@
 use super::{
     common::{
         await_confirmation,
+        far_end,
         llc_version,
         this_host,
         LATE_DECLINE_MS, //
@@ -238,7 +239,10 @@ fn join(
             // It has failed, so that the next one may be ours; or the time is up.
             continue;
         }
-        let conn = Conn::new(&group, &context.settings, context.sk);
+        let conn = match group.choose_link() {
+            Some(link) => Conn::new(&group, &link, &context.settings, context.sk),
+            None => Err(DeclineReason::NOACTLINK),
+        };
         // Others have waited, too, and have taken the last places.
         if first || conn.is_ok() || (group.has_room() && group.is_usable()) {
             return Ok((group, first, conn));
@@ -315,14 +319,14 @@ fn finish(
         return Ok(());
     };
     group.set_about(&agreed.terms().mode, &terms);
-    let link = group.link();
+    let (link, far) = (group.first_link().map_err(Stop::Fail)?, far_end(&peer));
     let ready = link
-        .connect(&peer, terms.peer_mtu)
+        .connect(&far, peer.psn, terms.peer_mtu)
         .and_then(|()| link.start())
         .and_then(|()| conn.register())
-        .and_then(|()| group.begin_confirm(peer.gid, peer.qpn));
+        .and_then(|()| group.begin_confirm(&link, &far));
     let reason = match ready {
-        Ok(()) => match await_confirmation(group, context.clc, CONFIRM_MS) {
+        Ok(()) => match await_confirmation(group, &link, context.clc, CONFIRM_MS) {
             Some(Confirmation::Done) => return Ok(()),
             Some(Confirmation::Failed(ConfirmFailure::EyeCatcher)) => DeclineReason::RMBE_EC,
             Some(Confirmation::Failed(_) | Confirmation::Ended) | None => DeclineReason::TIMEOUT_CL,

@@ -4,8 +4,18 @@
 //!
 //! A ring that a connection has given back is cleared and kept for the next one, as making and
 //! registering memory is the expensive part of a connection.
+//!
+//! The memory is the link group's; each of its links has a mapping of its own, and for an RMB a key of
+//! its own (RFC 7609, section 3.5.5.2). A connection that moves to another link keeps its rings.
 
-use super::types::BufSizeCode;
+use super::{
+    link::{
+        Link,
+        Slot,
+        MAX_LINKS, //
+    },
+    types::BufSizeCode, //
+};
 use crate::{
     clc::decline::DeclineReason,
     ib::{
@@ -17,8 +27,7 @@ use crate::{
             memory::{
                 Buffer,
                 Layout, //
-            },
-            pd::Pd, //
+            }, //
         }, //
     },
     sysctl::BufferKind, //
@@ -51,7 +60,7 @@ pub(crate) enum Use {
     Rmb,
 }
 
-/// Bytes of the rings of a link, in use or not.
+/// Bytes of the rings of a link group, in use or not.
 struct Allocated {
     send: Atomic<u64>,
     rmb: Atomic<u64>,
@@ -66,37 +75,83 @@ impl Allocated {
     }
 }
 
-/// Memory of one ring, mapped for the device of a link.
+/// Memory of one ring, mapped for the devices of the links.
+#[pin_data]
 pub(crate) struct Ring {
     purpose: Use,
     code: BufSizeCode,
     buffer: Arc<Buffer>,
-    mapping: Mapping,
-    allocated: Arc<Allocated>,
+    /// By link. Process context.
+    #[pin]
+    mappings: Mutex<[Option<Arc<Mapping>>; MAX_LINKS]>,
+    _share: Share,
     /// RMB: the peer knows it as one of the link group.
     known: Atomic<bool>,
 }
 
 impl Ring {
-    fn new(pool: &Pool, purpose: Use, code: BufSizeCode, layout: Layout) -> Result<Self> {
-        let pd = &pool.pd;
+    fn new(
+        allocated: &Arc<Allocated>,
+        purpose: Use,
+        code: BufSizeCode,
+        layout: Layout,
+    ) -> Result<Arc<Self>> {
         let buffer = Buffer::new(usize::try_from(code.bytes())?, layout)?;
-        let mapping = match (purpose, layout) {
+        let share = Share::new(allocated, purpose, code);
+        Arc::pin_init(
+            pin_init!(Self {
+                purpose,
+                code,
+                buffer,
+                mappings <- new_mutex!([const { None }; MAX_LINKS], "Ring::mappings"),
+                _share: share,
+                known: Atomic::new(false),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// The memory as the device of `link` sees it. Made if need be; it is to be registered then. Process
+    /// context.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTCONN` when the link is gone.
+    pub(crate) fn map(&self, link: &Link) -> Result<Arc<Mapping>> {
+        let mut mappings = self.mappings.lock();
+        // Under the lock: whoever takes the link down says so before he comes for its mappings.
+        if link.is_shut() {
+            return Err(ENOTCONN);
+        }
+        let place = mappings.get_mut(link.slot().index()).ok_or(EINVAL)?;
+        if let Some(mapping) = place {
+            return Ok(mapping.clone());
+        }
+        let (pd, buffer) = (link.pd(), &self.buffer);
+        let mapping = match (self.purpose, buffer.layout()) {
             // The key for all local memory will do.
-            (Use::Send, Layout::Physical) => Mapping::new(pd, &buffer, Direction::ToDevice)?,
-            (Use::Send, Layout::Virtual) => Mapping::with_region(pd, &buffer, Direction::ToDevice)?,
-            (Use::Rmb, _) => Mapping::with_region(pd, &buffer, Direction::FromDevice)?,
+            (Use::Send, Layout::Physical) => Mapping::new(pd, buffer, Direction::ToDevice)?,
+            (Use::Send, Layout::Virtual) => Mapping::with_region(pd, buffer, Direction::ToDevice)?,
+            (Use::Rmb, _) => Mapping::with_region(pd, buffer, Direction::FromDevice)?,
         };
-        let allocated = pool.allocated.clone();
-        allocated.of(purpose).add(code.bytes().into(), Relaxed);
-        Ok(Self {
-            purpose,
-            code,
-            buffer,
-            mapping,
-            allocated,
-            known: Atomic::new(false),
-        })
+        let mapping = Arc::new(mapping, GFP_KERNEL)?;
+        *place = Some(mapping.clone());
+        Ok(mapping)
+    }
+
+    /// The memory as the device of a link sees it, if it was mapped for that. Process context.
+    pub(crate) fn mapping(&self, slot: Slot) -> Option<Arc<Mapping>> {
+        self.mappings.lock().get(slot.index())?.clone()
+    }
+
+    /// Forgets the mapping for a link that is gone. Process context.
+    fn unmap(&self, slot: Slot) {
+        let mapping = self
+            .mappings
+            .lock()
+            .get_mut(slot.index())
+            .and_then(Option::take);
+        drop(mapping);
     }
 
     /// Notes that the peer knows this RMB, or does not any more; whether it was known before.
@@ -123,17 +178,32 @@ impl Ring {
     pub(crate) fn shared_buffer(&self) -> Arc<Buffer> {
         self.buffer.clone()
     }
+}
 
-    /// The memory as the device sees it.
-    pub(crate) fn mapping(&self) -> &Mapping {
-        &self.mapping
+/// The bytes of one ring among all.
+struct Share {
+    allocated: Arc<Allocated>,
+    purpose: Use,
+    bytes: u64,
+}
+
+impl Share {
+    fn new(allocated: &Arc<Allocated>, purpose: Use, code: BufSizeCode) -> Self {
+        let share = Self {
+            allocated: allocated.clone(),
+            purpose,
+            bytes: code.bytes().into(),
+        };
+        share.allocated.of(purpose).add(share.bytes, Relaxed);
+        share
     }
 }
 
-impl Drop for Ring {
+impl Drop for Share {
     fn drop(&mut self) {
-        let bytes: u64 = self.code.bytes().into();
-        self.allocated.of(self.purpose).fetch_sub(bytes, Relaxed);
+        self.allocated
+            .of(self.purpose)
+            .fetch_sub(self.bytes, Relaxed);
     }
 }
 
@@ -155,19 +225,23 @@ pub(crate) struct Rings {
     pub(crate) rmb: Arc<Ring>,
 }
 
-/// Rings of a link that no connection uses now.
+/// The rings of a link group.
 #[pin_data]
 pub(crate) struct Pool {
-    pd: Arc<Pd>,
     allocated: Arc<Allocated>,
     #[pin]
-    free: Mutex<KVec<Arc<Ring>>>,
+    all: Mutex<KVec<Entry>>,
+}
+
+struct Entry {
+    ring: Arc<Ring>,
+    /// No connection uses it now.
+    free: bool,
 }
 
 impl Pool {
     /// An empty pool.
-    pub(crate) fn new(pd: &Arc<Pd>) -> Result<impl PinInit<Self>> {
-        let pd = pd.clone();
+    pub(crate) fn new() -> Result<impl PinInit<Self>> {
         let allocated = Arc::new(
             Allocated {
                 send: Atomic::new(0),
@@ -176,18 +250,17 @@ impl Pool {
             GFP_KERNEL,
         )?;
         Ok(pin_init!(Self {
-            pd,
             allocated,
-            free <- new_mutex!(KVec::new(), "buffers::Pool::free"),
+            all <- new_mutex!(KVec::new(), "buffers::Pool::all"),
         }))
     }
 
     /// Rings that no connection uses now.
     pub(crate) fn kept(&self) -> usize {
-        self.free.lock().len()
+        self.all.lock().iter().filter(|entry| entry.free).count()
     }
 
-    /// Bytes of all send buffers and of all RMBs of the link, in use or not.
+    /// Bytes of all send buffers and of all RMBs, in use or not.
     pub(crate) fn allocated(&self) -> (u64, u64) {
         let bytes = |purpose| self.allocated.of(purpose).load(Relaxed);
         (bytes(Use::Send), bytes(Use::Rmb))
@@ -195,17 +268,20 @@ impl Pool {
 
     /// The rings for a new connection, for which the application wants `send_len` and `rmb_len`
     /// bytes, and how they came, the send buffer first. Where there is no memory for that much there is less.
+    ///
+    /// They are mapped for `link`, that of the connection.
     pub(crate) fn take(
         &self,
+        link: &Link,
         send_len: usize,
         rmb_len: usize,
         kind: BufferKind,
     ) -> Result<(Rings, [Origin; 2]), DeclineReason> {
-        let (send, of_send) = self.take_one(Use::Send, send_len, kind)?;
-        match self.take_one(Use::Rmb, rmb_len, kind) {
+        let (send, of_send) = self.take_one(link, Use::Send, send_len, kind)?;
+        match self.take_one(link, Use::Rmb, rmb_len, kind) {
             Ok((rmb, of_rmb)) => Ok((Rings { send, rmb }, [of_send, of_rmb])),
             Err(reason) => {
-                self.keep(send);
+                self.keep(&send);
                 Err(reason)
             }
         }
@@ -213,6 +289,7 @@ impl Pool {
 
     fn take_one(
         &self,
+        link: &Link,
         purpose: Use,
         len: usize,
         kind: BufferKind,
@@ -225,7 +302,10 @@ impl Pool {
                 downgraded: wanted != asked,
             };
             if let Some(ring) = self.find(purpose, wanted) {
-                return Ok((ring, origin(true)));
+                if ring.map(link).is_ok() {
+                    return Ok((ring, origin(true)));
+                }
+                self.keep(&ring);
             }
             let layouts: &[Layout] = match kind {
                 BufferKind::Physical => &[Layout::Physical],
@@ -233,10 +313,14 @@ impl Pool {
                 BufferKind::Mixed => &[Layout::Physical, Layout::Virtual],
             };
             for layout in layouts {
-                let ring = Ring::new(self, purpose, wanted, *layout);
-                if let Ok(Ok(ring)) = ring.map(|ring| Arc::new(ring, GFP_KERNEL)) {
+                let ring = Ring::new(&self.allocated, purpose, wanted, *layout);
+                let Ok(ring) = ring.and_then(|ring| self.add(ring)) else {
+                    continue;
+                };
+                if ring.map(link).is_ok() {
                     return Ok((ring, origin(false)));
                 }
+                self.forget(&ring);
             }
             code = wanted.smaller();
         }
@@ -244,31 +328,62 @@ impl Pool {
     }
 
     fn find(&self, purpose: Use, code: BufSizeCode) -> Option<Arc<Ring>> {
-        let mut free = self.free.lock();
-        let index = free
-            .iter()
-            .position(|ring| ring.purpose == purpose && ring.code == code)?;
-        free.remove(index).ok()
+        let mut all = self.all.lock();
+        let entry = all
+            .iter_mut()
+            .find(|entry| entry.free && entry.ring.purpose == purpose && entry.ring.code == code)?;
+        entry.free = false;
+        Some(entry.ring.clone())
+    }
+
+    fn add(&self, ring: Arc<Ring>) -> Result<Arc<Ring>> {
+        let entry = Entry {
+            ring: ring.clone(),
+            free: false,
+        };
+        self.all.lock().push(entry, GFP_KERNEL)?;
+        Ok(ring)
     }
 
     /// Gives a ring of a connection back. Nobody, neither peer nor device, may still use it.
-    pub(crate) fn put(&self, ring: Arc<Ring>) {
+    pub(crate) fn put(&self, ring: &Arc<Ring>) {
         // What went through one connection is none of the next one's business.
         ring.buffer.clear();
         if ring.purpose == Use::Rmb {
-            ring.mapping.sync_for_device(0..ring.buffer.len());
+            for mapping in ring.mappings.lock().iter().flatten() {
+                mapping.sync_for_device(0..ring.buffer.len());
+            }
         }
         self.keep(ring);
     }
 
-    fn keep(&self, ring: Arc<Ring>) {
-        // Without memory for the list the ring is freed.
-        let _ = self.free.lock().push(ring, GFP_KERNEL);
+    fn keep(&self, ring: &Arc<Ring>) {
+        for entry in self.all.lock().iter_mut() {
+            if Arc::ptr_eq(&entry.ring, ring) {
+                entry.free = true;
+            }
+        }
+    }
+
+    /// Sets aside a ring that a peer may still write to: as long as the links are there it is not used again.
+    pub(crate) fn forget(&self, ring: &Arc<Ring>) {
+        let mut all = self.all.lock();
+        let index = all.iter().position(|entry| Arc::ptr_eq(&entry.ring, ring));
+        let entry = index.and_then(|index| all.remove(index).ok());
+        drop(all);
+        drop(entry);
+    }
+
+    /// Forgets the mappings for a link after [`Link::shut`]. Process context.
+    pub(crate) fn unmap(&self, slot: Slot) {
+        for entry in self.all.lock().iter() {
+            entry.ring.unmap(slot);
+        }
     }
 
     /// Frees everything that is not in use.
     pub(crate) fn clear(&self) {
-        let rings = core::mem::take(&mut *self.free.lock());
+        let rings = core::mem::take(&mut *self.all.lock());
         drop(rings);
     }
 }

@@ -12,6 +12,7 @@ use crate::{
     rx_tx::{
         cdc::{
             CdcMessage,
+            CdcSeq,
             CDC_TYPE, //
         },
         cursor::Cursor, //
@@ -21,20 +22,20 @@ use kernel::sync::Arc;
 
 /// A message has come in.
 pub(super) fn received(group: &Arc<LinkGroup>, link: &Link, message: &Received) {
-    group.note_activity();
+    link.note_activity();
     let head = message.head();
     if head.first() != Some(&CDC_TYPE) {
-        group.queue_llc(head, message.len());
+        group.queue_llc(link, head, message.len());
         return;
     }
     // RFC 7609, section A.4: what is not a CDC message after all is dropped.
     let Ok(message) = CdcMessage::parse(head) else {
         return;
     };
-    group.with_conn(message.token.0, |conn| conn.handle_cdc(link, &message));
+    group.with_conn(message.token.0, |conn| conn.handle_cdc(&message));
 }
 
 /// A CDC message of ours has been sent, and the data that went with it is in the peer's memory.
-pub(super) fn sent(group: &LinkGroup, link: &Link, token: u32, sent: Cursor, success: bool) {
-    group.with_conn(token, |conn| conn.handle_sent(link, sent, success));
+pub(super) fn sent(group: &LinkGroup, token: u32, seqno: CdcSeq, sent: Cursor, success: bool) {
+    group.with_conn(token, |conn| conn.handle_sent(seqno, sent, success));
 }

@@ -63,6 +63,7 @@ use crate::{
     },
     diag::trace,
     ib::verbs::{
+        mapping::Mapping,
         memory::Buffer,
         wr::RdmaWrite, //
     },
@@ -80,6 +81,7 @@ use crate::{
     rx_tx::{
         cdc::{
             CdcMessage,
+            CdcSeq,
             ConnState, //
         },
         conn::{
@@ -139,39 +141,33 @@ pub(crate) struct Conn {
     rx: Mutex<()>,
 }
 
-/// Where a connection is: gone when it is over, or its link group.
+/// Where a connection is: gone when it is over, or its link group. Made anew when it moves to another
+/// link.
 struct Place {
     group: Arc<LinkGroup>,
-    rings: Rings,
-    stats: Arc<Stats>,
+    link: Arc<Link>,
+    held: Arc<Held>,
+    /// The rings as the device of the link sees them.
+    send: Arc<Mapping>,
+    rmb: Arc<Mapping>,
 }
 
 impl Place {
-    /// Counts the rings, as long as the connection has them.
-    fn new(
-        group: &Arc<LinkGroup>,
-        rings: Rings,
-        origins: [Origin; 2],
-        stats: &Arc<Stats>,
-    ) -> Result<Arc<Self>> {
+    fn new(group: &Arc<LinkGroup>, link: &Arc<Link>, held: Arc<Held>) -> Result<Arc<Self>> {
+        let send = held.rings.send.map(link)?;
+        let rmb = held.rings.rmb.map(link)?;
         let place = Self {
             group: group.clone(),
-            rings,
-            stats: stats.clone(),
+            link: link.clone(),
+            held,
+            send,
+            rmb,
         };
-        for ((buffers, len), origin) in place.buffers().into_iter().zip(origins) {
-            stats.count(buffers.sizes.of(len as usize));
-            stats.add(buffers.usage, len.into());
-            stats.count(if origin.reused {
-                buffers.reused
-            } else {
-                buffers.allocated
-            });
-            if origin.downgraded {
-                stats.count(buffers.downgraded);
-            }
-        }
         Ok(Arc::new(place, GFP_KERNEL)?)
+    }
+
+    fn rings(&self) -> &Rings {
+        &self.held.rings
     }
 
     /// For the trace: so many bytes were moved.
@@ -179,7 +175,7 @@ impl Place {
         trace::Moved {
             net: self.group.key().net,
             len,
-            device: trace::Name::new(self.group.link().port().device.name().as_bytes()),
+            device: trace::Name::new(self.link.port().device.name().as_bytes()),
         }
     }
 
@@ -194,6 +190,35 @@ impl Place {
             key.role == Role::Server,
         );
     }
+}
+
+/// The rings of a connection.
+struct Held {
+    rings: Rings,
+    stats: Arc<Stats>,
+}
+
+impl Held {
+    /// Counts the rings, as long as the connection has them.
+    fn new(rings: Rings, origins: [Origin; 2], stats: &Arc<Stats>) -> Result<Arc<Self>> {
+        let held = Self {
+            rings,
+            stats: stats.clone(),
+        };
+        for ((buffers, len), origin) in held.buffers().into_iter().zip(origins) {
+            stats.count(buffers.sizes.of(len as usize));
+            stats.add(buffers.usage, len.into());
+            stats.count(if origin.reused {
+                buffers.reused
+            } else {
+                buffers.allocated
+            });
+            if origin.downgraded {
+                stats.count(buffers.downgraded);
+            }
+        }
+        Ok(Arc::new(held, GFP_KERNEL)?)
+    }
 
     /// Both rings: how they are counted, and their sizes.
     fn buffers(&self) -> [(Buffers, u32); 2] {
@@ -205,7 +230,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Held {
     fn drop(&mut self) {
         for (buffers, len) in self.buffers() {
             self.stats.sub(buffers.usage, len.into());
@@ -250,6 +275,15 @@ struct Data {
     peer_left: bool,
     /// Nobody uses the connection any more.
     over: bool,
+    /// The link group has ended: nothing can be sent.
+    down: bool,
+}
+
+impl Data {
+    fn is_on(&self, link: &Link) -> bool {
+        let place = self.place.as_ref();
+        place.is_some_and(|place| core::ptr::eq(&*place.link, link))
+    }
 }
 
 /// What `ioctl` shows.
@@ -266,9 +300,10 @@ pub(crate) struct Status {
 }
 
 impl Conn {
-    /// Makes a connection in `group` for `sk`, with rings of (about) the sizes of its buffers.
+    /// Makes a connection in `group` on `link` for `sk`, with rings of (about) the sizes of its buffers.
     pub(crate) fn new(
         group: &Arc<LinkGroup>,
+        link: &Arc<Link>,
         settings: &Settings,
         sk: &Sock<SmcSocket>,
     ) -> Result<Arc<Self>, DeclineReason> {
@@ -286,11 +321,11 @@ impl Conn {
             let stats = Stats::of(sk.net()).ok_or(DeclineReason::INTERR)?;
             let (rings, origins) =
                 group
-                    .link()
                     .pool()
-                    .take(half(sndbuf), half(rcvbuf), settings.buffer_kind())?;
-            let place =
-                Place::new(group, rings, origins, &stats).map_err(|_| DeclineReason::MEM)?;
+                    .take(link, half(sndbuf), half(rcvbuf), settings.buffer_kind())?;
+            let place = Held::new(rings, origins, &stats)
+                .and_then(|held| Place::new(group, link, held))
+                .map_err(|_| DeclineReason::MEM)?;
             let data = Data {
                 place: Some(place),
                 rest: None,
@@ -315,6 +350,7 @@ impl Conn {
                 deadline: None,
                 peer_left: false,
                 over: false,
+                down: false,
             };
             let conn = Arc::pin_init(
                 pin_init!(Self {
@@ -366,8 +402,8 @@ impl Conn {
     /// Our part of the connection, for the peer.
     pub(crate) fn endpoint(&self, registry: &registry::Registry) -> Option<RdmaEndpoint> {
         let place = self.place()?;
-        let link = place.group.link();
-        let key = place.rings.rmb.mapping().planned_key()?;
+        let link = &place.link;
+        let key = place.rmb.planned_key()?;
         Some(RdmaEndpoint {
             peer_id: registry.peer_id(),
             gid: link.gid(),
@@ -376,7 +412,7 @@ impl Conn {
             rkey: super::types::RKey(key.rkey),
             rmbe_index: RmbeIndex::FIRST,
             alert_token: AlertToken(self.token),
-            rmbe_size: place.rings.rmb.code(),
+            rmbe_size: place.rings().rmb.code(),
             qp_mtu: Some(link.mtu()),
             rmb_address: key.addr,
             psn: link.psn(),
@@ -387,16 +423,13 @@ impl Conn {
     pub(crate) fn register(&self) -> Result {
         let place = self.place().ok_or(ENOTCONN)?;
         let group = &place.group;
-        let register = |mapping| {
-            group
-                .link()
-                .register(group, mapping)
-                .inspect_err(|_| group.doubt())
+        let register = |mapping: &Mapping| {
+            let link = &place.link;
+            link.register(group, mapping).inspect_err(|_| link.doubt())
         };
-        register(place.rings.rmb.mapping())?;
-        let send = place.rings.send.mapping();
-        if send.planned_key().is_some() {
-            register(send)?;
+        register(&place.rmb)?;
+        if place.send.planned_key().is_some() {
+            register(&place.send)?;
         }
         Ok(())
     }
@@ -405,7 +438,7 @@ impl Conn {
     /// first contact, whose CLC messages do that. Process context.
     pub(crate) fn confirm_rmb(&self) -> Result {
         let place = self.place().ok_or(ENOTCONN)?;
-        let rmb = &place.rings.rmb;
+        let rmb = &place.rings().rmb;
         if rmb.set_known(true) {
             return Ok(());
         }
@@ -415,7 +448,7 @@ impl Conn {
     /// The first contact of the link group has told the peer of our RMB.
     pub(crate) fn rmb_confirmed(&self) {
         if let Some(place) = self.place() {
-            place.rings.rmb.set_known(true);
+            place.rings().rmb.set_known(true);
         }
     }
 
@@ -431,15 +464,15 @@ impl Conn {
         data.peer_address = peer.rmb_address.checked_add(offset).ok_or(EINVAL)?;
         data.flow = Some(
             Connection::new(&ConnParams {
-                sndbuf_len: place.rings.send.len(),
-                rmb_len: place.rings.rmb.len(),
+                sndbuf_len: place.rings().send.len(),
+                rmb_len: place.rings().rmb.len(),
                 peer_rmb_len: peer.rmbe_size.bytes(),
                 peer_token: peer.alert_token,
             })
             .ok_or(EINVAL)?,
         );
         if let Some(message) = data.early.take() {
-            self.take_cdc(&mut data, place.group.link(), &message);
+            self.take_cdc(&mut data, &message);
         }
         drop(data);
         drop(place);
@@ -452,8 +485,8 @@ impl Conn {
         let actions = data.life.handle(Event::Established);
         if let Some(place) = data.place.as_ref() {
             sk.set_buffer_sizes(
-                i32::try_from(place.rings.send.len().saturating_mul(2)).unwrap_or(i32::MAX),
-                i32::try_from(place.rings.rmb.len().saturating_mul(2)).unwrap_or(i32::MAX),
+                i32::try_from(place.rings().send.len().saturating_mul(2)).unwrap_or(i32::MAX),
+                i32::try_from(place.rings().rmb.len().saturating_mul(2)).unwrap_or(i32::MAX),
             );
         }
         if data.eof {
@@ -467,22 +500,22 @@ impl Conn {
             flow.rx.set_oob_inline(sk.urgent_inline());
         }
         data.sk = Some(sk);
-        self.apply(&mut data, None, actions, ECONNRESET);
+        self.apply(&mut data, actions, ECONNRESET);
     }
 
     // From the link, in bottom-half context.
 
     /// A CDC message for this connection has come.
-    pub(super) fn handle_cdc(&self, link: &Link, message: &CdcMessage) {
+    pub(super) fn handle_cdc(&self, message: &CdcMessage) {
         let mut data = self.data.lock();
         if data.flow.is_some() {
-            self.take_cdc(&mut data, link, message);
+            self.take_cdc(&mut data, message);
         } else {
             data.early = Some(*message);
         }
     }
 
-    fn take_cdc(&self, data: &mut Data, link: &Link, message: &CdcMessage) {
+    fn take_cdc(&self, data: &mut Data, message: &CdcMessage) {
         data.tcp.note_message();
         let reads_no_more = reads_no_more(data);
         let Some(flow) = data.flow.as_mut() else {
@@ -494,37 +527,41 @@ impl Conn {
             .contains(ConnState::ABORT);
         if reads_no_more && !aborted && flow.rx.is_news(message.prod) {
             // As TCP answers by a reset what comes for nobody (RFC 9293, section 3.6.1).
-            self.event(data, Some(link), Event::LocalAbort, ECONNRESET);
+            self.event(data, Event::LocalAbort, ECONNRESET);
             return;
         }
         let effects = match flow.handle_cdc(message) {
             Ok(effects) => effects,
             Err(violation) => {
                 pr_warn_ratelimited!("connection {:#x} aborted: {violation:?}\n", self.token);
-                self.event(data, Some(link), Event::LocalAbort, ECONNRESET);
+                self.event(data, Event::LocalAbort, ECONNRESET);
                 return;
             }
         };
         if let (Some(offset), Some(place)) = (effects.urgent_offset, data.place.as_ref()) {
-            let (rmb, offset) = (&place.rings.rmb, offset as usize);
-            rmb.mapping().sync_for_cpu(offset..offset.saturating_add(1));
-            if let Some(byte) = rmb.buffer().read_byte(offset) {
+            let offset = offset as usize;
+            place.rmb.sync_for_cpu(offset..offset.saturating_add(1));
+            if let Some(byte) = place.rings().rmb.buffer().read_byte(offset) {
                 flow.rx.set_urgent_byte(byte);
             }
         }
         let unsent = flow.tx.unsent() > 0;
         if effects.push_tx || effects.send_update {
-            self.push(data, link);
+            self.push(data);
+        }
+        if effects.freed {
+            Self::tell_of_room(data);
+            self.check_drained(data);
         }
         if effects.peer_abort {
             data.peer_left = true;
-            self.event(data, Some(link), Event::PeerAbort, reset_error(data));
+            self.event(data, Event::PeerAbort, reset_error(data));
         } else if effects.peer_closed {
             data.peer_left = true;
             // TCP would have been told of the end of the stream, and be reset by what it sends then.
-            self.event(data, Some(link), Event::PeerClosed { unsent }, EPIPE);
+            self.event(data, Event::PeerClosed { unsent }, EPIPE);
         } else if effects.peer_done {
-            self.event(data, Some(link), Event::PeerDoneWriting, ECONNRESET);
+            self.event(data, Event::PeerDoneWriting, ECONNRESET);
         }
         let Some(sk) = data.sk.as_ref() else {
             return;
@@ -548,7 +585,7 @@ impl Conn {
     }
 
     /// A CDC message of ours, and the data with it, is with the peer.
-    pub(super) fn handle_sent(&self, link: &Link, sent: Cursor, success: bool) {
+    pub(super) fn handle_sent(&self, seqno: CdcSeq, sent: Cursor, success: bool) {
         let mut data = self.data.lock();
         data.in_flight = data.in_flight.saturating_sub(1);
         if !success {
@@ -557,18 +594,22 @@ impl Conn {
         let Some(flow) = data.flow.as_mut() else {
             return;
         };
-        let completed = flow.on_send_complete(sent);
+        let completed = flow.on_send_complete(seqno, sent);
         if completed.freed > 0 && data.life.is_draining() && data.deadline.is_some() {
             data.deadline = Some(registry::now().after(ORPHAN_MS));
         }
-        if link.is_starved() {
+        let starved = data
+            .place
+            .as_ref()
+            .is_some_and(|place| place.link.is_starved());
+        if starved {
             // Others wait for a slot: this connection takes its turn with them, when the handler is
             // done with this batch of completions.
             data.hungry = true;
         } else {
-            self.push(&mut data, link);
+            self.push(&mut data);
         }
-        self.check_drained(&mut data, Some(link));
+        self.check_drained(&mut data);
         if data.over && data.in_flight == 0 {
             self.kick(&data);
         }
@@ -591,52 +632,62 @@ impl Conn {
         }
     }
 
-    /// There is a free slot; whether it was not enough.
+    /// Whether it uses `link`. Any context.
+    pub(super) fn is_on(&self, link: &Link) -> bool {
+        self.data.lock().is_on(link)
+    }
+
+    /// There is a free slot of `link`; whether it was not enough.
     pub(super) fn feed(&self, link: &Link) -> bool {
         let mut data = self.data.lock();
+        if !data.is_on(link) {
+            return false;
+        }
         if core::mem::take(&mut data.hungry) {
-            self.push(&mut data, link);
+            self.push(&mut data);
         }
         data.hungry
     }
 
     /// Time has passed.
-    pub(super) fn tick(&self, link: &Link, now: Millis) {
+    pub(super) fn tick(&self, now: Millis) {
         let mut data = self.data.lock();
         // RFC 7609, section 4.5.2: what is held back for more (`MSG_MORE`, `TCP_CORK`) is sent in the
         // end, whether or not more comes.
         if data.sk.is_some() || data.over {
-            self.push(&mut data, link);
+            self.push(&mut data);
         }
         if data.deadline.is_some_and(|at| at.reached(now)) {
             data.deadline = None;
-            self.event(&mut data, Some(link), Event::Timeout, ETIMEDOUT);
+            self.event(&mut data, Event::Timeout, ETIMEDOUT);
         }
         self.check_first_data(&mut data, now);
-        self.check_stall(&mut data, link, now);
+        self.check_stall(&mut data, now);
         if let Some(err) = Self::lost_peer(&mut data, now) {
             // The link may be no better, and new connections are not to use it then.
             if let Some(place) = data.place.as_ref() {
-                place.group.doubt();
+                place.link.doubt();
             }
-            self.event(&mut data, Some(link), Event::LocalAbort, err);
+            self.event(&mut data, Event::LocalAbort, err);
             // There is nobody to answer.
-            self.event(&mut data, Some(link), Event::Timeout, err);
+            self.event(&mut data, Event::Timeout, err);
         }
     }
 
     // Sending.
 
     /// Posts whatever can be posted.
-    fn push(&self, data: &mut Data, link: &Link) {
-        while self.push_one(data, link) {}
+    fn push(&self, data: &mut Data) {
+        while self.push_one(data) {}
     }
 
     /// Posts one message with its data; false if there is nothing to post, or no slot.
-    fn push_one(&self, data: &mut Data, link: &Link) -> bool {
-        let (Some(flow), Some(place)) = (data.flow.as_mut(), data.place.as_ref()) else {
+    fn push_one(&self, data: &mut Data) -> bool {
+        let (Some(flow), Some(place), false) = (data.flow.as_mut(), data.place.as_ref(), data.down)
+        else {
             return false;
         };
+        let link = &place.link;
         let plan = flow.plan(u32::MAX);
         if plan.is_none() && flow.tx.unsent() > 0 && flow.tx.window() == 0 {
             self.stats.count(counter::TX_BUFFERS.peer_full);
@@ -669,6 +720,7 @@ impl Conn {
             .map_or_else(|| flow.tx.sent(), |plan| plan.sent);
         let pending = Pending::Cdc {
             token: self.token,
+            seqno: message.seqno,
             sent,
         };
         let bytes = message.emit();
@@ -683,14 +735,14 @@ impl Conn {
                 true
             }
             Err(_) => {
-                place.group.link_failed(LinkFailure::Post);
+                place.group.link_failed(link, LinkFailure::Post);
                 false
             }
         }
     }
 
     /// Data was added to the send buffer: send it, unless more is to come soon.
-    fn push_corked(&self, data: &mut Data, link: &Link, more: bool) {
+    fn push_corked(&self, data: &mut Data, more: bool) {
         let Some(flow) = data.flow.as_mut() else {
             return;
         };
@@ -705,26 +757,24 @@ impl Conn {
             urgent: flow.tx.urgent_busy(),
         };
         if !cork::hold(&view) {
-            self.push(data, link);
+            self.push(data);
         }
     }
 
-    /// Calls `f` with the link, unless it is gone.
-    fn with_link<R>(&self, f: impl FnOnce(&mut Data, &Link) -> R) -> Option<R> {
-        // Kept, so that the last reference is not dropped under the lock.
-        let place = self.place()?;
+    /// Calls `f`, unless the link group is gone.
+    fn with_link<R>(&self, f: impl FnOnce(&mut Data) -> R) -> Option<R> {
         let mut data = self.data.lock();
-        Some(f(&mut data, place.group.link()))
+        data.place.is_some().then(|| f(&mut data))
     }
 
     // Its life.
 
-    fn event(&self, data: &mut Data, link: Option<&Link>, event: Event, err: Error) {
+    fn event(&self, data: &mut Data, event: Event, err: Error) {
         let actions = data.life.handle(event);
-        self.apply(data, link, actions, err);
+        self.apply(data, actions, err);
     }
 
-    fn apply(&self, data: &mut Data, link: Option<&Link>, actions: Actions, err: Error) {
+    fn apply(&self, data: &mut Data, actions: Actions, err: Error) {
         if let Some(flow) = data.flow.as_mut() {
             if actions.discard_unsent {
                 flow.tx.discard_unsent();
@@ -737,9 +787,7 @@ impl Conn {
             }
         }
         if actions.send.is_some() {
-            if let Some(link) = link {
-                self.push(data, link);
-            }
+            self.push(data);
         }
         // A peer that has said that it writes no more may say that it has closed, too: no news to readers.
         let eof = actions.eof && !data.eof;
@@ -792,14 +840,14 @@ impl Conn {
             }
         }
         if actions.wait_drained {
-            self.check_drained(data, link);
+            self.check_drained(data);
         }
     }
 
-    fn check_drained(&self, data: &mut Data, link: Option<&Link>) {
+    fn check_drained(&self, data: &mut Data) {
         let drained = data.flow.as_ref().is_none_or(|flow| flow.tx.is_drained());
         if data.life.is_draining() && drained {
-            self.event(data, link, Event::Drained, ECONNRESET);
+            self.event(data, Event::Drained, ECONNRESET);
         }
     }
 
@@ -818,17 +866,18 @@ impl Conn {
     }
 
     /// Gives the memory back, after [`Self::is_over`]. Process context.
-    pub(super) fn give_back(&self, link: &Link) {
+    pub(super) fn give_back(&self) {
         let (place, tcp, reusable) = {
             let mut data = self.data.lock();
             (data.place.take(), data.tcp.take(), data.peer_left)
         };
         if let Some(place) = place {
             place.trace(false, self.token);
-            let Rings { send, rmb } = place.rings.clone();
-            link.pool().put(send);
+            let Rings { send, rmb } = place.rings().clone();
+            let pool = place.group.pool();
+            pool.put(&send);
             if reusable {
-                link.pool().put(rmb);
+                pool.put(&rmb);
             } else {
                 // A peer that has not said goodbye may still write.
                 place.group.delete_rmb(rmb);
@@ -840,16 +889,17 @@ impl Conn {
     /// The link group has ended. Any context.
     pub(super) fn group_down(&self) {
         let mut data = self.data.lock();
-        self.event(&mut data, None, Event::LinkGroupDown, ECONNABORTED);
+        data.down = true;
+        self.event(&mut data, Event::LinkGroupDown, ECONNABORTED);
     }
 
     /// The link is gone: let go of everything on its device. What has come can still be read, as with TCP.
     /// Process context.
     pub(super) fn forget_rings(&self) {
         if let Some(place) = self.place() {
-            let rmb = &place.rings.rmb;
+            let rmb = &place.rings().rmb;
             // The queue pair is gone, so that nothing is written any more.
-            rmb.mapping().sync_for_cpu(0..rmb.buffer().len());
+            place.rmb.sync_for_cpu(0..rmb.buffer().len());
             let own = {
                 let mut data = self.data.lock();
                 let flow = data.flow.as_ref();
@@ -875,27 +925,22 @@ impl Conn {
         self.data.lock().fin_wait = linger2.unwrap_or_else(|| sk.net().tcp_fin_timeout());
         let linger = sk.linger();
         let down = self
-            .with_link(|data, link| {
+            .with_link(|data| {
                 let unread = data
                     .flow
                     .as_ref()
                     .is_some_and(|flow| flow.rx.readable() > 0);
                 // What is held back for more is sent now: there will be no more.
-                self.push(data, link);
+                self.push(data);
                 if linger == Some(0) {
-                    self.event(data, Some(link), Event::LocalAbort, ECONNRESET);
+                    self.event(data, Event::LocalAbort, ECONNRESET);
                 }
-                self.event(data, Some(link), Event::AppClose { unread }, ECONNRESET);
+                self.event(data, Event::AppClose { unread }, ECONNRESET);
             })
             .is_none();
         if down {
             let mut data = self.data.lock();
-            self.event(
-                &mut data,
-                None,
-                Event::AppClose { unread: false },
-                ECONNRESET,
-            );
+            self.event(&mut data, Event::AppClose { unread: false }, ECONNRESET);
         }
         if let Some(mut timeo) = linger.filter(|time| *time > 0) {
             let _ = sk.wait(&mut timeo, || !self.data.lock().life.is_draining());
@@ -922,13 +967,13 @@ impl Conn {
 
     /// Gives up a connection that no application has, or will have. Process context.
     pub(crate) fn abort(&self, err: Error) {
-        let aborted = self.with_link(|data, link| {
-            self.event(data, Some(link), Event::LocalAbort, err);
-            self.event(data, Some(link), Event::AppClose { unread: false }, err);
+        let aborted = self.with_link(|data| {
+            self.event(data, Event::LocalAbort, err);
+            self.event(data, Event::AppClose { unread: false }, err);
         });
         if aborted.is_none() {
             let mut data = self.data.lock();
-            self.event(&mut data, None, Event::AppClose { unread: false }, err);
+            self.event(&mut data, Event::AppClose { unread: false }, err);
         }
         self.forget_socket();
     }
@@ -936,11 +981,11 @@ impl Conn {
     /// `shutdown(2)` of the given directions.
     pub(crate) fn shutdown(&self, sk: &Sock<SmcSocket>, read: bool, write: bool) -> Result {
         let connected = !self.is_disconnected();
-        self.with_link(|data, link| {
+        self.with_link(|data| {
             if write {
                 sk.add_shutdown(SEND_SHUTDOWN);
-                self.push(data, link);
-                self.event(data, Some(link), Event::AppShutdownWrite, ECONNRESET);
+                self.push(data);
+                self.event(data, Event::AppShutdownWrite, ECONNRESET);
             }
             if read {
                 sk.add_shutdown(RCV_SHUTDOWN);
@@ -974,20 +1019,20 @@ impl Conn {
     pub(crate) fn set_nodelay(&self, on: bool) {
         self.nodelay.store(on, Relaxed);
         if on {
-            self.with_link(|data, link| self.push(data, link));
+            self.with_link(|data| self.push(data));
         }
     }
 
     /// Sends what is held back for more.
     pub(crate) fn flush(&self) {
-        self.with_link(|data, link| self.push(data, link));
+        self.with_link(|data| self.push(data));
     }
 
     /// `TCP_CORK`.
     pub(crate) fn set_corked(&self, on: bool) {
         self.corked.store(on, Relaxed);
         if !on {
-            self.with_link(|data, link| self.push(data, link));
+            self.with_link(|data| self.push(data));
         }
     }
 }
@@ -1029,7 +1074,7 @@ fn describe<'a>(
     address: u64,
     writes: &mut [Option<RdmaWrite<'a>>; 2],
 ) -> bool {
-    let mapping = place.rings.send.mapping();
+    let mapping = &place.send;
     for (write, place) in plan.writes.iter().zip(writes) {
         if write.is_empty() {
             continue;

@@ -3,12 +3,19 @@
 //! Link groups: all connections between two hosts that share their links (RFC 7609, section 2.2).
 
 use super::{
-    buffers::Ring,
+    buffers::{
+        Pool,
+        Ring, //
+    },
     conn::Conn,
     link::{
+        FarEnd,
         Link,
+        LinkState,
+        Slot,
         FINISH_ANSWER_MS,
-        FINISH_MS, //
+        FINISH_MS,
+        MAX_LINKS, //
     },
     llc::{
         flow::{
@@ -21,6 +28,7 @@ use super::{
             Role, //
         },
         wire::{
+            AddLinkReject,
             DeleteReason,
             LlcVersion,
             LLC_LEN, //
@@ -40,8 +48,7 @@ use super::{
         LinkNumber,
         LinkUserId,
         Mac,
-        PeerId,
-        Qpn24, //
+        PeerId, //
     }, //
 };
 use crate::kapi::prelude::*;
@@ -149,6 +156,19 @@ pub(crate) enum GroupState {
     Dead,
 }
 
+/// How much the loss of a port costs a group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum GroupKind {
+    /// All.
+    Single,
+    /// One link.
+    Symmetric,
+    /// One link, but all if it is a certain one of the peer's.
+    AsymmetricPeer,
+    /// One link, but all if it is a certain one of ours.
+    AsymmetricLocal,
+}
+
 /// What first contact has told about a group and its peer (SMC-Rv2).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct About {
@@ -219,28 +239,19 @@ pub(crate) struct LinkGroup {
     about: SetOnce<About>,
     /// What rings were made of when the group began.
     buffer_kind: BufferKind,
-    /// The peer's name for the link, once it has confirmed it.
-    peer_user_id: Atomic<u32>,
-    /// Peer's queue pair of the first link: how a client finds the group the server has chosen.
-    peer_qpn: Atomic<u32>,
-    link: Arc<Link>,
+    #[pin]
+    links: Mutex<[Option<Arc<Link>>; MAX_LINKS]>,
+    /// Links that are in use, or the first one that is to be. Without one the group is of no use.
+    alive: Atomic<u32>,
+    #[pin]
+    pool: Pool,
     /// How long the group lives without connections, in milliseconds.
     free_delay: u32,
     /// Idle time before TEST LINK, in milliseconds; 0 = never.
     test_link_time: u32,
     phase: Atomic<u32>,
-    failed: Atomic<bool>,
-    /// The first failure of the link.
-    #[pin]
-    failure: SpinLockBh<Option<LinkFailure>>,
-    /// Something has come from the peer since the last tick.
-    heard: Atomic<bool>,
     /// Something has happened to the TCP connection of one of the connections.
     tcp_woken: Atomic<bool>,
-    /// The link is to be tested, whatever the idle time.
-    doubtful: Atomic<bool>,
-    #[pin]
-    confirmation: SpinLockBh<Option<Confirmation>>,
     #[pin]
     changed: WaitQueue,
     #[pin]
@@ -248,7 +259,7 @@ pub(crate) struct LinkGroup {
     #[pin]
     inbox: SpinLockBh<Inbox>,
     #[pin]
-    flow: Mutex<Option<LinkFlow>>,
+    flow: Mutex<Flows>,
     #[pin]
     rkeys: Rkeys,
     #[pin]
@@ -276,8 +287,11 @@ enum Place {
     Taken(Arc<Conn>),
 }
 
+/// The state machines of the links.
+type Flows = [Option<LinkFlow>; MAX_LINKS];
+
 struct Inbox {
-    messages: [[u8; LLC_LEN]; INBOX],
+    messages: [(Slot, [u8; LLC_LEN]); INBOX],
     first: usize,
     len: usize,
 }
@@ -308,23 +322,28 @@ impl LinkGroup {
         path: &Path,
         settings: &Settings,
     ) -> Result<Arc<Self>> {
-        let link = Link::new(path, settings)?;
-        let group = Self::new(id, key, limits, link, settings)?;
-        group
-            .link
-            .attach(&group)
-            .inspect_err(|_| group.link.shut())?;
+        let link = Link::new(Slot::FIRST, FIRST_LINK, path, settings)?;
+        let group = Self::new(id, key, limits, settings)?;
+        group.enter(&link);
+        group.count(&link, true);
+        if let Err(err) = link.attach(&group) {
+            group.drop_link(&link);
+            return Err(err);
+        }
         group.trace(trace::Life::Begin);
         Ok(group)
     }
 
     /// What the trace tells of it.
     fn traced(&self) -> trace::Group {
+        let link = self.link();
         trace::Group {
             number: self.id,
             net: self.key.net,
             server: self.key.role == Role::Server,
-            device: trace::Name::new(self.link.port().device.name().as_bytes()),
+            device: link.map_or(trace::Name::new(&[]), |link| {
+                trace::Name::new(link.port().device.name().as_bytes())
+            }),
         }
     }
 
@@ -337,13 +356,8 @@ impl LinkGroup {
         self.end(DeleteReason::LOST_PATH, true, false);
     }
 
-    fn new(
-        id: u32,
-        key: GroupKey,
-        limits: Limits,
-        link: Arc<Link>,
-        settings: &Settings,
-    ) -> Result<Arc<Self>> {
+    fn new(id: u32, key: GroupKey, limits: Limits, settings: &Settings) -> Result<Arc<Self>> {
+        let pool = Pool::new()?;
         let mut entries = KVec::with_capacity(MAX_CONNS, GFP_KERNEL)?;
         for _ in 0..MAX_CONNS {
             entries.push(
@@ -367,28 +381,23 @@ impl LinkGroup {
                 limits,
                 about: SetOnce::new(),
                 buffer_kind: settings.buffer_kind(),
-                peer_user_id: Atomic::new(0),
-                peer_qpn: Atomic::new(0),
-                link,
+                links <- new_mutex!([const { None }; MAX_LINKS], "LinkGroup::links"),
+                alive: Atomic::new(0),
+                pool <- pool,
                 free_delay: seconds.saturating_mul(1000),
                 test_link_time: settings.testlink_seconds().saturating_mul(1000),
                 phase: Atomic::new(Phase::Forming as u32),
-                failed: Atomic::new(false),
-                failure <- new_spinlock_bh!(None, "LinkGroup::failure"),
-                heard: Atomic::new(false),
                 tcp_woken: Atomic::new(false),
-                doubtful: Atomic::new(false),
-                confirmation <- new_spinlock_bh!(None, "LinkGroup::confirmation"),
                 changed <- new_wait_queue!("LinkGroup::changed"),
                 conns <- new_spinlock_bh!(
                     Table { entries, used: 0, next_fed: 0, idle_since: registry::now() },
                     "LinkGroup::conns"
                 ),
                 inbox <- new_spinlock_bh!(
-                    Inbox { messages: [[0; LLC_LEN]; INBOX], first: 0, len: 0 },
+                    Inbox { messages: [(Slot::FIRST, [0; LLC_LEN]); INBOX], first: 0, len: 0 },
                     "LinkGroup::inbox"
                 ),
-                flow <- new_mutex!(None, "LinkGroup::flow"),
+                flow <- new_mutex!([const { None }; MAX_LINKS], "LinkGroup::flow"),
                 rkeys <- Rkeys::new(),
                 work <- new_work!("LinkGroup::work"),
             }),
@@ -406,29 +415,88 @@ impl LinkGroup {
         self.id
     }
 
-    /// Number of the link in the group.
-    pub(crate) fn link_number(&self) -> LinkNumber {
-        FIRST_LINK
+    /// Its links, also those that are just being made or ended. Process context, as all that looks at them.
+    pub(crate) fn links(&self) -> impl Iterator<Item = Arc<Link>> {
+        self.links.lock().clone().into_iter().flatten()
     }
 
-    /// The link.
-    pub(crate) fn link(&self) -> &Arc<Link> {
-        &self.link
+    /// The link at a place.
+    pub(crate) fn link_at(&self, slot: Slot) -> Option<Arc<Link>> {
+        self.links.lock().get(slot.index())?.clone()
+    }
+
+    /// A link to send control messages on: one that is in use, or else the first that there is.
+    pub(crate) fn link(&self) -> Option<Arc<Link>> {
+        let active = self.links().find(|link| link.is_active());
+        active.or_else(|| self.links().next())
+    }
+
+    /// The link that a group begins with, before it has another.
+    pub(crate) fn first_link(&self) -> Result<Arc<Link>> {
+        self.link_at(Slot::FIRST).ok_or(ENOTCONN)
+    }
+
+    /// Server: the link for a new connection.
+    pub(crate) fn choose_link(&self) -> Option<Arc<Link>> {
+        self.link()
+    }
+
+    /// Client: the link that the server has chosen, by its end of it.
+    pub(crate) fn link_to(&self, far: &FarEnd) -> Option<Arc<Link>> {
+        let leads_there = |link: &Arc<Link>| {
+            link.far()
+                .is_some_and(|end| (end.gid, end.qpn) == (far.gid, far.qpn))
+        };
+        self.links().find(leads_there)
+    }
+
+    /// Enters a link.
+    fn enter(&self, link: &Arc<Link>) {
+        if let Some(place) = self.links.lock().get_mut(link.slot().index()) {
+            *place = Some(link.clone());
+        }
+    }
+
+    /// Counts a link among those that are in use, or not any more.
+    fn count(&self, link: &Link, on: bool) {
+        if !link.count(on) {
+            return;
+        }
+        if on {
+            self.alive.fetch_add(1, Full);
+        } else {
+            self.alive.fetch_sub(1, Full);
+        }
+    }
+
+    /// Takes down a link that no connection uses any more, or will. Process context.
+    fn drop_link(&self, link: &Arc<Link>) {
+        self.count(link, false);
+        link.shut();
+        self.pool.unmap(link.slot());
+        let index = link.slot().index();
+        if let Some(flow) = self.flow.lock().get_mut(index) {
+            *flow = None;
+        }
+        let mut links = self.links.lock();
+        let place = links.get_mut(index).and_then(Option::take);
+        drop(links);
+        drop(place);
     }
 
     /// Is the group neither ended nor about to?
     pub(crate) fn is_usable(&self) -> bool {
-        self.phase.load(Acquire) != Phase::Dead as u32 && !self.failed.load(Relaxed)
+        self.phase.load(Acquire) != Phase::Dead as u32 && self.alive.load(Relaxed) > 0
     }
 
     /// Is a link of the group on `device`?
     pub(crate) fn uses(&self, device: &Arc<Device>) -> bool {
-        Arc::ptr_eq(&self.link.port().device, device)
+        self.links().any(|link| link.is_on(device))
     }
 
-    /// Does the first link lead to this queue pair of the peer's?
-    pub(crate) fn leads_to(&self, qpn: Qpn24) -> bool {
-        self.peer_qpn.load(Relaxed) == qpn.value()
+    /// Its rings.
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
     }
 
     /// Its limits.
@@ -458,14 +526,9 @@ impl LinkGroup {
         self.buffer_kind
     }
 
-    /// Our name for the link.
-    pub(crate) fn link_user_id(&self) -> LinkUserId {
-        LinkUserId(self.id | u32::from(self.link_number().0))
-    }
-
-    /// The peer's name for the link; 0 before it has confirmed it.
-    pub(crate) fn peer_link_user_id(&self) -> LinkUserId {
-        LinkUserId(self.peer_user_id.load(Relaxed))
+    /// Our name for a link.
+    pub(crate) fn link_user_id(&self, link: &Link) -> LinkUserId {
+        LinkUserId(self.id | u32::from(link.number().0))
     }
 
     /// How far it is.
@@ -482,6 +545,30 @@ impl LinkGroup {
         self.conns.lock().used as u32
     }
 
+    /// Its connections on a link, but for those that are just being made or ended.
+    pub(crate) fn connections_on(&self, link: &Link) -> u32 {
+        let mut count = 0;
+        self.for_each_conn(|conn| count += u32::from(conn.is_on(link)));
+        count
+    }
+
+    /// How much the loss of a port costs it.
+    pub(crate) fn kind(&self) -> GroupKind {
+        let mut active = self.links().filter(|link| link.is_active());
+        let (Some(one), Some(other)) = (active.next(), active.next()) else {
+            return GroupKind::Single;
+        };
+        let same_port = one.is_on(&other.port().device) && one.port().number == other.port().number;
+        let far = |link: &Link| link.far().map(|far| far.gid);
+        if same_port {
+            GroupKind::AsymmetricLocal
+        } else if far(&one) == far(&other) {
+            GroupKind::AsymmetricPeer
+        } else {
+            GroupKind::Symmetric
+        }
+    }
+
     /// Is there room for another connection?
     pub(crate) fn has_room(&self) -> bool {
         self.conns.lock().used < usize::from(self.limits.max_conns)
@@ -489,51 +576,53 @@ impl LinkGroup {
 
     // First contact.
 
-    /// Begins the exchange of CONFIRM LINK; see [`LinkFlow::start`]. Process context.
-    pub(crate) fn begin_confirm(&self, peer_gid: Gid, peer_qpn: Qpn24) -> Result {
-        self.peer_qpn.store(peer_qpn.value(), Relaxed);
-        let link = &self.link;
+    /// Begins the exchange of CONFIRM LINK on a link; see [`LinkFlow::start`]. Process context.
+    pub(crate) fn begin_confirm(&self, link: &Link, far: &FarEnd) -> Result {
         let params = LinkParams {
             role: self.key.role,
             version: self.key.version,
             mac: link.mac(),
             gid: link.gid(),
             qpn: link.qpn(),
-            user_id: self.link_user_id(),
-            peer_gid,
-            peer_qpn,
-            link: FIRST_LINK,
+            user_id: self.link_user_id(link),
+            peer_gid: far.gid,
+            peer_qpn: far.qpn,
+            link: link.number(),
             max_links: self.limits.max_links,
             max_conns: self.limits.max_conns,
             test_link_time: self.test_link_time,
         };
-        let mut place = self.flow.lock();
+        let mut flows = self.flow.lock();
+        let place = flows.get_mut(link.slot().index()).ok_or(EINVAL)?;
         let flow = place.insert(LinkFlow::new(params));
         let actions = flow.start(registry::now());
-        self.send(&actions)
+        Self::send(link, &actions)
     }
 
     /// Waits until the peer's CONFIRM LINK, or its answer to ours, has come; [`None`] when the time
     /// is up. Process context.
-    pub(crate) fn wait_confirmed(&self, timeout_ms: u32) -> Option<Confirmation> {
+    pub(crate) fn wait_confirmed(&self, link: &Link, timeout_ms: u32) -> Option<Confirmation> {
         self.changed.wait(timeout_ms, || {
-            if !self.is_usable() {
+            if !self.is_usable() || link.has_failed() {
                 return Some(Confirmation::Ended);
             }
-            *self.confirmation.lock()
+            link.confirmation()
         })
     }
 
     /// Client: answers the server's CONFIRM LINK.
-    pub(crate) fn answer_confirm(&self) -> Result {
-        let mut place = self.flow.lock();
-        let flow = (*place).as_mut().ok_or(ENOTCONN)?;
+    pub(crate) fn answer_confirm(&self, link: &Link) -> Result {
+        let mut flows = self.flow.lock();
+        let flow = flow_of(&mut flows, link).ok_or(ENOTCONN)?;
         let actions = flow.confirm_link_ready(registry::now());
-        self.send(&actions)
+        Self::send(link, &actions)
     }
 
     /// The first connection is made: others may use the group.
     pub(crate) fn activate(&self) {
+        if let Ok(link) = self.first_link() {
+            link.activate();
+        }
         let _ = self
             .phase
             .cmpxchg(Phase::Forming as u32, Phase::Active as u32, Full);
@@ -668,7 +757,7 @@ impl LinkGroup {
     // Messages.
 
     /// Takes an LLC message from the link. Bottom-half context.
-    pub(super) fn queue_llc(self: &Arc<Self>, head: &[u8], len: usize) {
+    pub(super) fn queue_llc(self: &Arc<Self>, link: &Link, head: &[u8], len: usize) {
         // RFC 7609, section A.3: LLC messages have 44 bytes. Longer ones of SMC-Rv2 concern links
         // that this host does not offer.
         let Some(message) = head.first_chunk::<LLC_LEN>().filter(|_| len >= LLC_LEN) else {
@@ -681,22 +770,14 @@ impl LinkGroup {
                 return;
             }
             if let Some(slot) = inbox.messages.get_mut(place) {
-                *slot = *message;
+                *slot = (link.slot(), *message);
             }
             inbox.len += 1;
         }
         self.kick();
     }
 
-    /// Notes that the peer lives: something has come from it. Bottom-half context.
-    pub(super) fn note_activity(&self) {
-        // Most of the time it is set already; leave the cache line alone then.
-        if !self.heard.load(Relaxed) {
-            self.heard.store(true, Relaxed);
-        }
-    }
-
-    fn next_llc(&self) -> Option<[u8; LLC_LEN]> {
+    fn next_llc(&self) -> Option<(Slot, [u8; LLC_LEN])> {
         let mut inbox = self.inbox.lock();
         if inbox.len == 0 {
             return None;
@@ -721,24 +802,21 @@ impl LinkGroup {
         self.kick();
     }
 
-    /// Something went wrong that should not if peer and link are well: asks the peer soon. Any context.
-    pub(super) fn doubt(&self) {
-        self.doubtful.store(true, Relaxed);
-    }
-
-    /// The link has failed. Any context.
-    pub(super) fn link_failed(self: &Arc<Self>, failure: LinkFailure) {
-        self.failure.lock().get_or_insert(failure);
-        if !self.failed.xchg(true, Full) {
+    /// A link has failed. Any context.
+    pub(super) fn link_failed(self: &Arc<Self>, link: &Link, failure: LinkFailure) {
+        if link.fail(failure) {
+            self.count(link, false);
             self.changed.wake_all();
             self.kick();
         }
     }
 
-    /// The work item: LLC messages, connections that have ended, and the end of the group.
+    /// The work item: LLC messages, connections that have ended, and the end of links and of the group.
     fn serve(self: &Arc<Self>) {
-        while let Some(message) = self.next_llc() {
-            self.take(|flow| flow.handle_bytes(&message, registry::now()));
+        while let Some((slot, message)) = self.next_llc() {
+            if let Some(link) = self.link_at(slot) {
+                self.take(&link, |flow| flow.handle_bytes(&message, registry::now()));
+            }
         }
         if self.tcp_woken.xchg(false, Full) {
             let now = registry::now();
@@ -746,29 +824,33 @@ impl LinkGroup {
         }
         self.reap();
         self.ask_rkeys(registry::now());
-        if self.failed.load(Acquire) {
+        if self.links().any(|link| link.has_failed()) {
             self.end(DeleteReason::LOST_PATH, false, false);
         }
     }
 
     /// Looks at everything that depends on the time. Process context.
     pub(crate) fn tick(self: &Arc<Self>, now: Millis) {
-        let heard = self.heard.xchg(false, Relaxed);
-        let due = {
-            let mut place = self.flow.lock();
-            (*place).as_mut().is_some_and(|flow| {
-                if heard {
-                    flow.on_activity(now);
-                }
-                flow.poll_timeout().is_some_and(|at| at.reached(now))
-            })
-        };
-        if due {
-            self.take(|flow| flow.on_timeout(now));
+        for link in self.links() {
+            let heard = link.take_heard();
+            let due = {
+                let mut flows = self.flow.lock();
+                flow_of(&mut flows, &link).is_some_and(|flow| {
+                    if heard {
+                        flow.on_activity(now);
+                    }
+                    flow.poll_timeout().is_some_and(|at| at.reached(now))
+                })
+            };
+            if due {
+                self.take(&link, |flow| flow.on_timeout(now));
+            }
         }
-        self.for_each_conn(|conn| conn.tick(&self.link, now));
-        if self.doubtful.xchg(false, Relaxed) {
-            self.take(|flow| flow.probe(now));
+        self.for_each_conn(|conn| conn.tick(now));
+        for link in self.links() {
+            if link.take_doubt() {
+                self.take(&link, |flow| flow.probe(now));
+            }
         }
         self.reap();
         self.ask_rkeys(now);
@@ -784,43 +866,61 @@ impl LinkGroup {
         }
     }
 
-    /// Lets the state machine of the link act, and does what it says.
-    fn take(self: &Arc<Self>, step: impl FnOnce(&mut LinkFlow) -> Actions) {
-        let mut place = self.flow.lock();
-        let Some(flow) = (*place).as_mut() else {
+    /// Lets the state machine of a link act, and does what it says.
+    fn take(self: &Arc<Self>, link: &Link, step: impl FnOnce(&mut LinkFlow) -> Actions) {
+        let mut flows = self.flow.lock();
+        let Some(flow) = flow_of(&mut flows, link) else {
             return;
         };
         let actions = step(flow);
-        let sent = self.send(&actions);
+        let sent = Self::send(link, &actions);
         let answer = match actions.event {
             // The keys of RMBs come with the CLC messages of their connections, so that there is
             // nothing to enter for a single link.
             Some(LlcEvent::PeerRkey(request)) => Some(flow.answer_confirm_rkey(&request, true)),
             Some(LlcEvent::PeerRkeysDeleted(request)) => Some(flow.answer_delete_rkey(&request, 0)),
+            // RFC 7609, appendix A.3.2: without another port.
+            Some(LlcEvent::AddLink {
+                msg,
+                response: false,
+            }) if self.key.role == Role::Client => {
+                Some(flow.add_link(true, &msg, Some(AddLinkReject::NO_ALTERNATE_PATH)))
+            }
+            Some(LlcEvent::DeleteLink(request)) if request.link != link.number() => {
+                Some(flow.answer_delete_link(&request, false))
+            }
+            // Without its only link the group ends.
+            Some(LlcEvent::DeleteLink(request)) => Some(match self.key.role {
+                Role::Server => flow.terminate(request.reason, request.orderly),
+                Role::Client => flow.answer_delete_link(&request, true),
+            }),
             _ => None,
         };
-        drop(place);
-        let answered = answer.map_or(Ok(()), |message| self.link.send_llc(&message));
+        drop(flows);
+        let answered = answer.map_or(Ok(()), |message| link.send_llc(&message));
         if sent.is_err() || answered.is_err() {
-            self.link_failed(LinkFailure::Post);
+            self.link_failed(link, LinkFailure::Post);
         }
         match actions.event {
             Some(LlcEvent::ConfirmLinkReceived(peer) | LlcEvent::LinkConfirmed(peer)) => {
-                self.peer_user_id.store(peer.user_id.0, Relaxed);
-                self.set_confirmation(Confirmation::Done);
+                link.confirmed(peer.link, peer.user_id);
+                self.set_confirmation(link, Confirmation::Done);
             }
             Some(LlcEvent::ConfirmFailed(failure)) => {
-                self.set_confirmation(Confirmation::Failed(failure));
+                self.set_confirmation(link, Confirmation::Failed(failure));
             }
-            Some(LlcEvent::RequestDone(request)) => self.rkey_answered(request, Answer::Done),
+            Some(LlcEvent::RequestDone(request)) => self.rkey_answered(link, request, Answer::Done),
             Some(LlcEvent::RequestRefused { request, retry }) => {
-                self.rkey_answered(request, Answer::Failed { retry });
+                self.rkey_answered(link, request, Answer::Failed { retry });
             }
             Some(LlcEvent::RequestTimedOut(request)) => {
-                self.rkey_answered(request, Answer::Missing);
+                self.rkey_answered(link, request, Answer::Missing);
             }
-            Some(LlcEvent::LinkDown) => self.link_failed(LinkFailure::Silence),
+            Some(LlcEvent::LinkDown) => self.link_failed(link, LinkFailure::Silence),
             Some(LlcEvent::Terminate { reason, orderly }) => self.end(reason, orderly, false),
+            Some(LlcEvent::DeleteLink(request)) if request.link == link.number() => {
+                self.end(request.reason, request.orderly, false);
+            }
             _ => {}
         }
     }
@@ -838,20 +938,22 @@ impl LinkGroup {
     /// The peer may still write to an RMB that is not needed any more: has it told not to (RFC 7609,
     /// section 3.5.5.2.2). Process context.
     pub(super) fn delete_rmb(self: &Arc<Self>, rmb: Arc<Ring>) {
-        // Without memory for the request the RMB stays out of use as long as the link is there.
-        if self.rkeys.delete(rmb).is_ok() {
-            self.kick();
+        match self.rkeys.delete(rmb.clone()) {
+            Ok(()) => self.kick(),
+            // Without memory for the request the RMB stays out of use as long as the links are there.
+            Err(_) => self.pool.forget(&rmb),
         }
     }
 
-    fn rkey_answered(self: &Arc<Self>, request: Request, answer: Answer) {
+    fn rkey_answered(self: &Arc<Self>, link: &Link, request: Request, answer: Answer) {
         match self.rkeys.answered(request, answer, registry::now()) {
             Some(Settled::Returned(rmb)) => {
                 rmb.set_known(false);
-                self.link.pool().put(rmb);
+                self.pool.put(&rmb);
             }
+            Some(Settled::Kept(rmb)) => self.pool.forget(&rmb),
             // A peer that lives and does not answer keeps our memory for ever.
-            Some(Settled::Unanswered) => self.link_failed(LinkFailure::Unanswered),
+            Some(Settled::Unanswered) => self.link_failed(link, LinkFailure::Unanswered),
             None => {}
         }
         self.kick();
@@ -859,24 +961,28 @@ impl LinkGroup {
 
     /// Makes the next request about RMBs.
     fn ask_rkeys(self: &Arc<Self>, now: Millis) {
+        let Some(link) = self.links().find(|link| link.is_active()) else {
+            return;
+        };
         let sent = {
-            let mut place = self.flow.lock();
-            let actions = (*place).as_mut().and_then(|flow| self.rkeys.ask(flow, now));
-            actions.map_or(Ok(()), |actions| self.send(&actions))
+            let mut flows = self.flow.lock();
+            let actions =
+                flow_of(&mut flows, &link).and_then(|flow| self.rkeys.ask(link.slot(), flow, now));
+            actions.map_or(Ok(()), |actions| Self::send(&link, &actions))
         };
         if sent.is_err() {
-            self.link_failed(LinkFailure::Post);
+            self.link_failed(&link, LinkFailure::Post);
         }
     }
 
-    fn set_confirmation(&self, confirmation: Confirmation) {
-        *self.confirmation.lock() = Some(confirmation);
+    fn set_confirmation(&self, link: &Link, confirmation: Confirmation) {
+        link.set_confirmation(confirmation);
         self.changed.wake_all();
     }
 
-    fn send(&self, actions: &Actions) -> Result {
+    fn send(link: &Link, actions: &Actions) -> Result {
         match &actions.send {
-            Some(message) => self.link.send_llc(message),
+            Some(message) => link.send_llc(message),
             None => Ok(()),
         }
     }
@@ -886,7 +992,7 @@ impl LinkGroup {
         for conn in self.conns() {
             if conn.is_over() {
                 self.release_token(conn.token());
-                conn.give_back(&self.link);
+                conn.give_back();
             }
         }
     }
@@ -898,20 +1004,22 @@ impl LinkGroup {
         self.end(DeleteReason::OPERATOR, true, true);
     }
 
-    /// A port has changed. Process context.
-    pub(crate) fn check_port(self: &Arc<Self>, port: u32, event: PortEvent) {
-        let own = self.link.port();
-        if port != 0 && port != own.number {
-            return;
-        }
-        let lost = match event {
-            PortEvent::DeviceFatal => true,
-            PortEvent::Error => !own.is_active(),
-            // Our address went away.
-            _ => !self.link.has_gid(),
-        };
-        if lost {
-            self.link_failed(LinkFailure::Port);
+    /// A port of `device` has changed. Process context.
+    pub(crate) fn check_port(self: &Arc<Self>, device: &Arc<Device>, port: u32, event: PortEvent) {
+        for link in self.links().filter(|link| link.is_on(device)) {
+            let own = link.port();
+            if port != 0 && port != own.number {
+                continue;
+            }
+            let lost = match event {
+                PortEvent::DeviceFatal => true,
+                PortEvent::Error => !own.is_active(),
+                // Our address went away.
+                _ => !link.has_gid(),
+            };
+            if lost {
+                self.link_failed(&link, LinkFailure::Port);
+            }
         }
     }
 
@@ -933,37 +1041,40 @@ impl LinkGroup {
 
     /// All of [`Self::end`] but the decision.
     fn wind_up(self: &Arc<Self>, reason: DeleteReason, orderly: bool, tell_peer: bool) {
-        self.failed.store(true, Release);
         self.changed.wake_all();
         if let Some(registry) = registry::get() {
             registry.forget(self);
         }
         // First, so that nothing more is sent: the queue may hold seconds of data already.
         self.for_each_conn(|conn| conn.group_down());
-        if tell_peer && self.link.can_send() {
+        let failure = self.links().find_map(|link| link.failure());
+        let way = self
+            .links()
+            .filter(|link| link.state() != LinkState::Inactive)
+            .find(|link| link.can_send());
+        if let (true, Some(link)) = (tell_peer, &way) {
             // RFC 7609, section 4.6: tell the peer that all links go.
             let message = {
-                let mut place = self.flow.lock();
-                (*place)
-                    .as_mut()
-                    .map(|flow| flow.terminate(reason, orderly))
+                let mut flows = self.flow.lock();
+                flow_of(&mut flows, link).map(|flow| flow.terminate(reason, orderly))
             };
             if let Some(message) = message {
-                let _ = self.link.send_llc(&message);
+                let _ = link.send_llc(&message);
             }
         }
         // That message may not get through.
         self.conns().for_each(|conn| conn.reset_tcp());
-        let failure = *self.failure.lock();
         if failure.is_some() || !orderly {
-            // enum smc_link_state: inactive.
-            trace::link_down(&*self.link, &**self, 1, || self.traced());
+            if let Some(link) = self.link() {
+                // enum smc_link_state: inactive.
+                trace::link_down(&*link, &**self, 1, || self.traced());
+            }
         }
         self.trace(trace::Life::End(reason.0));
-        if failure.is_none() {
+        if let Some(link) = way {
             // What has just been said, here or in answer to the peer, is to get through. A peer that has ended the
             // group may be gone before it can acknowledge that.
-            self.link.finish(if tell_peer {
+            link.finish(if tell_peer {
                 FINISH_MS
             } else {
                 FINISH_ANSWER_MS
@@ -981,12 +1092,19 @@ impl LinkGroup {
                 ),
             }
         }
-        self.link.shut();
+        for link in self.links() {
+            self.drop_link(&link);
+        }
         self.rkeys.close();
         // Nothing completes any more, so nothing waits for it.
         for conn in self.conns() {
             self.release_token(conn.token());
             conn.forget_rings();
         }
+        self.pool.clear();
     }
+}
+
+fn flow_of<'a>(flows: &'a mut Flows, link: &Link) -> Option<&'a mut LinkFlow> {
+    flows.get_mut(link.slot().index())?.as_mut()
 }

@@ -4,15 +4,17 @@
 //! 2.2).
 
 use super::{
-    buffers::Pool,
     cdc_demux,
     group::{
+        Confirmation,
         LinkFailure,
         LinkGroup, //
     },
     path::Path,
     types::{
         Gid,
+        LinkNumber,
+        LinkUserId,
         Mac,
         Mtu,
         Psn24,
@@ -21,7 +23,6 @@ use super::{
 };
 use crate::kapi::prelude::*;
 use crate::{
-    clc::wire::RdmaEndpoint,
     ib::{
         port::Port,
         verbs::{
@@ -29,6 +30,7 @@ use crate::{
                 Cq,
                 CqHandler, //
             },
+            device::Device,
             gid::GidKind,
             mapping::Mapping,
             pd::Pd,
@@ -51,8 +53,17 @@ use crate::{
             SendSlots, //
         }, //
     },
-    kapi::host,
-    rx_tx::cursor::Cursor,
+    kapi::{
+        host,
+        lock::{
+            new_spinlock_bh,
+            SpinLockBh, //
+        }, //
+    },
+    rx_tx::{
+        cdc::CdcSeq,
+        cursor::Cursor, //
+    },
     sysctl::Settings, //
 };
 use kernel::{
@@ -60,12 +71,15 @@ use kernel::{
     new_mutex,
     sync::{
         atomic::{
+            Acquire,
             Atomic,
             Full,
-            Relaxed, //
+            Relaxed,
+            Release, //
         },
         Arc,
-        Mutex, //
+        Mutex,
+        SetOnce, //
     }, //
 };
 
@@ -82,12 +96,59 @@ pub(crate) const FINISH_ANSWER_MS: u32 = 1_000;
 /// memory, for which some devices let nothing be sent.
 const LLC_MS: u32 = 8_000;
 
+/// Most links in a group: two, and an asymmetric one that is about to go (RFC 7609, section 2.3).
+pub(crate) const MAX_LINKS: usize = 3;
+
+/// Place of a link in its group. Another link may have it later.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Slot(u8);
+
+impl Slot {
+    /// That of the link that a group begins with.
+    pub(crate) const FIRST: Self = Self(0);
+
+    /// All places.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        (0..MAX_LINKS as u8).map(Self)
+    }
+
+    /// As an index.
+    pub(crate) fn index(self) -> usize {
+        self.0.into()
+    }
+}
+
+/// How far a link is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub(crate) enum LinkState {
+    /// Being made, not confirmed.
+    Activating = 0,
+    /// Connections can use it.
+    Active = 1,
+    /// It has failed, or is about to end.
+    Inactive = 2,
+}
+
+/// The other end of a link.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FarEnd {
+    /// The peer's GID.
+    pub(crate) gid: Gid,
+    /// The peer's Ethernet address.
+    pub(crate) mac: Mac,
+    /// The peer's queue pair.
+    pub(crate) qpn: Qpn24,
+}
+
 /// What is to be done when a message has been sent.
 pub(crate) enum Pending {
     /// A CDC message with its RDMA WRITEs.
     Cdc {
         /// Our alert token of the connection.
         token: u32,
+        /// Number of the message.
+        seqno: CdcSeq,
         /// Send cursor after the data that went with it.
         sent: Cursor,
     },
@@ -100,6 +161,27 @@ pub(crate) enum Pending {
 /// Freed in process context only: nothing in bottom-half context owns a reference.
 #[pin_data]
 pub(crate) struct Link {
+    at: Slot,
+    /// Given by the server; 0 at a client that does not know it yet.
+    number: Atomic<u32>,
+    state: Atomic<u32>,
+    /// The peer's end, once it is known.
+    far: SetOnce<FarEnd>,
+    /// The peer's name for the link, once it has confirmed it.
+    peer_user_id: Atomic<u32>,
+    failed: Atomic<bool>,
+    /// It counts as one of those that keep the group alive.
+    counted: Atomic<bool>,
+    /// The first failure.
+    #[pin]
+    failure: SpinLockBh<Option<LinkFailure>>,
+    #[pin]
+    confirmation: SpinLockBh<Option<Confirmation>>,
+    /// Something has come from the peer since the last tick.
+    heard: Atomic<bool>,
+    /// It is to be tested, whatever the idle time.
+    doubtful: Atomic<bool>,
+    shut: Atomic<bool>,
     port: Port,
     gid_index: u8,
     gid: Gid,
@@ -119,8 +201,6 @@ pub(crate) struct Link {
     /// Held while nothing may be sent.
     #[pin]
     quiet: Mutex<()>,
-    #[pin]
-    pool: Pool,
     cq: Arc<Cq<Handler>>,
     pd: Arc<Pd>,
     /// Connections of the group wait for a slot.
@@ -129,7 +209,12 @@ pub(crate) struct Link {
 
 impl Link {
     /// Makes a link on the port of `path`, ready to be connected. May sleep.
-    pub(crate) fn new(path: &Path, settings: &Settings) -> Result<Arc<Self>> {
+    pub(crate) fn new(
+        at: Slot,
+        number: LinkNumber,
+        path: &Path,
+        settings: &Settings,
+    ) -> Result<Arc<Self>> {
         let device = &path.port.device;
         let (sends, recvs) = (settings.max_send_wr(), settings.max_recv_wr());
         let pd = Pd::new(device)?;
@@ -150,10 +235,21 @@ impl Link {
         let qp = qp.to_init(path.port.number).map_err(|(_, err)| err)?;
         let slots = SendSlots::new(&pd, &queues, sends)?;
         let registrar = Registrar::new(&queues);
-        let pool = Pool::new(&pd)?;
         let random = u32::from_ne_bytes(host::random());
         Arc::pin_init(
             pin_init!(Self {
+                at,
+                number: Atomic::new(number.0.into()),
+                state: Atomic::new(LinkState::Activating as u32),
+                far: SetOnce::new(),
+                peer_user_id: Atomic::new(0),
+                failed: Atomic::new(false),
+                counted: Atomic::new(false),
+                failure <- new_spinlock_bh!(None, "Link::failure"),
+                confirmation <- new_spinlock_bh!(None, "Link::confirmation"),
+                heard: Atomic::new(false),
+                doubtful: Atomic::new(false),
+                shut: Atomic::new(false),
                 port: path.port.clone(),
                 gid_index: path.gid.index,
                 gid: Gid(path.gid.gid),
@@ -168,7 +264,6 @@ impl Link {
                 ring,
                 registrar <- registrar,
                 quiet <- new_mutex!((), "Link::quiet"),
-                pool <- pool,
                 cq,
                 pd,
                 starved: Atomic::new(0),
@@ -186,8 +281,9 @@ impl Link {
         self.ring.post_all()
     }
 
-    /// Lets the queue pair receive from the peer's: INIT to RTR.
-    pub(crate) fn connect(&self, peer: &RdmaEndpoint, peer_mtu: Mtu) -> Result {
+    /// Lets the queue pair receive from the peer's, which sends from `peer_psn` on: INIT to RTR.
+    pub(crate) fn connect(&self, far: &FarEnd, peer_psn: Psn24, peer_mtu: Mtu) -> Result {
+        self.far.populate(*far);
         let local = LocalAddress {
             port: self.port.number,
             gid_index: self.gid_index,
@@ -196,10 +292,10 @@ impl Link {
             hop_limit: 1,
         };
         let peer = PeerAddress {
-            gid: peer.gid.0,
-            mac: peer.mac.0,
-            qpn: peer.qpn.value(),
-            psn: peer.psn.value(),
+            gid: far.gid.0,
+            mac: far.mac.0,
+            qpn: far.qpn.value(),
+            psn: peer_psn.value(),
         };
         self.change(|qp| qp.connect(&local, &peer))
     }
@@ -244,7 +340,10 @@ impl Link {
     }
 
     /// Ends the link: nothing is sent or received afterwards, and no handler runs. Process context.
+    ///
+    /// The mappings for it are to be dropped then, with [`super::buffers::Pool::unmap`].
     pub(crate) fn shut(&self) {
+        self.state.store(LinkState::Inactive as u32, Release);
         self.slots.close();
         self.registrar.close();
         let qp = self.qp.lock().take();
@@ -255,7 +354,7 @@ impl Link {
         }
         drop(self.cq.detach());
         while self.slots.abandon().is_some() {}
-        self.pool.clear();
+        self.shut.store(true, Release);
     }
 
     /// Takes no more messages, and waits until all that was posted is sent, or nothing moves any more.
@@ -274,7 +373,7 @@ impl Link {
 
     /// Notes that a connection found no free slot: it will be called when there is one.
     pub(crate) fn set_starved(&self) {
-        self.starved.store(1, kernel::sync::atomic::Release);
+        self.starved.store(1, Release);
     }
 
     /// Whether a connection waits for a slot. Any context.
@@ -287,14 +386,125 @@ impl Link {
         &self.slots
     }
 
-    /// Rings for the connections on this link.
-    pub(crate) fn pool(&self) -> &Pool {
-        &self.pool
+    /// Its place in the group.
+    pub(crate) fn slot(&self) -> Slot {
+        self.at
+    }
+
+    /// Its number in the group, for the peer; 0 where that is not known yet.
+    pub(crate) fn number(&self) -> LinkNumber {
+        LinkNumber(self.number.load(Relaxed) as u8)
+    }
+
+    /// How far it is.
+    pub(crate) fn state(&self) -> LinkState {
+        match self.state.load(Acquire) {
+            _ if self.failed.load(Relaxed) => LinkState::Inactive,
+            state if state == LinkState::Activating as u32 => LinkState::Activating,
+            state if state == LinkState::Active as u32 => LinkState::Active,
+            _ => LinkState::Inactive,
+        }
+    }
+
+    /// Connections may use it from now on, unless it has ended meanwhile.
+    pub(crate) fn activate(&self) {
+        let (from, to) = (LinkState::Activating as u32, LinkState::Active as u32);
+        let _ = self.state.cmpxchg(from, to, Full);
+    }
+
+    /// Whether connections can use it.
+    pub(crate) fn is_active(&self) -> bool {
+        self.state() == LinkState::Active
+    }
+
+    /// Notes the first failure; true if it is that.
+    pub(crate) fn fail(&self, failure: LinkFailure) -> bool {
+        self.failure.lock().get_or_insert(failure);
+        !self.failed.xchg(true, Full)
+    }
+
+    /// Counts it among those that keep the group alive, or not any more; whether that is news.
+    pub(super) fn count(&self, on: bool) -> bool {
+        self.counted.xchg(on, Full) != on
+    }
+
+    /// Why it failed, if it did.
+    pub(crate) fn failure(&self) -> Option<LinkFailure> {
+        *self.failure.lock()
+    }
+
+    /// Whether it has failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Acquire)
+    }
+
+    /// Something has come from the peer.
+    pub(crate) fn note_activity(&self) {
+        // Most of the time it is set already; leave the cache line alone then.
+        if !self.heard.load(Relaxed) {
+            self.heard.store(true, Relaxed);
+        }
+    }
+
+    /// Whether something has come from the peer since the last call.
+    pub(crate) fn take_heard(&self) -> bool {
+        self.heard.xchg(false, Relaxed)
+    }
+
+    /// Something went wrong that should not if peer and link are well: it is to be tested soon. Any context.
+    pub(crate) fn doubt(&self) {
+        self.doubtful.store(true, Relaxed);
+    }
+
+    /// Whether it is to be tested.
+    pub(crate) fn take_doubt(&self) -> bool {
+        self.doubtful.xchg(false, Relaxed)
+    }
+
+    /// What became of CONFIRM LINK.
+    pub(crate) fn confirmation(&self) -> Option<Confirmation> {
+        *self.confirmation.lock()
+    }
+
+    /// Notes what became of CONFIRM LINK.
+    pub(crate) fn set_confirmation(&self, confirmation: Confirmation) {
+        *self.confirmation.lock() = Some(confirmation);
+    }
+
+    /// The peer's number and name for it, which CONFIRM LINK has told.
+    pub(crate) fn confirmed(&self, number: LinkNumber, user_id: LinkUserId) {
+        self.number.store(number.0.into(), Relaxed);
+        self.peer_user_id.store(user_id.0, Relaxed);
+    }
+
+    /// The peer's name for it; 0 before it has confirmed it.
+    pub(crate) fn peer_user_id(&self) -> LinkUserId {
+        LinkUserId(self.peer_user_id.load(Relaxed))
+    }
+
+    /// The peer's end, once it is known.
+    pub(crate) fn far(&self) -> Option<&FarEnd> {
+        self.far.as_ref()
+    }
+
+    /// Whether [`Self::shut`] is done.
+    pub(crate) fn is_shut(&self) -> bool {
+        self.shut.load(Acquire)
+    }
+
+    /// The protection domain.
+    pub(crate) fn pd(&self) -> &Arc<Pd> {
+        &self.pd
     }
 
     /// The port it is on.
     pub(crate) fn port(&self) -> &Port {
         &self.port
+    }
+
+    /// Whether it is on `device`.
+    pub(crate) fn is_on(&self, device: &Arc<Device>) -> bool {
+        Arc::ptr_eq(&self.port.device, device)
     }
 
     /// Our GID.
@@ -346,10 +556,11 @@ impl CqHandler for Handler {
             WrId::Send(slot) => {
                 let pending = link.slots.complete(slot);
                 if !completion.is_success() {
-                    self.group.link_failed(LinkFailure::Send(completion.status));
+                    self.group
+                        .link_failed(link, LinkFailure::Send(completion.status));
                 }
-                if let Some(Pending::Cdc { token, sent }) = pending {
-                    cdc_demux::sent(&self.group, link, token, sent, completion.is_success());
+                if let Some(Pending::Cdc { token, seqno, sent }) = pending {
+                    cdc_demux::sent(&self.group, token, seqno, sent, completion.is_success());
                 }
             }
             WrId::Recv(slot) if completion.is_success() => {
@@ -357,15 +568,17 @@ impl CqHandler for Handler {
                     cdc_demux::received(&self.group, link, message)
                 });
                 if received.is_err() {
-                    self.group.link_failed(LinkFailure::Post);
+                    self.group.link_failed(link, LinkFailure::Post);
                 }
             }
             WrId::Register(sequence) => link.registrar.complete(sequence, completion.status),
             // RDMA WRITEs complete only when they fail; so do receive requests that fail.
-            WrId::Write(_) => self.group.link_failed(LinkFailure::Send(completion.status)),
+            WrId::Write(_) => self
+                .group
+                .link_failed(link, LinkFailure::Send(completion.status)),
             WrId::Recv(_) => self
                 .group
-                .link_failed(LinkFailure::Receive(completion.status)),
+                .link_failed(link, LinkFailure::Receive(completion.status)),
             WrId::Unknown(_) => {}
         }
     }

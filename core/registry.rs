@@ -7,6 +7,7 @@ use super::{
         GroupKey,
         LinkGroup, //
     },
+    link::Link,
     pnet_table,
     ports::{
         self,
@@ -223,10 +224,20 @@ impl Registry {
         later.min_by_key(|group| group.id()).cloned()
     }
 
-    /// How many groups there are for which `filter` holds.
-    pub(crate) fn count_groups(&self, filter: impl Fn(&LinkGroup) -> bool) -> u32 {
+    /// How many links there are, of groups of the namespace with cookie `net`, for which `filter` holds.
+    pub(crate) fn count_links(&self, net: u64, filter: impl Fn(&Link) -> bool) -> u32 {
         let groups = self.groups.lock();
-        groups.list.iter().filter(|group| filter(group)).count() as u32
+        let here = groups.list.iter().filter(|group| group.key().net == net);
+        here.flat_map(|group| group.links())
+            .filter(|link| filter(link))
+            .count() as u32
+    }
+
+    /// Whether there is a group of the namespace with cookie `net` that ends with `device`.
+    pub(crate) fn depends_on(&self, net: u64, device: &Arc<Device>) -> bool {
+        let groups = self.groups.lock();
+        let mut here = groups.list.iter().filter(|group| group.key().net == net);
+        here.any(|group| group.uses(device) && group.links().all(|link| link.is_on(device)))
     }
 
     /// Calls `f`, without a lock held, for every group for which `filter` holds, in the order of
@@ -324,7 +335,7 @@ impl Registry {
             return Err(err.into());
         }
         // Either whoever removes the device finds the group in the list, or it is seen here.
-        if group.link().port().device.is_gone() {
+        if group.links().any(|link| link.port().device.is_gone()) {
             group.discard();
             return Err(ENODEV);
         }
@@ -415,7 +426,7 @@ impl Events for DeviceEvents {
         };
         registry.for_each_group(
             |group| group.uses(device),
-            |group| group.check_port(port, event),
+            |group| group.check_port(device, port, event),
         );
     }
 }

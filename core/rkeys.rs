@@ -7,6 +7,7 @@
 
 use super::{
     buffers::Ring,
+    link::Slot,
     llc::{
         flow::{
             Actions,
@@ -52,8 +53,8 @@ struct Errand {
 }
 
 struct Queue {
-    /// The first one has been asked.
-    asked: bool,
+    /// The link on which the first one has been asked.
+    asked: Option<Slot>,
     errands: KVec<Errand>,
     closed: bool,
 }
@@ -76,6 +77,8 @@ pub(super) enum Answer {
 pub(super) enum Settled {
     /// The peer does not use this RMB any more.
     Returned(Arc<Ring>),
+    /// The peer may go on to use this RMB.
+    Kept(Arc<Ring>),
     /// It was asked again and again, and has never answered.
     Unanswered,
 }
@@ -87,8 +90,9 @@ pub(super) struct Rkeys {
     queue: Mutex<Queue>,
 }
 
-fn request(errand: &Errand) -> Option<(Request, RToken)> {
-    let key = errand.rmb.mapping().planned_key()?;
+/// What to ask on the link at `slot`: RMBs are known by their keys there.
+fn request(errand: &Errand, slot: Slot) -> Option<(Request, RToken)> {
+    let key = errand.rmb.mapping(slot)?.planned_key()?;
     let rkey = RKey(key.rkey);
     let request = match errand.subject {
         Subject::Confirm => Request::ConfirmRkey(rkey),
@@ -108,7 +112,7 @@ impl Rkeys {
     pub(super) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             queue <- new_mutex!(
-                Queue { asked: false, errands: KVec::new(), closed: false },
+                Queue { asked: None, errands: KVec::new(), closed: false },
                 "Rkeys::queue"
             ),
         })
@@ -141,23 +145,23 @@ impl Rkeys {
     }
 
     /// Makes the next request, if there is one and none is under way: what to send.
-    pub(super) fn ask(&self, flow: &mut LinkFlow, now: Millis) -> Option<Actions> {
+    pub(super) fn ask(&self, slot: Slot, flow: &mut LinkFlow, now: Millis) -> Option<Actions> {
         let mut queue = self.queue.lock();
-        if queue.asked {
+        if queue.asked.is_some() {
             return None;
         }
         let errand = queue.errands.first_mut()?;
         if !errand.not_before.reached(now) {
             return None;
         }
-        let asked = match request(errand)? {
-            (Request::ConfirmRkey(_), token) => flow.confirm_rkey(token, now),
+        let asked = match request(errand, slot)? {
+            (Request::ConfirmRkey(_), token) => flow.confirm_rkey(token, [None; 2], now),
             (Request::DeleteRkey(rkey), _) => flow.delete_rkey(rkey, now),
         };
         match asked {
             Ok(actions) => {
                 errand.tries = errand.tries.saturating_add(1);
-                queue.asked = true;
+                queue.asked = Some(slot);
                 Some(actions)
             }
             // The link is not confirmed yet, or has ended.
@@ -175,13 +179,13 @@ impl Rkeys {
         let mut guard = self.queue.lock();
         let queue = &mut *guard;
         let first = queue.errands.first_mut()?;
-        if !queue.asked || request(first)?.0 != answered {
+        if request(first, queue.asked?)?.0 != answered {
             return None;
         }
         let again = matches!(answer, Answer::Failed { retry: true } | Answer::Missing)
             && first.tries < TRIES;
         first.not_before = now.after(PAUSE);
-        queue.asked = false;
+        queue.asked = None;
         if again {
             return None;
         }
@@ -190,8 +194,9 @@ impl Rkeys {
         match (subject, answer) {
             (Subject::Delete, Answer::Done) => Some(Settled::Returned(rmb)),
             (_, Answer::Missing) => Some(Settled::Unanswered),
-            // The memory stays out of use as long as the link is there. And with a single link it
-            // does not matter what the peer makes of CONFIRM RKEY: the CLC messages have told it all.
+            (Subject::Delete, _) => Some(Settled::Kept(rmb)),
+            // With a single link it does not matter what the peer makes of CONFIRM RKEY: the CLC messages
+            // have told it all.
             _ => None,
         }
     }

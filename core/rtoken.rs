@@ -2,10 +2,16 @@
 
 //! The peer's RMBs: where we may write (RFC 7609, section 2.2 and appendix A.3.5).
 //!
-//! A link group knows at most 255 of them. They come in CLC messages and in CONFIRM RKEY, and go
-//! with DELETE RKEY. For a group with a single link; another link brings another table.
+//! A link group knows at most 255 of them, each by a key and an address on every link. They come in CLC
+//! messages for the link of the connection, and for the others in CONFIRM RKEY, or all at once when a
+//! link is added; and they go with DELETE RKEY.
+//!
+//! Connections keep the token that they were set up with. The table is for moving them: what is known on
+//! one link by a key is looked up for another.
 
 #![forbid(unsafe_code)]
+
+use core::ops::DerefMut;
 
 use super::llc::message::RToken;
 use super::types::RKey;
@@ -13,57 +19,38 @@ use super::types::RKey;
 /// RMBs of a peer in one link group (RFC 7609, section 2.2).
 pub const MAX_RTOKENS: usize = 255;
 
-/// Place of a token in the table; a connection keeps it.
-///
-/// A token that the peer deletes while connections use it takes their place away:
-/// [`RTokenTable::get`] then finds nothing, or a newer token. So connections keep the
-/// [`RToken`] that they were set up with, and the index only for diagnosis.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RTokenIndex(u8);
+/// Most links of a group at once.
+pub const PLACES: usize = 3;
 
-impl RTokenIndex {
-    /// As a number.
-    pub const fn value(self) -> u8 {
-        self.0
-    }
-}
+/// One RMB: its token on each link, as far as it is known.
+pub type Row = [Option<RToken>; PLACES];
 
-/// Why a token was not entered.
+/// No RMB.
+pub const EMPTY: Row = [None; PLACES];
+
+/// There are too many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RTokenError {
-    /// There are 255 already.
-    Full,
-    /// The key is known with another address: a key names one RMB.
-    Conflict,
-}
+pub struct Full;
 
-/// The tokens of a peer.
+/// The tokens of a peer, in rows that the owner allocates.
 ///
 /// # Invariants
 ///
-/// No two entries have the same key.
+/// No two rows have the same key for a link.
 #[derive(Debug)]
-pub struct RTokenTable {
-    entries: [Option<RToken>; MAX_RTOKENS],
+pub struct RTokenTable<R> {
+    rows: R,
 }
 
-impl Default for RTokenTable {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl RTokenTable {
-    /// An empty table. It has 6 KiB: make it in place.
-    pub const fn new() -> Self {
-        Self {
-            entries: [None; MAX_RTOKENS],
-        }
+impl<R: DerefMut<Target = [Row]>> RTokenTable<R> {
+    /// A table in these rows, which are empty.
+    pub const fn new(rows: R) -> Self {
+        Self { rows }
     }
 
-    /// Number of tokens.
+    /// Number of RMBs.
     pub fn len(&self) -> usize {
-        self.entries.iter().flatten().count()
+        self.rows.iter().filter(|row| **row != EMPTY).count()
     }
 
     /// Whether there are none.
@@ -71,66 +58,86 @@ impl RTokenTable {
         self.len() == 0
     }
 
-    /// Whether no further token can be entered; a server then starts another group.
-    pub fn is_full(&self) -> bool {
-        self.entries.iter().all(Option::is_some)
+    fn row(&mut self, place: usize, rkey: RKey) -> Option<&mut Row> {
+        let has =
+            |row: &&mut Row| matches!(row.get(place), Some(Some(token)) if token.rkey == rkey);
+        self.rows.iter_mut().find(has)
     }
 
-    /// Enters a token. A token that is there already is found again.
-    pub fn add(&mut self, rtoken: RToken) -> Result<RTokenIndex, RTokenError> {
-        if let Some((index, known)) = self.find(rtoken.rkey) {
-            return if known == rtoken {
-                Ok(index)
-            } else {
-                Err(RTokenError::Conflict)
-            };
-        }
-        for (index, entry) in (0..=u8::MAX).zip(&mut self.entries) {
-            if entry.is_none() {
-                *entry = Some(rtoken);
-                return Ok(RTokenIndex(index));
+    /// Enters a token for the link at `place`. One that is there already stays, with what belongs to it. A
+    /// known key with another address is another RMB, whose predecessor is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`].
+    pub fn add(&mut self, place: usize, token: RToken) -> Result<(), Full> {
+        let row = match self.row(place, token.rkey) {
+            Some(row) if row.get(place) == Some(&Some(token)) => return Ok(()),
+            Some(row) => {
+                *row = EMPTY;
+                row
             }
-        }
-        Err(RTokenError::Full)
+            None => self
+                .rows
+                .iter_mut()
+                .find(|row| **row == EMPTY)
+                .ok_or(Full)?,
+        };
+        *row.get_mut(place).ok_or(Full)? = Some(token);
+        Ok(())
     }
 
-    /// The token with this key.
-    pub fn find(&self, rkey: RKey) -> Option<(RTokenIndex, RToken)> {
-        let mut all = (0..=u8::MAX).zip(&self.entries);
-        all.find_map(|(index, entry)| match entry {
-            Some(rtoken) if rtoken.rkey == rkey => Some((RTokenIndex(index), *rtoken)),
-            _ => None,
+    /// Enters for the link at `other` a token of the RMB that has the key `rkey` on the link at `place`.
+    /// Whether there is one.
+    pub fn add_other(&mut self, place: usize, rkey: RKey, other: usize, token: RToken) -> bool {
+        // A key names one RMB on a link, and the last word counts.
+        if let Some(entry) = self
+            .row(other, token.rkey)
+            .and_then(|row| row.get_mut(other))
+        {
+            *entry = None;
+        }
+        let entry = self.row(place, rkey).and_then(|row| row.get_mut(other));
+        entry.is_some_and(|entry| {
+            *entry = Some(token);
+            true
         })
     }
 
-    /// The token at a place.
-    pub fn get(&self, index: RTokenIndex) -> Option<RToken> {
-        self.entries.get(usize::from(index.0)).copied().flatten()
+    /// The token for the link at `other` of the RMB that has the key `rkey` on the link at `place`.
+    pub fn other(&mut self, place: usize, rkey: RKey, other: usize) -> Option<RToken> {
+        self.row(place, rkey)?.get(other).copied().flatten()
     }
 
-    /// Removes a token (RFC 7609, appendix A.3.7). Returns whether it was there.
-    pub fn remove(&mut self, rkey: RKey) -> bool {
-        for entry in &mut self.entries {
-            if entry.is_some_and(|rtoken| rtoken.rkey == rkey) {
-                *entry = None;
-                return true;
-            }
-        }
-        false
+    /// Removes the RMB with this key (RFC 7609, appendix A.3.7). Whether it was there.
+    pub fn remove(&mut self, place: usize, rkey: RKey) -> bool {
+        self.row(place, rkey).is_some_and(|row| {
+            *row = EMPTY;
+            true
+        })
     }
 
-    /// Removes the tokens of a DELETE RKEY. Returns a mask of those that were not there, the
+    /// Removes the RMBs of a DELETE RKEY. Returns a mask of those that were not there, the
     /// first in the highest bit (RFC 7609, appendix A.3.7, "Error Mask").
-    pub fn remove_all(&mut self, rkeys: impl Iterator<Item = RKey>) -> u16 {
+    pub fn remove_all(&mut self, place: usize, rkeys: impl Iterator<Item = RKey>) -> u16 {
         let mut missing = 0;
         let mut bit = 1u16 << 15;
         for rkey in rkeys {
-            if !self.remove(rkey) {
+            if !self.remove(place, rkey) {
                 missing |= bit;
             }
             bit >>= 1;
         }
         missing
+    }
+
+    /// The link at `place` is gone.
+    pub fn forget_link(&mut self, place: usize) {
+        for row in self.rows.iter_mut() {
+            if let Some(entry) = row.get_mut(place) {
+                *entry = None;
+            }
+        }
     }
 }
 
@@ -148,41 +155,48 @@ mod tests {
 
     #[test]
     fn tokens_come_and_go() {
-        let mut table = RTokenTable::new();
-        let index = table.add(rtoken(7)).unwrap();
-        assert_eq!(table.add(rtoken(7)), Ok(index));
-        assert_eq!(table.get(index), Some(rtoken(7)));
-        assert_eq!(table.find(RKey(7)), Some((index, rtoken(7))));
-        let moved = RToken {
-            vaddr: 1,
-            ..rtoken(7)
-        };
-        assert_eq!(table.add(moved), Err(RTokenError::Conflict));
-        assert!(table.remove(RKey(7)) && !table.remove(RKey(7)));
-        assert_eq!(table.get(index), None);
+        let mut rows = [EMPTY; 2];
+        let mut table = RTokenTable::new(&mut rows[..]);
+        assert_eq!(table.add(0, rtoken(7)), Ok(()));
+        assert_eq!(table.add(0, rtoken(7)), Ok(()));
+        assert_eq!(table.len(), 1);
+        assert_eq!(table.add(0, rtoken(8)), Ok(()));
+        assert_eq!(table.add(0, rtoken(9)), Err(Full));
+        assert!(table.remove(0, RKey(7)) && !table.remove(0, RKey(7)));
+        assert!(!table.remove(1, RKey(8)));
+        // RFC 7609, appendix A.3.7: the second and the fourth.
+        table.add(0, rtoken(1)).unwrap();
+        let rkeys = [1, 2, 8, 4].map(RKey);
+        assert_eq!(table.remove_all(0, rkeys.into_iter()), 0b0101_0000 << 8);
         assert!(table.is_empty());
     }
 
     #[test]
-    fn no_more_than_255() {
-        let mut table = RTokenTable::new();
-        for rkey in 0..255 {
-            table.add(rtoken(rkey)).unwrap();
-        }
-        assert!(table.is_full());
-        assert_eq!(table.add(rtoken(300)), Err(RTokenError::Full));
-        assert_eq!(table.add(rtoken(3)).map(RTokenIndex::value), Ok(3));
-        table.remove(RKey(100));
-        assert_eq!(table.add(rtoken(300)).map(RTokenIndex::value), Ok(100));
-    }
-
-    #[test]
-    fn missing_keys_are_masked() {
-        let mut table = RTokenTable::new();
-        table.add(rtoken(1)).unwrap();
-        table.add(rtoken(3)).unwrap();
-        let rkeys = [1, 2, 3, 4].map(RKey);
-        // RFC 7609, appendix A.3.7: the second and the fourth.
-        assert_eq!(table.remove_all(rkeys.into_iter()), 0b0101_0000 << 8);
+    fn an_rmb_is_found_on_other_links() {
+        let mut rows = [EMPTY; 4];
+        let mut table = RTokenTable::new(&mut rows[..]);
+        table.add(0, rtoken(7)).unwrap();
+        assert!(table.add_other(0, RKey(7), 2, rtoken(70)));
+        assert!(!table.add_other(0, RKey(8), 2, rtoken(80)));
+        assert_eq!(table.other(0, RKey(7), 2), Some(rtoken(70)));
+        assert_eq!(table.other(2, RKey(70), 0), Some(rtoken(7)));
+        assert_eq!(table.other(0, RKey(7), 1), None);
+        // The same key on another link is another RMB's.
+        table.add(1, rtoken(7)).unwrap();
+        assert_eq!((table.len(), table.other(1, RKey(7), 2)), (2, None));
+        // Again by another connection: nothing is lost.
+        table.add(0, rtoken(7)).unwrap();
+        assert_eq!(table.other(0, RKey(7), 2), Some(rtoken(70)));
+        // But not for other memory.
+        let moved = RToken {
+            vaddr: 1,
+            ..rtoken(7)
+        };
+        table.add(0, moved).unwrap();
+        assert_eq!(table.other(0, RKey(7), 2), None);
+        table.forget_link(0);
+        assert_eq!(table.len(), 1);
+        table.forget_link(1);
+        assert!(table.is_empty());
     }
 }

@@ -36,8 +36,13 @@ use crate::{
     },
     smc_core::{
         group::{
-            GroupState,
+            GroupKind,
             LinkGroup, //
+        },
+        link::{
+            self,
+            Link,
+            Slot, //
         },
         llc::flow::Role,
         namespace,
@@ -47,6 +52,7 @@ use crate::{
             Registry, //
         },
         stats::Stats,
+        types::Gid,
         ueid::Refusal, //
     },
     sysctl::{
@@ -201,8 +207,8 @@ fn groups(part: &mut Part<'_>, room: &mut [u8], links: bool) -> Result {
         return Ok(());
     };
     loop {
-        // The last group that is done, and whether the next one is, but for its link.
-        let [after, begun, _] = part.position();
+        // The last group that is done; the next one, if it is begun, and how many of its links are done.
+        let [after, begun, done] = part.position();
         let Some(group) = registry.group_after(part.net().cookie(), after as u32) else {
             return Ok(());
         };
@@ -215,8 +221,14 @@ fn groups(part: &mut Part<'_>, room: &mut [u8], links: bool) -> Result {
             }
         }
         if links {
-            let message = describe_link(room, &group, part.net());
-            put(part, message)?;
+            let first = if begun == number { done } else { 0 };
+            for slot in Slot::all().skip(first as usize) {
+                if let Some(link) = group.link_at(slot) {
+                    let message = describe_link(room, &group, &link, part.net());
+                    put(part, message)?;
+                }
+                part.set_position([after, number, slot.index() as u64 + 1]);
+            }
         }
         part.set_position([number, 0, 0]);
     }
@@ -224,10 +236,11 @@ fn groups(part: &mut Part<'_>, room: &mut [u8], links: bool) -> Result {
 
 fn describe_group<'a>(room: &'a mut [u8], group: &LinkGroup, net: &Net) -> Option<&'a [u8]> {
     let key = group.key();
-    let link = group.link();
-    let (sndbuf_alloc, rmb_alloc) = link.pool().allocated();
+    let (sndbuf_alloc, rmb_alloc) = group.pool().allocated();
     let limits = group.limits();
-    let pnet_id = pnet_table::of_port(net, link.port());
+    let pnet_id = group
+        .link()
+        .and_then(|link| pnet_table::of_port(net, link.port()));
     let v2 = group.about().map(|about| V2Info {
         release: limits.release.value(),
         os: about.os.value(),
@@ -240,7 +253,12 @@ fn describe_group<'a>(room: &'a mut [u8], group: &LinkGroup, net: &Net) -> Optio
     let message = genl_abi::Group {
         id: group.id(),
         server: key.role == Role::Server,
-        kind: GroupType::Single,
+        kind: match group.kind() {
+            GroupKind::Single => GroupType::Single,
+            GroupKind::Symmetric => GroupType::Symmetric,
+            GroupKind::AsymmetricPeer => GroupType::AsymmetricPeer,
+            GroupKind::AsymmetricLocal => GroupType::AsymmetricLocal,
+        },
         pnet_id: pnet_id.as_ref().map_or(&[], |id| id.as_bytes()),
         vlan: 0,
         conns: group.connections(),
@@ -257,25 +275,29 @@ fn describe_group<'a>(room: &'a mut [u8], group: &LinkGroup, net: &Net) -> Optio
     genl_abi::group(room, &message)
 }
 
-fn describe_link<'a>(room: &'a mut [u8], group: &LinkGroup, net: &Net) -> Option<&'a [u8]> {
-    let link = group.link();
+fn describe_link<'a>(
+    room: &'a mut [u8],
+    group: &LinkGroup,
+    link: &Link,
+    net: &Net,
+) -> Option<&'a [u8]> {
     let port = link.port();
     let name = port.device.name();
     let message = genl_abi::Link {
-        number: group.link_number().0,
+        number: link.number().0,
         device: name.as_bytes(),
         // Port numbers of RDMA devices have 8 bits on the wire, too.
         port: port.number as u8,
         gid: &link.gid(),
-        peer_gid: &group.key().peer_gid,
-        conns: group.connections(),
+        peer_gid: &link.far().map_or(Gid::ZERO, |far| far.gid),
+        conns: group.connections_on(link),
         ifindex: ifindex(port, net),
-        uid: group.link_user_id().0,
-        peer_uid: group.peer_link_user_id().0,
-        state: match group.state() {
-            GroupState::Forming => LinkState::Activating,
-            GroupState::Active => LinkState::Active,
-            GroupState::Dead => LinkState::Inactive,
+        uid: group.link_user_id(link).0,
+        peer_uid: link.peer_user_id().0,
+        state: match link.state() {
+            link::LinkState::Activating => LinkState::Activating,
+            link::LinkState::Active => LinkState::Active,
+            link::LinkState::Inactive => LinkState::Inactive,
         },
     };
     genl_abi::link(room, &message)
@@ -336,10 +358,8 @@ fn describe_device<'a>(
 ) -> Option<&'a [u8]> {
     let cookie = net.cookie();
     let links = |port: Option<u32>| {
-        registry.count_groups(|group| {
-            group.key().net == cookie
-                && group.uses(device)
-                && port.is_none_or(|port| group.link().port().number == port)
+        registry.count_links(cookie, |link| {
+            link.is_on(device) && port.is_none_or(|port| link.port().number == port)
         })
     };
     let mut pnet_ids = [None, None];
@@ -361,8 +381,7 @@ fn describe_device<'a>(
     let message = genl_abi::Device {
         name: name.as_bytes(),
         links: all,
-        // A link group has one link, and ends with it.
-        critical: all != 0,
+        critical: registry.depends_on(cookie, device),
         pci: device.pci_function().map(|function| Pci {
             vendor: function.vendor,
             device: function.device,

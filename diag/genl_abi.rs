@@ -137,6 +137,12 @@ pub enum GroupType {
     None = 0,
     /// There is one link.
     Single = 1,
+    /// There are links with no end in common.
+    Symmetric = 2,
+    /// There are links on one port of the peer's.
+    AsymmetricPeer = 3,
+    /// There are links on one port of ours.
+    AsymmetricLocal = 4,
 }
 
 /// A link group.

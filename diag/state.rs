@@ -59,10 +59,11 @@ fn write_all(f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 fn write_group(f: &mut fmt::Formatter<'_>, group: &LinkGroup) -> fmt::Result {
-    let (key, link) = (group.key(), group.link());
+    let key = group.key();
+    let (send, rmb) = group.pool().allocated();
     writeln!(
         f,
-        "group {} net {} {:?} {:?} {:?} peer {} connections {}/{}",
+        "group {} net {} {:?} {:?} {:?} peer {} connections {}/{} send buffers {send} rmbs {rmb} free rings {}",
         group.id(),
         key.net,
         key.role,
@@ -71,21 +72,23 @@ fn write_group(f: &mut fmt::Formatter<'_>, group: &LinkGroup) -> fmt::Result {
         key.peer_gid,
         group.connections(),
         group.limits().max_conns,
+        group.pool().kept(),
     )?;
-    let (busy, slots) = link.slots().usage();
-    let (send, rmb) = link.pool().allocated();
-    let name = link.port().device.name();
-    writeln!(
-        f,
-        "  link {} {}/{} gid {} qp {} slots {busy}/{slots}{} send buffers {send} rmbs {rmb} free rings {}",
-        group.link_number().0,
-        core::str::from_utf8(name.as_bytes()).unwrap_or("?"),
-        link.port().number,
-        link.gid(),
-        link.qpn().value(),
-        if link.is_starved() { " starved" } else { "" },
-        link.pool().kept(),
-    )?;
+    for link in group.links() {
+        let (busy, slots) = link.slots().usage();
+        let name = link.port().device.name();
+        writeln!(
+            f,
+            "  link {} {:?} {}/{} gid {} qp {} slots {busy}/{slots}{}",
+            link.number().0,
+            link.state(),
+            core::str::from_utf8(name.as_bytes()).unwrap_or("?"),
+            link.port().number,
+            link.gid(),
+            link.qpn().value(),
+            if link.is_starved() { " starved" } else { "" },
+        )?;
+    }
     let mut result = Ok(());
     group.conns().for_each(|conn| {
         if result.is_ok() {

@@ -70,6 +70,8 @@ pub struct Effects {
     pub received: u32,
     /// By how much the peer's window has opened.
     pub confirmed: u32,
+    /// There is room in the send buffer: what was to go again had arrived.
+    pub freed: bool,
     /// Read the byte at this offset of the RMBE and pass it to [`Receiver::set_urgent_byte`],
     /// *before* dropping the lock.
     pub urgent_offset: Option<u32>,
@@ -92,6 +94,27 @@ pub struct Effects {
 }
 
 const _: () = assert!(size_of::<Effects>() <= 64);
+
+impl Effects {
+    /// Those of two messages, the other one later.
+    fn and(self, later: Self) -> Self {
+        Self {
+            received: self.received.saturating_add(later.received),
+            confirmed: self.confirmed.saturating_add(later.confirmed),
+            freed: self.freed | later.freed,
+            // An urgent byte that was not fetched in time becomes ordinary data.
+            urgent_offset: later.urgent_offset.or(self.urgent_offset),
+            readable: self.readable | later.readable,
+            urgent_confirmed: self.urgent_confirmed | later.urgent_confirmed,
+            push_tx: self.push_tx | later.push_tx,
+            send_update: self.send_update | later.send_update,
+            sigurg: self.sigurg | later.sigurg,
+            peer_done: self.peer_done | later.peer_done,
+            peer_closed: self.peer_closed | later.peer_closed,
+            peer_abort: self.peer_abort | later.peer_abort,
+        }
+    }
+}
 
 /// What a connection needs to know from the handshake.
 #[derive(Clone, Copy, Debug)]
@@ -149,6 +172,29 @@ pub struct FlagsView {
     pub state: ConnState,
 }
 
+/// The peer has moved the connection to another link.
+#[derive(Clone, Copy, Debug)]
+struct Failover {
+    /// It says that we have got the message of this number. That may still be in the completion queue of
+    /// the old link: nothing that comes behind it is looked at before it.
+    expected: Option<CdcSeq>,
+    /// The last of what has come behind it: messages are cumulative.
+    held: Option<CdcMessage>,
+    /// It sends again what it does not know that we have: until that is here, a producer cursor may be
+    /// behind.
+    replay: bool,
+}
+
+/// What moving to another link leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// To be sent first (RFC 7609, section 4.6.1), then push: what goes again comes next, before any other
+    /// message.
+    pub validation: CdcMessage,
+    /// Bytes of the send buffer that are free now.
+    pub freed: u32,
+}
+
 /// The data path of one connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -158,7 +204,10 @@ pub struct Connection {
     pub rx: Receiver,
     peer_token: AlertToken,
     last_sent: CdcSeq,
+    /// The last one that has completed.
+    last_done: CdcSeq,
     last_received: CdcSeq,
+    failover: Failover,
     state: ConnState,
     /// `state` has changed since the last message.
     state_due: bool,
@@ -185,6 +234,12 @@ impl Connection {
             peer_token: params.peer_token,
             // RFC 7609, appendix A.4: the number of the first message is 1.
             last_sent: CdcSeq(0),
+            last_done: CdcSeq(0),
+            failover: Failover {
+                expected: None,
+                held: None,
+                replay: false,
+            },
             last_received: CdcSeq(0),
             state: ConnState(0),
             state_due: false,
@@ -304,8 +359,49 @@ impl Connection {
         }
     }
 
-    /// A message has completed that was made when [`Sender::sent`] was `sent`.
-    pub fn on_send_complete(&mut self, sent: Cursor) -> Completed {
+    /// The number of the last message that was made, to be kept for its completion.
+    pub const fn last_sent(&self) -> CdcSeq {
+        self.last_sent
+    }
+
+    /// The link is gone, and no completion of it comes any more; there is another one.
+    ///
+    /// RFC 7609, section 4.6.2, second option: what was pending is combined, and gets new numbers.
+    #[must_use]
+    pub fn fail_over(&mut self) -> Moved {
+        let validation = CdcMessage {
+            seqno: self.last_done,
+            token: self.peer_token,
+            prod_flags: ProducerFlags::FAILOVER_VALIDATION,
+            ..CdcMessage::default()
+        };
+        let mut freed = 0;
+        if self.last_done != self.last_sent {
+            if self.may_write() {
+                let (done, again) = self.tx.rewind();
+                freed = done;
+                let traffic = &mut self.traffic;
+                traffic.bytes_acked = traffic.bytes_acked.wrapping_add(u64::from(done));
+                traffic.bytes_sent = traffic.bytes_sent.wrapping_sub(u64::from(again));
+            }
+            // Where the peer reads and what was said about the connection may not be known there.
+            self.rx.tell_again();
+            self.state_due |= self.state != ConnState(0);
+        }
+        Moved { validation, freed }
+    }
+
+    /// Whether a message is missing of which the peer says that we have got it, see
+    /// [`Self::fail_over`]. If it does not come soon, data was lost: reset.
+    pub const fn lacks_message(&self) -> bool {
+        self.failover.expected.is_some()
+    }
+
+    /// The message with number `seqno` has completed, that was made when [`Sender::sent`] was `sent`.
+    pub fn on_send_complete(&mut self, seqno: CdcSeq, sent: Cursor) -> Completed {
+        if self.last_done.is_before(seqno) {
+            self.last_done = seqno;
+        }
         let completed = self.tx.on_send_complete(sent);
         let acked = &mut self.traffic.bytes_acked;
         *acked = acked.wrapping_add(u64::from(completed.freed));
@@ -315,11 +411,12 @@ impl Connection {
     /// Applies a message of the peer. Its token has led here and is not looked at again.
     pub fn handle_cdc(&mut self, msg: &CdcMessage) -> Result<Effects, Violation> {
         if msg.prod_flags.contains(ProducerFlags::FAILOVER_VALIDATION) {
-            // RFC 7609, section 4.6.1: only the number is significant; if ours is less,
-            // data has been lost and the connection must be reset.
+            // RFC 7609, section 4.6.1: only the number is significant; if ours is less, data has been
+            // lost. But completions of two links come in any order.
             if self.last_received.is_before(msg.seqno) {
-                return Err(Violation::DataLost);
+                self.failover.expected = Some(msg.seqno);
             }
+            self.failover.replay = true;
             return Ok(Effects::default());
         }
         // RFC 7609, appendix A.4: discard what is older than the last one received.
@@ -330,6 +427,28 @@ impl Connection {
             self.last_received = msg.seqno;
             return Ok(self.apply_peer_state(msg.conn_state));
         }
+        if let Some(expected) = self.failover.expected {
+            if expected.is_before(msg.seqno) {
+                let held = self.failover.held.get_or_insert(*msg);
+                if held.seqno.is_before(msg.seqno) {
+                    *held = *msg;
+                }
+                return Ok(Effects::default());
+            }
+            if msg.seqno == expected {
+                self.failover.expected = None;
+                let mut effects = self.apply(msg)?;
+                if let Some(held) = self.failover.held.take() {
+                    effects = effects.and(self.apply(&held)?);
+                }
+                return Ok(effects);
+            }
+        }
+        self.apply(msg)
+    }
+
+    /// Applies a message that is not to be held back.
+    fn apply(&mut self, msg: &CdcMessage) -> Result<Effects, Violation> {
         // RFC 7609, section 4.8.2, 1A: who has aborted waits for the peer's abort, and ignores
         // any other activity; but that the peer has closed ends the wait as well.
         if self.state.contains(ConnState::ABORT) || self.peer_state.contains(ConnState::ABORT) {
@@ -337,7 +456,15 @@ impl Connection {
         }
         // Validate everything, then apply.
         self.tx.check_peer_cons(msg.cons)?;
-        self.rx.check_peer_prod(msg.prod)?;
+        let mut msg = *msg;
+        match self.rx.check_peer_prod(msg.prod) {
+            // We have what it sends again.
+            Err(_) if self.failover.replay => msg.prod = self.rx.prod(),
+            checked => {
+                self.failover.replay &= checked? == 0;
+            }
+        }
+        let msg = &msg;
         self.last_received = msg.seqno;
         self.heard = msg.prod_flags;
         let mut effects = self.apply_peer_state(msg.conn_state);
@@ -358,7 +485,9 @@ impl Connection {
     /// The peer has consumed data.
     fn apply_cons(&mut self, msg: &CdcMessage, effects: &mut Effects) -> Result<(), Violation> {
         let urgent_busy = self.tx.urgent_busy();
+        let fin = self.tx.fin();
         effects.confirmed = self.tx.on_peer_cons(msg.cons)?;
+        effects.freed = self.tx.fin() != fin;
         effects.urgent_confirmed = urgent_busy && !self.tx.urgent_busy();
         effects.push_tx = effects.confirmed > 0 && self.may_write() && self.tx.sendable() > 0;
         Ok(())
@@ -378,7 +507,10 @@ impl Connection {
         if effects.received > 0 && flags.contains(ProducerFlags::URGENT_PRESENT) {
             effects.urgent_offset = Some(self.rx.on_urgent_present());
             effects.sigurg = true;
-        } else if flags.contains(ProducerFlags::URGENT_PENDING) {
+        } else if flags.contains(ProducerFlags::URGENT_PENDING)
+            // Said again, after a failover.
+            && !flags.contains(ProducerFlags::URGENT_PRESENT)
+        {
             effects.sigurg = self.rx.on_urgent_pending();
         }
         Ok(())
@@ -524,18 +656,97 @@ mod tests {
         assert_eq!(a.handle_cdc(&b.make_cdc()), Ok(Effects::default()));
     }
 
+    /// What is posted next, which does not arrive.
+    fn lose(from: &mut Connection) {
+        let _ = match from.plan(u32::MAX) {
+            Some(plan) => from.commit_tx(&plan),
+            None => from.make_cdc(),
+        };
+    }
+
     #[test]
-    fn failover_validation_compares_numbers() {
+    fn failover_validation_waits_for_what_is_missing() {
         let (mut a, mut b) = (conn(), conn());
         transmit(&mut a, &mut b);
-        let mut msg = CdcMessage {
-            seqno: CdcSeq(1),
-            prod_flags: ProducerFlags::FAILOVER_VALIDATION,
-            ..CdcMessage::default()
-        };
-        assert_eq!(b.handle_cdc(&msg), Ok(Effects::default()));
-        msg.seqno = CdcSeq(2);
-        assert_eq!(b.handle_cdc(&msg), Err(Violation::DataLost));
+        a.on_send_complete(a.last_sent(), a.tx.sent());
+        let moved = a.fail_over();
+        assert_eq!(moved.validation.seqno, CdcSeq(1));
+        assert_eq!(b.handle_cdc(&moved.validation), Ok(Effects::default()));
+        assert!(!b.lacks_message());
+        // One that has completed here, and is not looked at there yet.
+        a.tx.commit(5);
+        let plan = a.plan(u32::MAX).unwrap();
+        let late = a.commit_tx(&plan);
+        a.on_send_complete(a.last_sent(), a.tx.sent());
+        b.handle_cdc(&a.fail_over().validation).unwrap();
+        assert!(b.lacks_message());
+        a.tx.commit(3);
+        assert_eq!(transmit(&mut a, &mut b).received, 0);
+        assert!(b.lacks_message());
+        assert_eq!(b.handle_cdc(&late).map(|effects| effects.received), Ok(8));
+        assert!(!b.lacks_message());
+    }
+
+    #[test]
+    fn failover_loses_and_doubles_nothing() {
+        // Every message but the first is lost on the way, or only its acknowledgement is.
+        for arrives in [false, true] {
+            let (mut a, mut b) = (conn(), conn());
+            a.tx.commit(20);
+            transmit(&mut a, &mut b);
+            a.on_send_complete(a.last_sent(), a.tx.sent());
+            a.tx.commit(25);
+            a.announce(ConnState::DONE_WRITING);
+            if arrives {
+                assert_eq!(transmit(&mut a, &mut b).received, 25);
+            } else {
+                lose(&mut a);
+            }
+            let moved = a.fail_over();
+            assert_eq!((moved.validation.seqno, moved.freed), (CdcSeq(1), 0));
+            assert_eq!(b.handle_cdc(&moved.validation), Ok(Effects::default()));
+            a.tx.commit(10);
+            let effects = transmit(&mut a, &mut b);
+            // The window has room for five more.
+            assert_eq!(effects.received, if arrives { 5 } else { 30 });
+            assert_eq!(effects.peer_done, !arrives);
+            assert_eq!((b.rx.readable(), a.tx.unsent()), (50, 5));
+            assert_eq!(a.traffic().bytes_sent, b.traffic().bytes_received);
+        }
+    }
+
+    #[test]
+    fn failover_of_the_other_side_repeats_its_window() {
+        let (mut a, mut b) = (conn(), conn());
+        a.tx.commit(50);
+        transmit(&mut a, &mut b);
+        b.rx.consume(50);
+        lose(&mut b);
+        assert!(!b.cdc_due());
+        a.handle_cdc(&b.fail_over().validation).unwrap();
+        assert!(b.cdc_due());
+        assert_eq!(transmit(&mut b, &mut a).confirmed, 50);
+        // Nothing was under way: nothing to repeat.
+        b.on_send_complete(b.last_sent(), b.tx.sent());
+        let _ = b.fail_over();
+        assert!(!b.cdc_due());
+    }
+
+    #[test]
+    fn a_cursor_may_be_behind_after_failover_only() {
+        let (mut a, mut b) = (conn(), conn());
+        a.tx.commit(20);
+        transmit(&mut a, &mut b);
+        let mut behind = a.make_cdc();
+        behind.prod = Cursor::ZERO;
+        assert_eq!(b.handle_cdc(&behind), Err(Violation::ProducerCursor));
+        b.handle_cdc(&a.fail_over().validation).unwrap();
+        assert_eq!(b.handle_cdc(&behind).map(|effects| effects.received), Ok(0));
+        assert_eq!(b.rx.readable(), 20);
+        a.tx.commit(1);
+        assert_eq!(transmit(&mut a, &mut b).received, 1);
+        behind.seqno = CdcSeq(90);
+        assert_eq!(b.handle_cdc(&behind), Err(Violation::ProducerCursor));
     }
 
     #[test]

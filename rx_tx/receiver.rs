@@ -269,6 +269,16 @@ impl Receiver {
         }
     }
 
+    /// The last message may not have got through.
+    pub(super) fn tell_again(&mut self) {
+        self.update_forced = true;
+    }
+
+    /// Up to where the peer has written.
+    pub(super) const fn prod(&self) -> Cursor {
+        self.prod
+    }
+
     /// Would this cursor of the peer's bring new data?
     pub fn is_news(&self, prod: Cursor) -> bool {
         prod != self.prod

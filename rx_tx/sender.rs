@@ -98,6 +98,8 @@ pub struct Sender {
     fin: Cursor,
     prod: Cursor,
     peer_cons: Cursor,
+    /// Bytes behind `sent` that were posted on a link that is gone, and may have arrived all the same.
+    again: u32,
     urgent: Urgent,
 }
 
@@ -112,6 +114,7 @@ impl Sender {
             fin: Cursor::ZERO,
             prod: Cursor::ZERO,
             peer_cons: Cursor::ZERO,
+            again: 0,
             urgent: Urgent::Idle,
         }
     }
@@ -251,6 +254,7 @@ impl Sender {
     pub(super) fn mark_posted(&mut self, plan: &TxPlan) {
         self.sent = plan.sent;
         self.prod = plan.prod;
+        self.again = self.again.saturating_sub(plan.len);
         if plan.urgent {
             self.urgent = Urgent::Posted { flag_due: true };
         }
@@ -273,16 +277,49 @@ impl Sender {
         }
     }
 
+    /// The link is gone, and nothing that was posted on it completes any more: what has not completed
+    /// is to be sent again (RFC 7609, section 4.6.2), but for what the peer has read, and so has got.
+    /// Returns how many bytes of the send buffer are free now, and how many go again.
+    ///
+    /// The next [`Self::plan`] has at least everything that goes again: it was within the window.
+    pub(super) fn rewind(&mut self) -> (u32, u32) {
+        let in_flight = self.ring.diff(self.fin, self.sent).unwrap_or(0);
+        let unread = self.unconfirmed();
+        let again = in_flight.min(unread);
+        let freed = in_flight.saturating_sub(again);
+        let end = self.sent;
+        self.again = self.again.saturating_add(again);
+        self.fin = self.ring.add(self.fin, freed);
+        self.sent = self.fin;
+        self.prod = self
+            .peer_ring
+            .add(self.peer_cons, unread.saturating_sub(again));
+        match &mut self.urgent {
+            // Nothing follows an urgent byte that is posted, so it is the last that goes again.
+            Urgent::Posted { .. } if again > 0 => {
+                self.urgent = Urgent::Queued { end, told: false };
+            }
+            Urgent::Queued { told, .. } => *told = false,
+            Urgent::Posted { .. } | Urgent::Idle => {}
+        }
+        (freed, again)
+    }
+
     /// The position that a message made now has to remember, see [`Self::on_send_complete`].
     pub const fn sent(&self) -> Cursor {
         self.sent
+    }
+
+    /// Behind what has completed.
+    pub const fn fin(&self) -> Cursor {
+        self.fin
     }
 
     /// Checks the peer's consumer cursor: it cannot have consumed what was not sent, and cannot
     /// go back. Returns how far it has moved.
     pub(super) fn check_peer_cons(&self, cons: Cursor) -> Result<u32, Violation> {
         match self.peer_ring.diff(self.peer_cons, cons) {
-            Some(n) if n <= self.unconfirmed() => Ok(n),
+            Some(n) if n <= self.unconfirmed().saturating_add(self.again) => Ok(n),
             _ => Err(Violation::ConsumerCursor),
         }
     }
@@ -290,9 +327,22 @@ impl Sender {
     /// The peer has consumed data. Returns by how much the window has opened.
     pub fn on_peer_cons(&mut self, cons: Cursor) -> Result<u32, Violation> {
         let n = self.check_peer_cons(cons)?;
+        let arrived = n.saturating_sub(self.unconfirmed());
+        if arrived > 0 {
+            // It was about to go again.
+            self.again = self.again.saturating_sub(arrived);
+            self.prod = cons;
+            self.sent = self.ring.add(self.sent, arrived);
+            self.fin = self.sent;
+        }
         self.peer_cons = cons;
         // The urgent byte is the last that was sent.
-        if matches!(self.urgent, Urgent::Posted { .. }) && self.unconfirmed() == 0 {
+        let passed = match self.urgent {
+            Urgent::Posted { .. } => true,
+            Urgent::Queued { end, .. } => arrived > 0 && end == self.sent,
+            Urgent::Idle => false,
+        };
+        if passed && self.unconfirmed() == 0 {
             self.urgent = Urgent::Idle;
         }
         Ok(n)
@@ -406,6 +456,41 @@ mod tests {
         assert!(s.urgent_notice_due());
         assert!(s.fill_cdc().1.contains(ProducerFlags::URGENT_PENDING));
         assert!(!s.urgent_notice_due());
+    }
+
+    #[test]
+    fn what_has_not_completed_goes_again() {
+        let mut s = sender(100, 60);
+        s.commit(80);
+        let first = send(&mut s);
+        assert_eq!(s.on_peer_cons(Cursor { wrap: 0, count: 20 }), Ok(20));
+        send(&mut s);
+        // 80 bytes are under way, of which the peer has read 20.
+        assert_eq!(s.rewind(), (20, 60));
+        assert_eq!((s.used(), s.unsent(), s.window()), (60, 60, 60));
+        let again = send(&mut s);
+        assert_eq!((again.len, again.prod), (60, Cursor { wrap: 1, count: 20 }));
+        assert_eq!(again.writes[0].remote_offset, 20);
+        assert_eq!(again.sent, Cursor { wrap: 0, count: 80 });
+        // What has completed does not.
+        assert_eq!(s.on_send_complete(first.sent).freed, 40);
+        assert_eq!(s.rewind(), (0, 20));
+    }
+
+    #[test]
+    fn an_urgent_byte_is_urgent_again() {
+        let mut s = sender(100, 60);
+        s.commit_urgent(10);
+        s.commit(7);
+        assert!(send(&mut s).urgent);
+        let _ = s.fill_cdc();
+        assert_eq!(s.rewind(), (0, 10));
+        let again = send(&mut s);
+        assert_eq!((again.len, again.urgent), (10, true));
+        assert!(s.fill_cdc().1.contains(ProducerFlags::URGENT_PRESENT));
+        s.on_send_complete(again.sent);
+        assert_eq!(s.rewind(), (0, 0));
+        assert!(s.urgent_busy() && s.plan(u32::MAX).is_none());
     }
 
     #[test]

@@ -57,20 +57,20 @@ impl Conn {
         };
         let link = place.as_ref().and_then(|place| {
             let group = &place.group;
-            let link = group.link();
+            let link = &place.link;
             group.is_usable().then(|| LinkInspection {
-                number: group.link_number(),
+                number: link.number(),
                 device: link.port().device.name(),
                 port: link.port().number,
                 gid: link.gid(),
-                peer_gid: group.key().peer_gid,
+                peer_gid: link.far().map_or(Gid::ZERO, |far| far.gid),
                 role: group.key().role,
             })
         });
         Inspection {
             token: self.token,
-            sndbuf_len: place.as_ref().map_or(0, |place| place.rings.send.len()),
-            rmb_len: place.as_ref().map_or(0, |place| place.rings.rmb.len()),
+            sndbuf_len: place.as_ref().map_or(0, |place| place.rings().send.len()),
+            rmb_len: place.as_ref().map_or(0, |place| place.rings().rmb.len()),
             flow,
             link,
         }

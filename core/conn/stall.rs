@@ -10,7 +10,6 @@ use crate::kapi::prelude::*;
 use crate::{
     rx_tx::cursor::Cursor,
     smc_core::{
-        link::Link,
         state::Event,
         time::Millis, //
     }, //
@@ -28,7 +27,7 @@ pub(super) struct Stall {
 impl Conn {
     /// Gives the connection up if its data has waited for longer than `TCP_USER_TIMEOUT`: for the
     /// peer's adapter, or for room in the peer's memory, as with TCP. From the ticker.
-    pub(super) fn check_stall(&self, data: &mut Data, link: &Link, now: Millis) {
+    pub(super) fn check_stall(&self, data: &mut Data, now: Millis) {
         let limit = self.user_timeout.load(Relaxed);
         let Some(flow) = data
             .flow
@@ -43,7 +42,7 @@ impl Conn {
             Some((fin, cons, since)) if (fin, cons) == (tx.fin, tx.peer_cons) => {
                 if since.after(limit).reached(now) {
                     data.stall.since = None;
-                    self.event(data, Some(link), Event::LocalAbort, ETIMEDOUT);
+                    self.event(data, Event::LocalAbort, ETIMEDOUT);
                 }
             }
             _ => data.stall.since = Some((tx.fin, tx.peer_cons, now)),

@@ -45,7 +45,7 @@ impl Conn {
             mtu: data
                 .place
                 .as_ref()
-                .map_or(0, |place| place.group.link().mtu().bytes()),
+                .map_or(0, |place| place.link.mtu().bytes()),
         })
     }
 

@@ -25,7 +25,6 @@ use crate::{
     smc_core::{
         buffers::Ring,
         counter,
-        link::Link,
         sock::SmcSocket,
         state::Event, //
     }, //
@@ -130,8 +129,7 @@ impl Conn {
             match reader {
                 Ok(Reader::There) => {}
                 Ok(Reader::Gone) => {
-                    if self.with_link(|data, link| self.reset_by_writing(data, link)) == Some(true)
-                    {
+                    if self.with_link(|data| self.reset_by_writing(data)) == Some(true) {
                         return Ok(total);
                     }
                 }
@@ -166,7 +164,7 @@ impl Conn {
             };
             let Some(spans) = spans.filter(|spans| !spans.is_empty()) else {
                 self.stats.count(counter::TX_BUFFERS.full);
-                self.with_link(|data, link| self.push(data, link));
+                self.with_link(|data| self.push(data));
                 if timeo == 0 {
                     if sent > 0 {
                         break;
@@ -187,7 +185,7 @@ impl Conn {
             let mut fault = false;
             for span in spans.iter() {
                 let len = span.len as usize;
-                let n = place.rings.send.buffer().copy_from_iter(
+                let n = place.rings().send.buffer().copy_from_iter(
                     span.offset as usize,
                     len,
                     msg.source(),
@@ -201,7 +199,7 @@ impl Conn {
             sent += copied;
             trace::tx_sendmsg(sk, || place.moved(copied));
             let last = sent == total;
-            let closed = self.with_link(|data, link| {
+            let closed = self.with_link(|data| {
                 // Another thread may have said meanwhile that no more comes.
                 if sk.shutdown_mask() & SEND_SHUTDOWN != 0 {
                     return true;
@@ -214,9 +212,9 @@ impl Conn {
                         flow.tx.commit(n);
                     }
                 }
-                self.push_corked(data, link, more || !last);
+                self.push_corked(data, more || !last);
                 // The peer may have closed since.
-                self.reset_by_writing(data, link);
+                self.reset_by_writing(data);
                 false
             });
             if closed == Some(true) {
@@ -237,11 +235,11 @@ impl Conn {
 
     /// Resets a connection whose peer has closed, when something is written: TCP takes what is written
     /// then, and is told by a reset that nobody reads any more.
-    fn reset_by_writing(&self, data: &mut Data, link: &Link) -> bool {
+    fn reset_by_writing(&self, data: &mut Data) -> bool {
         let futile = data.life.writes_to_nobody();
         if futile {
             let err = super::reset_error(data);
-            self.event(data, Some(link), Event::LocalAbort, err);
+            self.event(data, Event::LocalAbort, err);
         }
         futile
     }
@@ -436,7 +434,7 @@ impl Conn {
             };
             (data.place.clone(), data.rest.clone(), spans)
         };
-        let rmb = place.as_ref().map(|place| &*place.rings.rmb);
+        let rmb = place.as_ref().map(|place| &*place.rings().rmb);
         let Some(buffer) = rmb.map(Ring::buffer).or(left.as_deref()) else {
             return Ok(0);
         };
@@ -447,9 +445,8 @@ impl Conn {
                 copied += len;
                 continue;
             }
-            if let Some(rmb) = rmb {
-                let range = offset..offset.saturating_add(len);
-                rmb.mapping().sync_for_cpu(range);
+            if let Some(place) = place.as_ref() {
+                place.rmb.sync_for_cpu(offset..offset.saturating_add(len));
             }
             let n = buffer.copy_to_iter(offset, len, msg.dest())?;
             copied += n;
@@ -474,28 +471,24 @@ impl Conn {
 
     /// A reader takes something. The peer is told if need be, and if there is a link.
     fn take(&self, taken: impl FnOnce(&mut Connection)) {
-        // Kept, so that the last reference is not dropped under the lock.
-        let place = self.place();
         let mut data = self.data.lock();
         let Some(flow) = data.flow.as_mut() else {
             return;
         };
         taken(flow);
         if flow.cdc_due() {
-            if let Some(place) = place.as_ref() {
-                self.push(&mut data, place.group.link());
-            }
+            self.push(&mut data);
         }
         drop(data);
     }
 
     /// Tells the peer, if it waits for it, how much room there is; while a reader waits, always.
     fn set_starved(&self, starved: bool) {
-        self.with_link(|data, link| {
+        self.with_link(|data| {
             if let Some(flow) = data.flow.as_mut() {
                 flow.rx.set_starved(starved);
                 if flow.cdc_due() {
-                    self.push(data, link);
+                    self.push(data);
                 }
             }
         });

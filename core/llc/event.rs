@@ -5,7 +5,10 @@
 #![forbid(unsafe_code)]
 
 use super::wire::{
+    AddLink,
+    AddLinkContinuation,
     ConfirmRkey,
+    DeleteLink,
     DeleteReason,
     DeleteRkey,
     LlcVersion,
@@ -116,6 +119,27 @@ pub enum LlcEvent {
     },
     /// The peer has not answered our request.
     RequestTimedOut(Request),
+    /// ADD LINK: see [`super::links::LinksFlow::on_add_link`].
+    AddLink {
+        /// The message.
+        msg: AddLink,
+        /// It answers a request.
+        response: bool,
+    },
+    /// ADD LINK CONTINUATION: see [`super::links::LinksFlow::on_keys`].
+    AddLinkKeys {
+        /// The message.
+        msg: AddLinkContinuation,
+        /// It answers a request.
+        response: bool,
+    },
+    /// Server: the client would like to have another link (SMC-Rv2).
+    LinkRequested,
+    /// The peer ends a single link, or wants it to end. Answer it with
+    /// [`super::flow::LinkFlow::answer_delete_link`], or end the group if it has no other.
+    DeleteLink(DeleteLink),
+    /// The peer has answered our DELETE LINK about a single link.
+    LinkDeleted(DeleteLink),
     /// The link is dead: TEST LINK was not answered.
     LinkDown,
     /// The link group ends: abort its connections, after what is to be sent is sent.

@@ -3,9 +3,9 @@
 //! What both sides say to each other on a link, and when (RFC 7609, sections 3.5, 4.5.3 and
 //! appendix A.3).
 //!
-//! A [`LinkFlow`] is the state machine of one link that is alone in its group: the link is
-//! confirmed, tokens are exchanged, the link is tested, and the group ends. Offers of further
-//! links are answered as the RFC says for a side without an alternate path.
+//! A [`LinkFlow`] is the state machine of one link: the link is confirmed, tokens are exchanged, the
+//! link is tested, and the group ends. What concerns other links is passed on to the group, which has a
+//! [`super::links::LinksFlow`] for it.
 //!
 //! It is a plain value without I/O: [`LinkFlow::handle`] takes what was received,
 //! [`LinkFlow::on_timeout`] is to be called at [`LinkFlow::poll_timeout`] until nothing comes
@@ -16,6 +16,7 @@
 pub use super::event::*;
 use super::wire::{
     AddLink,
+    AddLinkContinuation,
     AddLinkReject,
     ConfirmLink,
     ConfirmRkey,
@@ -34,7 +35,11 @@ use crate::smc_core::error::{
 };
 use crate::smc_core::time::Millis;
 use crate::smc_core::types::{
+    Gid,
     LinkNumber,
+    Mac,
+    Psn24,
+    Qpn24,
     RKey, //
 };
 
@@ -71,7 +76,7 @@ enum Liveness {
     Testing(Millis),
 }
 
-/// The state machine of a link that is alone in its group.
+/// The state machine of a link.
 #[derive(Debug)]
 pub struct LinkFlow {
     params: LinkParams,
@@ -127,12 +132,21 @@ impl LinkFlow {
         Actions::send(self.emit(true, self.confirm_link()))
     }
 
-    /// Tells the peer of a new RMB.
-    pub fn confirm_rkey(&mut self, rtoken: RToken, now: Millis) -> Result<Actions, Busy> {
+    /// Tells the peer of a new RMB, and of its keys on other links (RFC 7609, section 3.5.5.2.1).
+    pub fn confirm_rkey(
+        &mut self,
+        rtoken: RToken,
+        others: [Option<(LinkNumber, RToken)>; 2],
+        now: Millis,
+    ) -> Result<Actions, Busy> {
+        let mut list = [(LinkNumber(0), RToken::default()); 2];
+        for (place, other) in list.iter_mut().zip(others.into_iter().flatten()) {
+            *place = other;
+        }
         let body = LlcBody::ConfirmRkey(ConfirmRkey {
-            other_links: 0,
+            other_links: others.iter().flatten().count() as u8,
             rtoken,
-            others: [(LinkNumber(0), RToken::default()); 2],
+            others: list,
             negative: false,
             retry: false,
         });
@@ -146,11 +160,14 @@ impl LinkFlow {
     }
 
     /// Answers [`LlcEvent::PeerRkey`].
+    ///
+    /// Not taken: links are just being added, so that it is to be asked again later (RFC 7609, section
+    /// 3.5.5.3.1).
     pub fn answer_confirm_rkey(&self, request: &ConfirmRkey, taken: bool) -> [u8; LLC_LEN] {
         // RFC 7609, appendix A.3.5: echo with the response flag set.
         let body = LlcBody::ConfirmRkey(ConfirmRkey {
             negative: !taken,
-            retry: false,
+            retry: !taken,
             ..*request
         });
         self.emit(true, body)
@@ -171,6 +188,71 @@ impl LinkFlow {
             ..*request
         });
         self.emit(true, body)
+    }
+
+    /// ADD LINK, or the answer to it; `reject` why it is rejected.
+    pub fn add_link(
+        &self,
+        response: bool,
+        msg: &AddLink,
+        reject: Option<AddLinkReject>,
+    ) -> [u8; LLC_LEN] {
+        let body = LlcBody::AddLink(AddLink {
+            rejected: reject,
+            ..*msg
+        });
+        self.emit(response, body)
+    }
+
+    /// ADD LINK CONTINUATION (version 1).
+    pub fn add_link_keys(&self, msg: &AddLinkContinuation) -> [u8; LLC_LEN] {
+        let response = self.params.role == Role::Client;
+        self.emit(response, LlcBody::AddLinkContinuation(*msg))
+    }
+
+    /// Client: asks the server for another link, from a port with this GID (RFC 7609, section
+    /// 3.5.5.1.2; SMC-Rv2 has a message of its own for it).
+    pub fn request_link(&self, gid: Gid, mac: Mac) -> [u8; LLC_LEN] {
+        let body = match self.params.version {
+            LlcVersion::V1 => LlcBody::AddLink(AddLink {
+                mac,
+                gid,
+                qpn: Qpn24::from_low_bits(0),
+                link: LinkNumber(0),
+                mtu: None,
+                psn: Psn24::from_low_bits(0),
+                rejected: None,
+            }),
+            LlcVersion::V2 => LlcBody::RequestAddLink { gid_count: 1, gid },
+        };
+        self.emit(false, body)
+    }
+
+    /// Tells the peer that a single link ends: from the client a wish, from the server an order.
+    pub fn delete_link(&self, link: LinkNumber, reason: DeleteReason) -> [u8; LLC_LEN] {
+        self.emit(
+            false,
+            LlcBody::DeleteLink(DeleteLink {
+                link,
+                all: false,
+                orderly: true,
+                reason,
+            }),
+        )
+    }
+
+    /// Answers [`LlcEvent::DeleteLink`]. A server does so by the order that the client has asked for,
+    /// unless there is no such link.
+    pub fn answer_delete_link(&self, request: &DeleteLink, known: bool) -> [u8; LLC_LEN] {
+        let body = LlcBody::DeleteLink(DeleteLink {
+            reason: if known {
+                request.reason
+            } else {
+                DeleteReason::UNKNOWN_LINK
+            },
+            ..*request
+        });
+        self.emit(!known || self.params.role == Role::Client, body)
     }
 
     /// Ends the link group from our side: the message that says so (RFC 7609, appendix A.3.4,
@@ -225,7 +307,7 @@ impl LinkFlow {
             (LlcBody::TestLink { .. }, false) => Actions::send(self.emit(true, msg.body)),
             // That it came is what matters.
             (LlcBody::TestLink { .. }, true) => Actions::NONE,
-            (LlcBody::DeleteLink(delete), false) => self.on_delete_link(&delete),
+            (LlcBody::DeleteLink(delete), false) if delete.all => self.on_delete_all(&delete),
             // Before the link is confirmed nothing else has a meaning.
             _ if self.phase != Phase::Active => DROPPED,
             (LlcBody::ConfirmRkey(rkey), false) => Actions::event(LlcEvent::PeerRkey(rkey)),
@@ -241,13 +323,18 @@ impl LinkFlow {
                 Some(rkey) => self.on_answer(Request::DeleteRkey(rkey), false, false),
                 None => DROPPED,
             },
-            (LlcBody::AddLink(offer), false) => self.on_add_link(&offer),
-            // We never offer links nor take offers, so these are about nothing; a client's
-            // request for another link is a request that the server need not follow.
-            (LlcBody::AddLink(_), true)
-            | (LlcBody::AddLinkContinuation(_) | LlcBody::RequestAddLink { .. }, _) => DROPPED,
-            // We never delete a single link.
-            (LlcBody::DeleteLink(_), true) => DROPPED,
+            (LlcBody::AddLink(msg), response) => {
+                Actions::event(LlcEvent::AddLink { msg, response })
+            }
+            (LlcBody::AddLinkContinuation(msg), response) => {
+                Actions::event(LlcEvent::AddLinkKeys { msg, response })
+            }
+            (LlcBody::RequestAddLink { .. }, false) if self.params.role == Role::Server => {
+                Actions::event(LlcEvent::LinkRequested)
+            }
+            (LlcBody::RequestAddLink { .. }, _) => DROPPED,
+            (LlcBody::DeleteLink(msg), false) => Actions::event(LlcEvent::DeleteLink(msg)),
+            (LlcBody::DeleteLink(msg), true) => Actions::event(LlcEvent::LinkDeleted(msg)),
             // RFC 7609, appendix A.3.6: only groups of more than three links need it.
             (LlcBody::ConfirmRkeyContinuation(_), _) => DROPPED,
             (LlcBody::Optional(_), _) => DROPPED,
@@ -373,46 +460,21 @@ impl LinkFlow {
         }
     }
 
-    /// RFC 7609, appendix A.3.4.
-    fn on_delete_link(&mut self, msg: &DeleteLink) -> Actions {
-        if !msg.all && msg.link != self.params.link {
-            let body = LlcBody::DeleteLink(DeleteLink {
-                reason: DeleteReason::UNKNOWN_LINK,
-                ..*msg
-            });
-            return Actions::send(self.emit(true, body));
-        }
+    /// RFC 7609, appendix A.3.4, A flag.
+    fn on_delete_all(&mut self, msg: &DeleteLink) -> Actions {
         self.phase = Phase::Ended;
         self.request = None;
-        let send = match self.params.role {
-            // "When the DELETE LINK is sent from the client, it only serves as a notification,
-            // and the client expects the server to respond by sending a DELETE LINK request."
-            // Without its only link the group ends.
-            Role::Server => Some(self.delete_all(msg.reason, msg.orderly)),
-            Role::Client if msg.all => None,
-            Role::Client => Some(self.emit(true, LlcBody::DeleteLink(*msg))),
-        };
         Actions {
-            send,
+            // "When the DELETE LINK is sent from the client, it only serves as a notification, and the
+            // client expects the server to respond by sending a DELETE LINK request."
+            send: match self.params.role {
+                Role::Server => Some(self.delete_all(msg.reason, msg.orderly)),
+                Role::Client => None,
+            },
             event: Some(LlcEvent::Terminate {
                 reason: msg.reason,
                 orderly: msg.orderly,
             }),
-        }
-    }
-
-    /// RFC 7609, appendix A.3.2: a client without another RNIC rejects the server's offer. What
-    /// comes from a client is only a request to make an offer, to which there is no answer.
-    fn on_add_link(&self, offer: &AddLink) -> Actions {
-        match self.params.role {
-            Role::Server => Actions::event(LlcEvent::Dropped),
-            Role::Client => {
-                let body = LlcBody::AddLink(AddLink {
-                    rejected: Some(AddLinkReject::NO_ALTERNATE_PATH),
-                    ..*offer
-                });
-                Actions::send(self.emit(true, body))
-            }
         }
     }
 

@@ -9,6 +9,7 @@
 pub mod event;
 pub mod flow;
 pub mod layout;
+pub mod links;
 pub mod message;
 pub mod wire;
 

@@ -12,6 +12,7 @@ use crate::smc_core::types::{
     Qpn24, //
 };
 
+const NO_OTHERS: [Option<(LinkNumber, RToken)>; 2] = [None; 2];
 const T0: Millis = Millis(1_000);
 
 fn params(role: Role) -> LinkParams {
@@ -108,8 +109,12 @@ fn eye_catchers_are_refused() {
 fn rkeys_are_confirmed_and_deleted_both_ways() {
     let (mut a, mut b) = pair();
     for _ in 0..2 {
-        let request = a.confirm_rkey(rtoken(7), T0).unwrap().send.unwrap();
-        assert_eq!(a.confirm_rkey(rtoken(8), T0), Err(Busy));
+        let request = a
+            .confirm_rkey(rtoken(7), NO_OTHERS, T0)
+            .unwrap()
+            .send
+            .unwrap();
+        assert_eq!(a.confirm_rkey(rtoken(8), NO_OTHERS, T0), Err(Busy));
         let Some(LlcEvent::PeerRkey(msg)) = b.handle_bytes(&request, T0).event else {
             panic!("no rkey");
         };
@@ -136,23 +141,27 @@ fn rkeys_are_confirmed_and_deleted_both_ways() {
 #[test]
 fn refusals_and_silence_are_reported() {
     let (mut a, mut b) = pair();
-    let request = a.confirm_rkey(rtoken(7), T0).unwrap().send.unwrap();
+    let request = a
+        .confirm_rkey(rtoken(7), NO_OTHERS, T0)
+        .unwrap()
+        .send
+        .unwrap();
     let Some(LlcEvent::PeerRkey(msg)) = b.handle_bytes(&request, T0).event else {
         panic!("no rkey");
     };
     let refused = LlcEvent::RequestRefused {
         request: Request::ConfirmRkey(RKey(7)),
-        retry: false,
+        retry: true,
     };
     let answer = b.answer_confirm_rkey(&msg, false);
     assert_eq!(a.handle_bytes(&answer, T0).event, Some(refused));
 
-    a.confirm_rkey(rtoken(9), T0).unwrap();
+    a.confirm_rkey(rtoken(9), NO_OTHERS, T0).unwrap();
     let at = a.poll_timeout().unwrap();
     assert_eq!(at, T0.after(RESPONSE_WAIT));
     let timed_out = LlcEvent::RequestTimedOut(Request::ConfirmRkey(RKey(9)));
     assert_eq!(a.on_timeout(at).event, Some(timed_out));
-    assert!(a.confirm_rkey(rtoken(9), at).is_ok());
+    assert!(a.confirm_rkey(rtoken(9), NO_OTHERS, at).is_ok());
 }
 
 #[test]
@@ -216,46 +225,93 @@ fn groups_end_from_either_side() {
 }
 
 #[test]
-fn single_links_are_deleted_by_number() {
-    let (mut client, server) = pair();
-    let delete = |link| {
-        let body = LlcBody::DeleteLink(DeleteLink {
-            link: LinkNumber(link),
-            all: false,
-            orderly: false,
-            reason: DeleteReason::LOST_PATH,
-        });
-        server.emit(false, body)
+fn keys_on_other_links_are_told() {
+    let (mut a, mut b) = pair();
+    let other = (LinkNumber(2), rtoken(70));
+    let request = a.confirm_rkey(rtoken(7), [None, Some(other)], T0).unwrap();
+    let actions = b.handle_bytes(&request.send.unwrap(), T0);
+    let Some(LlcEvent::PeerRkey(msg)) = actions.event else {
+        panic!("no rkey");
     };
-    let actions = client.handle_bytes(&delete(9), T0);
-    let msg = LlcMessage::parse(&actions.send.unwrap()).unwrap();
-    let LlcBody::DeleteLink(answer) = msg.body else {
-        panic!("no answer");
-    };
-    assert_eq!(answer.reason, DeleteReason::UNKNOWN_LINK);
-    assert!(msg.response && client.is_active() && actions.event.is_none());
-    let actions = client.handle_bytes(&delete(1), T0);
-    assert!(matches!(actions.event, Some(LlcEvent::Terminate { .. })));
-    assert_eq!(actions.send.map(|m| m[3]), Some(0x80));
+    assert_eq!((msg.rtoken, msg.other_links), (rtoken(7), 1));
+    assert_eq!(msg.others[0], other);
 }
 
 #[test]
-fn offers_of_links_are_rejected() {
-    let mut config = params(Role::Client);
-    config.version = LlcVersion::V1;
-    let mut client = LinkFlow::new(config);
-    client.phase = Phase::Active;
-    let mut offer = [0u8; LLC_LEN];
-    (offer[0], offer[1]) = (2, 44);
-    offer[12..28].fill(7);
-    let answer = client.handle_bytes(&offer, T0).send.unwrap();
-    assert_eq!(answer[..4], [2, 44, 1, 0xc0]);
-    assert_eq!(answer[4..], offer[4..]);
-    // A server is only invited by it.
-    let (_, mut server) = pair();
-    offer[0] = 0x22;
-    let dropped = Some(LlcEvent::Dropped);
-    assert_eq!(server.handle_bytes(&offer, T0).event, dropped);
+fn single_links_are_deleted_by_number() {
+    let (mut client, mut server) = pair();
+    let reason = DeleteReason::LOST_PATH;
+    // The client's wish is the server's order, which the client answers.
+    let wish = client.delete_link(LinkNumber(2), reason);
+    let Some(LlcEvent::DeleteLink(msg)) = server.handle_bytes(&wish, T0).event else {
+        panic!("no wish");
+    };
+    assert_eq!((msg.link, msg.all), (LinkNumber(2), false));
+    let order = server.answer_delete_link(&msg, true);
+    let Some(LlcEvent::DeleteLink(msg)) = client.handle_bytes(&order, T0).event else {
+        panic!("no order");
+    };
+    let answer = client.answer_delete_link(&msg, true);
+    let done = server.handle_bytes(&answer, T0).event;
+    assert_eq!(done, Some(LlcEvent::LinkDeleted(msg)));
+    // A link that is not there.
+    let answer = client.answer_delete_link(&msg, false);
+    let Some(LlcEvent::LinkDeleted(msg)) = server.handle_bytes(&answer, T0).event else {
+        panic!("no answer");
+    };
+    assert_eq!(msg.reason, DeleteReason::UNKNOWN_LINK);
+    assert!(client.is_active() && server.is_active());
+}
+
+#[test]
+fn links_are_offered_and_asked_for() {
+    for version in [LlcVersion::V1, LlcVersion::V2] {
+        let (mut client, mut server) = pair();
+        client.params.version = version;
+        server.params.version = version;
+        let msg = AddLink {
+            mac: Mac([9; 6]),
+            gid: Gid([9; 16]),
+            qpn: Qpn24::from_low_bits(9),
+            link: LinkNumber(2),
+            mtu: None,
+            psn: Psn24::from_low_bits(1),
+            rejected: None,
+        };
+        let offer = server.add_link(false, &msg, None);
+        let offered = LlcEvent::AddLink {
+            msg,
+            response: false,
+        };
+        assert_eq!(client.handle_bytes(&offer, T0).event, Some(offered));
+        let reject = Some(AddLinkReject::NO_ALTERNATE_PATH);
+        let answer = client.add_link(true, &msg, reject);
+        let v1 = version == LlcVersion::V1;
+        assert_eq!((answer[2], answer[3]), (u8::from(v1), 0xc0));
+        let Some(LlcEvent::AddLink { msg, response }) = server.handle_bytes(&answer, T0).event
+        else {
+            panic!("no answer");
+        };
+        assert!(response && msg.rejected.is_some());
+        let wish = client.request_link(msg.gid, msg.mac);
+        match server.handle_bytes(&wish, T0).event {
+            Some(LlcEvent::AddLink { response, .. }) => assert!(v1 && !response),
+            event => assert_eq!((event, v1), (Some(LlcEvent::LinkRequested), false)),
+        }
+        let keys = AddLinkContinuation {
+            link: LinkNumber(2),
+            rtokens_left: 1,
+            pairs: [(RKey(1), rtoken(2)); 2],
+        };
+        let bytes = client.add_link_keys(&keys);
+        if v1 {
+            let event = LlcEvent::AddLinkKeys {
+                msg: keys,
+                response: true,
+            };
+            assert_eq!(server.handle_bytes(&bytes, T0).event, Some(event));
+        }
+    }
 }
 
 #[test]
@@ -278,19 +334,27 @@ fn unknown_types_end_the_group() {
 #[test]
 fn nothing_but_confirm_link_before_the_link_is_confirmed() {
     let (mut a, _) = pair();
-    let request = a.confirm_rkey(rtoken(7), T0).unwrap().send.unwrap();
+    let request = a
+        .confirm_rkey(rtoken(7), NO_OTHERS, T0)
+        .unwrap()
+        .send
+        .unwrap();
     let mut client = LinkFlow::new(params(Role::Client));
     client.start(T0);
     let dropped = Some(LlcEvent::Dropped);
     assert_eq!(client.handle_bytes(&request, T0).event, dropped);
-    assert_eq!(client.confirm_rkey(rtoken(1), T0), Err(Busy));
+    assert_eq!(client.confirm_rkey(rtoken(1), NO_OTHERS, T0), Err(Busy));
     assert!(client.confirm_link_ready(T0).is_empty());
 }
 
 #[test]
 fn messages_of_the_other_version_are_dropped() {
     let (mut client, mut server) = pair();
-    let mut request = server.confirm_rkey(rtoken(7), T0).unwrap().send.unwrap();
+    let mut request = server
+        .confirm_rkey(rtoken(7), NO_OTHERS, T0)
+        .unwrap()
+        .send
+        .unwrap();
     request[0] &= 0x0f;
     let dropped = Some(LlcEvent::Dropped);
     assert_eq!(client.handle_bytes(&request, T0).event, dropped);

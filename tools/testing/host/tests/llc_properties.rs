@@ -112,7 +112,7 @@ proptest! {
             let mut all = vec![flow.handle_bytes(&bytes, now)];
             if ask {
                 let rtoken = RToken { rkey: RKey(1), vaddr: 1 };
-                all.extend(flow.confirm_rkey(rtoken, now));
+                all.extend(flow.confirm_rkey(rtoken, [None; 2], now));
             }
             for _ in 0..5 {
                 all.push(flow.on_timeout(now));
@@ -141,7 +141,7 @@ proptest! {
                         LlcMessage::parse(&flow.answer_confirm_rkey(&msg, false)).unwrap();
                     }
                     Some(LlcEvent::PeerRkeysDeleted(msg)) => {
-                        let missing = RTokenTable::new().remove_all(msg.iter());
+                        let missing = RTokenTable::new(vec![EMPTY; 9]).remove_all(0, msg.iter());
                         LlcMessage::parse(&flow.answer_delete_rkey(&msg, missing)).unwrap();
                     }
                     _ => {}
@@ -150,32 +150,57 @@ proptest! {
         }
     }
 
-    /// The table of tokens does what a map does.
+    /// The table of tokens does what a map does, for each link.
     #[test]
-    fn rtokens_are_a_map(script in vec((any::<bool>(), 0..400u32, 0..2u64), 0..1000)) {
-        let mut table = RTokenTable::new();
+    fn rtokens_are_a_map(
+        script in vec((any::<bool>(), 0..400u32, 0..2u64, 0..PLACES), 0..1000),
+    ) {
+        let mut table = RTokenTable::new(vec![EMPTY; MAX_RTOKENS]);
         let mut model = std::collections::HashMap::new();
-        for (add, key, vaddr) in script {
+        for (add, key, vaddr, place) in script {
             let rkey = RKey(key);
+            let token = RToken { rkey, vaddr };
             if add {
-                let result = table.add(RToken { rkey, vaddr });
-                match model.get(&key) {
-                    Some(&known) if known == vaddr => prop_assert!(result.is_ok()),
-                    Some(_) => prop_assert_eq!(result, Err(RTokenError::Conflict)),
-                    None if model.len() == 255 => {
-                        prop_assert_eq!(result, Err(RTokenError::Full));
-                    }
-                    None => {
-                        prop_assert!(result.is_ok());
-                        model.insert(key, vaddr);
-                    }
+                let full = model.len() == MAX_RTOKENS && !model.contains_key(&(place, key));
+                prop_assert_eq!(table.add(place, token), if full { Err(Full) } else { Ok(()) });
+                if !full {
+                    model.insert((place, key), token);
                 }
             } else {
-                prop_assert_eq!(table.remove(rkey), model.remove(&key).is_some());
+                let known = model.remove(&(place, key)).is_some();
+                prop_assert_eq!(table.remove(place, rkey), known);
             }
             prop_assert_eq!(table.len(), model.len());
-            let found = table.find(rkey).map(|(_, rtoken)| rtoken.vaddr);
-            prop_assert_eq!(found, model.get(&key).copied());
+            let found = table.other(place, rkey, place);
+            prop_assert_eq!(found, model.get(&(place, key)).copied());
+        }
+    }
+
+    /// Whatever is entered: what is known on one link is known by that on the other, or by nothing.
+    #[test]
+    fn rtokens_of_links_belong_together(
+        script in vec((0..PLACES, 0..8u32, 0..PLACES, 0..8u32, 0..4u8), 0..200),
+    ) {
+        let mut table = RTokenTable::new(vec![EMPTY; 10]);
+        for (place, key, other, other_key, what) in script {
+            let token = |key| RToken { rkey: RKey(key), vaddr: u64::from(key) };
+            match what {
+                0 | 1 => {
+                    let _ = table.add(place, token(key));
+                    table.add_other(place, RKey(key), other, token(other_key));
+                }
+                2 => {
+                    table.remove(place, RKey(key));
+                }
+                _ => table.forget_link(place),
+            }
+            for (a, b) in (0..PLACES).flat_map(|a| (0..PLACES).map(move |b| (a, b))) {
+                for key in 0..8 {
+                    if let Some(found) = table.other(a, RKey(key), b) {
+                        prop_assert_eq!(table.other(b, found.rkey, a), Some(token(key)));
+                    }
+                }
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 
 use smc_proto::{
     rx_tx::{
-        cdc::CdcMessage,
+        cdc::{CdcMessage, CdcSeq},
         conn::*,
         cursor::{
             Cursor,
@@ -45,6 +45,7 @@ pub fn stream(position: u64) -> u8 {
 pub struct Chain {
     writes: Vec<(u32, Vec<u8>)>,
     cdc: [u8; 44],
+    seqno: CdcSeq,
     sent: Cursor,
 }
 
@@ -58,7 +59,7 @@ pub struct Peer {
     /// On the way to the other side, in order.
     pub wire: VecDeque<Chain>,
     /// Delivered, and the completion not seen yet.
-    pub completions: VecDeque<Cursor>,
+    pub completions: VecDeque<(CdcSeq, Cursor)>,
     /// Work requests that may be posted at a time.
     slots: usize,
     pub written: u64,
@@ -164,6 +165,7 @@ impl Peer {
             self.wire.push_back(Chain {
                 writes,
                 cdc: cdc.emit(),
+                seqno: self.conn.last_sent(),
                 sent: self.conn.tx.sent(),
             });
         }
@@ -172,10 +174,10 @@ impl Peer {
 
     /// The oldest completion is seen.
     pub fn complete(&mut self) -> bool {
-        let Some(sent) = self.completions.pop_front() else {
+        let Some((seqno, sent)) = self.completions.pop_front() else {
             return false;
         };
-        self.conn.on_send_complete(sent);
+        self.conn.on_send_complete(seqno, sent);
         self.push();
         true
     }
@@ -206,7 +208,7 @@ impl Peer {
                 self.event(event);
             }
         }
-        if effects.push_tx || effects.send_update {
+        if effects.push_tx || effects.send_update || effects.freed {
             self.push();
         }
     }
@@ -289,9 +291,28 @@ impl Pair {
         let Some(chain) = from.wire.pop_front() else {
             return false;
         };
-        from.completions.push_back(chain.sent);
+        from.completions.push_back((chain.seqno, chain.sent));
         to.receive(&chain, from);
         true
+    }
+
+    /// The link of a side dies. Of what is under way the first `arriving` chains arrive, without being
+    /// acknowledged. The rest goes again on another link.
+    pub fn fail_over(&mut self, side: usize, arriving: usize) {
+        for _ in 0..arriving {
+            self.deliver(side);
+        }
+        let from = &mut self.sides[side];
+        from.wire.clear();
+        from.completions.clear();
+        let moved = from.conn.fail_over();
+        from.wire.push_back(Chain {
+            writes: Vec::new(),
+            cdc: moved.validation.emit(),
+            seqno: moved.validation.seqno,
+            sent: from.conn.tx.fin(),
+        });
+        from.push();
     }
 
     /// A side reads.
