@@ -16,6 +16,22 @@ void smc_rs_helper_put_net(struct net *net)
 	put_net(net);
 }
 
+/* The namespace with this cookie, with an active reference for the caller. */
+struct net *smc_rs_helper_net_by_cookie(u64 cookie)
+{
+	struct net *net, *found = NULL;
+
+	rcu_read_lock();
+	for_each_net_rcu(net) {
+		if (net->net_cookie == cookie) {
+			found = maybe_get_net(net);
+			break;
+		}
+	}
+	rcu_read_unlock();
+	return found;
+}
+
 unsigned int smc_rs_helper_net_inum(const struct net *net)
 {
 	return net->ns.inum;

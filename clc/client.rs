@@ -55,6 +55,7 @@ use crate::{
             GroupKey,
             LinkGroup, //
         },
+        link::Link,
         llc::{
             flow::{
                 ConfirmFailure,
@@ -325,6 +326,10 @@ fn first_contact(
         Ok(conn) => {
             conn.rmb_confirmed();
             group.activate();
+            if key.version == LlcVersion::V1 {
+                // Our other ports are not in the Confirm.
+                group.want_link();
+            }
             Ok(conn)
         }
         Err(stop) => {
@@ -332,6 +337,19 @@ fn first_contact(
             Err(stop)
         }
     }
+}
+
+/// Our address on another port, if there is one that links of the group could use.
+fn other_gid(context: &Context<'_>, link: &Link, terms: &FirstContactTerms) -> Option<Gid> {
+    if terms.limits.max_links < 2 {
+        return None;
+    }
+    let near = link.far()?.gid;
+    let net = context.sk.net();
+    let path = path::alternative(&context.registry, net, link, &near, false, |port| {
+        link.is_on(&port.device) && link.port().number == port.number
+    });
+    path.map(|path| Gid(path.gid.gid))
 }
 
 fn form(
@@ -355,10 +373,13 @@ fn form(
         let reason = DeclineReason::ERR_RDYLNK;
         return Err(Stop::Decline(have.decline(reason), reason));
     };
-    let gids = [link.gid()];
+    // The second one tells the server that another link is of use even from its only port.
+    let other = other_gid(context, &link, terms);
+    let gids = [link.gid(), other.unwrap_or(Gid::ZERO)];
+    let gids = gids.get(..1 + usize::from(other.is_some())).unwrap_or(&[]);
     let mut room = [0; MAX_MESSAGE_LEN];
     let (agreed, len) = have
-        .confirm(endpoint, this_host(), &gids, &mut room)
+        .confirm(endpoint, this_host(), gids, &mut room)
         .map_err(|_| Stop::Fail(EINVAL))?;
     io::send(context.clc, room.get(..len).unwrap_or(&[]))?;
 

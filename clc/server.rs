@@ -195,6 +195,7 @@ fn negotiate(context: &Context<'_>) -> Result<Arc<Conn>, Stop> {
             Ok(conn) => {
                 conn.rmb_confirmed();
                 group.activate();
+                group.want_link();
             }
             Err(_) => group.end(DeleteReason::LOST_PATH, true, false),
         }
@@ -230,7 +231,7 @@ fn join(
             .find_or_add(
                 &key,
                 deadline,
-                |group| group.has_room(),
+                |group| group.is_between(&key) && group.has_room(),
                 |id| LinkGroup::begin(id, key, choice.limits, path, &context.settings),
             )
             .map_err(|_| DeclineReason::MEM)?;
@@ -302,7 +303,12 @@ fn finish(
 
     let message = io::receive(context.clc, io::WAIT_MS, &mut room)?;
     let agreed = match expect.handle(message) {
-        Ok(Step::Proceed(HaveConfirm { agreed, .. })) => agreed,
+        Ok(Step::Proceed(HaveConfirm { agreed, gids })) => {
+            if gids.len() > 1 {
+                group.invited();
+            }
+            agreed
+        }
         Ok(Step::Decline(decline)) => {
             let reason = decline.reason;
             return Err(Stop::Decline(decline, reason));

@@ -14,7 +14,11 @@ use super::{
         Slot,
         MAX_LINKS, //
     },
-    types::BufSizeCode, //
+    llc::wire::RToken,
+    types::{
+        BufSizeCode,
+        RKey, //
+    }, //
 };
 use crate::{
     clc::decline::DeclineReason,
@@ -22,7 +26,8 @@ use crate::{
         verbs::{
             mapping::{
                 Direction,
-                Mapping, //
+                Mapping,
+                RemoteKey, //
             },
             memory::{
                 Buffer,
@@ -85,8 +90,12 @@ pub(crate) struct Ring {
     #[pin]
     mappings: Mutex<[Option<Arc<Mapping>>; MAX_LINKS]>,
     _share: Share,
-    /// RMB: the peer knows it as one of the link group.
+    /// RMB: the peer knows it as one of the link group, or is being told.
     known: Atomic<bool>,
+    /// RMB: the peer has said so.
+    confirmed: Atomic<bool>,
+    /// RMB: the links for which its key was told when they were added, by place.
+    told: [Atomic<bool>; MAX_LINKS],
 }
 
 impl Ring {
@@ -106,6 +115,8 @@ impl Ring {
                 mappings <- new_mutex!([const { None }; MAX_LINKS], "Ring::mappings"),
                 _share: share,
                 known: Atomic::new(false),
+                confirmed: Atomic::new(false),
+                told: [const { Atomic::new(false) }; MAX_LINKS],
             }),
             GFP_KERNEL,
         )
@@ -146,6 +157,7 @@ impl Ring {
 
     /// Forgets the mapping for a link that is gone. Process context.
     fn unmap(&self, slot: Slot) {
+        self.take_told(slot);
         let mapping = self
             .mappings
             .lock()
@@ -156,7 +168,54 @@ impl Ring {
 
     /// Notes that the peer knows this RMB, or does not any more; whether it was known before.
     pub(crate) fn set_known(&self, known: bool) -> bool {
+        if !known {
+            self.confirmed.store(false, Relaxed);
+        }
         self.known.xchg(known, Relaxed)
+    }
+
+    /// Whether the peer knows this RMB, or is being told.
+    pub(crate) fn is_known(&self) -> bool {
+        self.known.load(Relaxed)
+    }
+
+    /// The peer knows this RMB on all links, or not on a new one.
+    pub(crate) fn set_confirmed(&self, confirmed: bool) {
+        self.confirmed.store(confirmed, Relaxed);
+    }
+
+    /// Notes that the peer is told the key for a link that is being added.
+    pub(crate) fn set_told(&self, slot: Slot) {
+        if let Some(told) = self.told.get(slot.index()) {
+            told.store(true, Relaxed);
+        }
+    }
+
+    /// Whether that was so.
+    pub(crate) fn take_told(&self, slot: Slot) -> bool {
+        let told = self.told.get(slot.index());
+        told.is_some_and(|told| told.xchg(false, Relaxed))
+    }
+
+    /// Whether it has.
+    pub(crate) fn is_confirmed(&self) -> bool {
+        self.confirmed.load(Relaxed)
+    }
+
+    /// How the peer can name this RMB on a link, if it is registered there.
+    pub(crate) fn token_on(&self, link: &Link) -> Option<RToken> {
+        let key = self.mapping(link.slot())?.remote_key()?;
+        Some(token(key))
+    }
+
+    /// How the peer will name this RMB on a link that is being made.
+    pub(crate) fn map_token(&self, link: &Link) -> Option<RToken> {
+        Some(token(self.map(link).ok()?.planned_key()?))
+    }
+
+    /// Whether it is an RMB.
+    pub(crate) fn is_rmb(&self) -> bool {
+        self.purpose == Use::Rmb
     }
 
     /// Size in the protocol's code.
@@ -177,6 +236,13 @@ impl Ring {
     /// The memory, to be kept without the device.
     pub(crate) fn shared_buffer(&self) -> Arc<Buffer> {
         self.buffer.clone()
+    }
+}
+
+fn token(key: RemoteKey) -> RToken {
+    RToken {
+        rkey: RKey(key.rkey),
+        vaddr: key.addr,
     }
 }
 
@@ -372,6 +438,11 @@ impl Pool {
         let entry = index.and_then(|index| all.remove(index).ok());
         drop(all);
         drop(entry);
+    }
+
+    /// The ring at a place of the list; [`None`] behind its end. Process context.
+    pub(crate) fn ring_at(&self, place: usize) -> Option<Arc<Ring>> {
+        self.all.lock().get(place).map(|entry| entry.ring.clone())
     }
 
     /// Forgets the mappings for a link after [`Link::shut`]. Process context.

@@ -21,11 +21,11 @@ use crate::{
 use kernel::sync::Arc;
 
 /// A message has come in.
-pub(super) fn received(group: &Arc<LinkGroup>, link: &Link, message: &Received) {
+pub(super) fn received(group: &Arc<LinkGroup>, link: &Link, message: &Received<'_>) {
     link.note_activity();
     let head = message.head();
     if head.first() != Some(&CDC_TYPE) {
-        group.queue_llc(link, head, message.len());
+        group.queue_llc(link, message);
         return;
     }
     // RFC 7609, section A.4: what is not a CDC message after all is dropped.

@@ -9,6 +9,7 @@
 
 mod first_data;
 mod inspect;
+mod moving;
 mod stall;
 mod tcp;
 mod tcp_info;
@@ -16,6 +17,7 @@ mod transfer;
 
 use first_data::FirstData;
 pub(crate) use inspect::Inspection;
+use moving::Target;
 use stall::Stall;
 use tcp::Tcp;
 
@@ -34,6 +36,7 @@ use super::{
     },
     link::{
         Link,
+        LinkState,
         Pending, //
     },
     llc::flow::Role,
@@ -244,9 +247,12 @@ struct Data {
     rest: Option<Arc<Buffer>>,
     /// Known once the peer's part is.
     flow: Option<Connection>,
-    /// Key and address of the peer's RMB element.
-    peer_rkey: u32,
-    peer_address: u64,
+    /// Known with it.
+    target: Option<Target>,
+    /// To be sent before anything else on a new link.
+    validation: Option<CdcMessage>,
+    /// When a message that is missing after a failover of the peer's means that data is lost.
+    late: Option<Millis>,
     /// What came before the peer's part was known: the client may send as soon as it has sent its
     /// Confirm, and RDMA is quicker than TCP. Messages are cumulative, the last one says it all.
     early: Option<CdcMessage>,
@@ -330,8 +336,9 @@ impl Conn {
                 place: Some(place),
                 rest: None,
                 flow: None,
-                peer_rkey: 0,
-                peer_address: 0,
+                target: None,
+                validation: None,
+                late: None,
                 early: None,
                 lack: Lack::default(),
                 life: Life::new(),
@@ -371,6 +378,10 @@ impl Conn {
             group
                 .install(token, conn.clone())
                 .map_err(|_| DeclineReason::NOACTLINK)?;
+            // Either whoever takes the link down finds the connection, or it is seen here.
+            if link.state() == LinkState::Inactive {
+                return Err(DeclineReason::NOACTLINK);
+            }
             Ok(conn)
         };
         make().inspect_err(|_| group.release_token(token))
@@ -423,13 +434,22 @@ impl Conn {
     pub(crate) fn register(&self) -> Result {
         let place = self.place().ok_or(ENOTCONN)?;
         let group = &place.group;
-        let register = |mapping: &Mapping| {
-            let link = &place.link;
-            link.register(group, mapping).inspect_err(|_| link.doubt())
-        };
-        register(&place.rmb)?;
-        if place.send.planned_key().is_some() {
-            register(&place.send)?;
+        let Rings { send, rmb } = place.rings();
+        for ring in [rmb, send] {
+            group
+                .register_on(&place.link, ring)
+                .inspect_err(|_| place.link.doubt())?;
+        }
+        // For the case that the connection has to move there. One that cannot goes without.
+        let others = group
+            .links()
+            .filter(|link| link.is_active() && link.slot() != place.link.slot());
+        for link in others {
+            for ring in [rmb, send] {
+                if group.register_on(&link, ring).is_err() {
+                    link.doubt();
+                }
+            }
         }
         Ok(())
     }
@@ -439,10 +459,11 @@ impl Conn {
     pub(crate) fn confirm_rmb(&self) -> Result {
         let place = self.place().ok_or(ENOTCONN)?;
         let rmb = &place.rings().rmb;
-        if rmb.set_known(true) {
-            return Ok(());
+        if !rmb.set_known(true) {
+            place.group.confirm_rmb(rmb)?;
         }
-        place.group.confirm_rmb(rmb)
+        place.group.await_confirmed(rmb);
+        Ok(())
     }
 
     /// The first contact of the link group has told the peer of our RMB.
@@ -460,8 +481,8 @@ impl Conn {
         let offset = element
             .checked_mul(u64::from(peer.rmbe_size.bytes()))
             .ok_or(EINVAL)?;
-        data.peer_rkey = peer.rkey.0;
-        data.peer_address = peer.rmb_address.checked_add(offset).ok_or(EINVAL)?;
+        let target = Self::target_of(peer.rkey, peer.rmb_address, offset)?;
+        data.target = Some(target);
         data.flow = Some(
             Connection::new(&ConnParams {
                 sndbuf_len: place.rings().send.len(),
@@ -475,7 +496,7 @@ impl Conn {
             self.take_cdc(&mut data, &message);
         }
         drop(data);
-        drop(place);
+        place.group.learn(&place.link, target.token);
         Ok(())
     }
 
@@ -661,6 +682,7 @@ impl Conn {
             data.deadline = None;
             self.event(&mut data, Event::Timeout, ETIMEDOUT);
         }
+        self.check_failover(&mut data, now);
         self.check_first_data(&mut data, now);
         self.check_stall(&mut data, now);
         if let Some(err) = Self::lost_peer(&mut data, now) {
@@ -688,6 +710,9 @@ impl Conn {
             return false;
         };
         let link = &place.link;
+        if data.validation.is_some() {
+            return self.push_validation(data);
+        }
         let plan = flow.plan(u32::MAX);
         if plan.is_none() && flow.tx.unsent() > 0 && flow.tx.window() == 0 {
             self.stats.count(counter::TX_BUFFERS.peer_full);
@@ -707,7 +732,10 @@ impl Conn {
         let mut writes = [None, None];
         let message = match &plan {
             Some(plan) => {
-                if !describe(plan, place, data.peer_rkey, data.peer_address, &mut writes) {
+                let Some(target) = data.target.as_ref() else {
+                    return false;
+                };
+                if !describe(plan, place, target, &mut writes) {
                     return false;
                 }
                 data.last_sent = host::coarse_ms();
@@ -729,6 +757,40 @@ impl Conn {
             [Some(first), None] => slot.post(&bytes, &[first], pending),
             _ => slot.post(&bytes, &[], pending),
         };
+        match posted {
+            Ok(()) => {
+                data.in_flight = data.in_flight.saturating_add(1);
+                true
+            }
+            Err(_) => {
+                place.group.link_failed(link, LinkFailure::Post);
+                false
+            }
+        }
+    }
+
+    /// Posts the message that has to be the first on a new link; false if there is no slot.
+    fn push_validation(&self, data: &mut Data) -> bool {
+        let (Some(flow), Some(place)) = (data.flow.as_ref(), data.place.as_ref()) else {
+            return false;
+        };
+        let link = &place.link;
+        let slot = link.slots().reserve().or_else(|| {
+            data.hungry = true;
+            link.set_starved();
+            link.slots().reserve()
+        });
+        let (Some(slot), Some(message)) = (slot, data.validation) else {
+            return false;
+        };
+        let pending = Pending::Cdc {
+            token: self.token,
+            seqno: message.seqno,
+            sent: flow.tx.fin(),
+        };
+        let posted = slot.post(&message.emit(), &[], pending);
+        // If it could not be posted the link is of no use, and another one begins with another one.
+        data.validation = None;
         match posted {
             Ok(()) => {
                 data.in_flight = data.in_flight.saturating_add(1);
@@ -1070,11 +1132,13 @@ fn reset_error(data: &Data) -> Error {
 fn describe<'a>(
     plan: &TxPlan,
     place: &'a Place,
-    rkey: u32,
-    address: u64,
+    target: &Target,
     writes: &mut [Option<RdmaWrite<'a>>; 2],
 ) -> bool {
     let mapping = &place.send;
+    let Some(address) = target.address() else {
+        return false;
+    };
     for (write, place) in plan.writes.iter().zip(writes) {
         if write.is_empty() {
             continue;
@@ -1094,7 +1158,7 @@ fn describe<'a>(
         let Some(remote) = address.checked_add(u64::from(write.remote_offset)) else {
             return false;
         };
-        *place = Some(RdmaWrite::new(first, second, rkey, remote));
+        *place = Some(RdmaWrite::new(first, second, target.token.rkey.0, remote));
     }
     true
 }

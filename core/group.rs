@@ -2,6 +2,14 @@
 
 //! Link groups: all connections between two hosts that share their links (RFC 7609, section 2.2).
 
+mod adding;
+mod failover;
+
+use adding::{
+    Adding,
+    Tail, //
+};
+
 use super::{
     buffers::{
         Pool,
@@ -28,9 +36,11 @@ use super::{
             Role, //
         },
         wire::{
-            AddLinkReject,
+            is_long_add_link,
+            ConfirmRkey,
             DeleteReason,
             LlcVersion,
+            RToken,
             LLC_LEN, //
         }, //
     },
@@ -40,6 +50,12 @@ use super::{
         Answer,
         Rkeys,
         Settled, //
+    },
+    rtoken::{
+        self,
+        RTokenTable,
+        Row,
+        MAX_RTOKENS, //
     },
     time::Millis,
     types::{
@@ -62,14 +78,17 @@ use crate::{
         wire::OsType, //
     },
     diag::trace,
-    ib::verbs::{
-        client::PortEvent,
-        device::Device,
-        wait::{
-            new_wait_queue,
-            WaitQueue, //
+    ib::{
+        verbs::{
+            client::PortEvent,
+            device::Device,
+            wait::{
+                new_wait_queue,
+                WaitQueue, //
+            },
+            wr::Status, //
         },
-        wr::Status, //
+        wr::Received, //
     },
     kapi::lock::{
         new_spinlock_bh,
@@ -208,6 +227,10 @@ pub(crate) enum LinkFailure {
     Unanswered,
     /// The port is down, or has lost its address.
     Port,
+    /// The device goes.
+    Removed,
+    /// The peer has ended it.
+    Ended,
 }
 
 impl fmt::Display for LinkFailure {
@@ -225,6 +248,8 @@ impl fmt::Display for LinkFailure {
             Self::Silence => f.write_str("the peer does not answer TEST LINK"),
             Self::Unanswered => f.write_str("the peer does not answer CONFIRM or DELETE RKEY"),
             Self::Port => f.write_str("the RDMA port is down or has lost its address"),
+            Self::Removed => f.write_str("the RDMA device is removed"),
+            Self::Ended => f.write_str("the peer has ended it"),
         }
     }
 }
@@ -262,8 +287,20 @@ pub(crate) struct LinkGroup {
     flow: Mutex<Flows>,
     #[pin]
     rkeys: Rkeys,
+    /// A link that is being added.
+    #[pin]
+    adding: SpinLockBh<Adding>,
+    /// What an ADD LINK says behind its first 44 bytes.
+    #[pin]
+    tail: SpinLockBh<Tail>,
+    /// Where the peer's RMBs are, on each link.
+    #[pin]
+    tokens: Mutex<RTokenTable<KVec<Row>>>,
     #[pin]
     work: Work<LinkGroup>,
+    /// Links are added.
+    #[pin]
+    links_work: Work<LinkGroup, 1>,
 }
 
 struct Table {
@@ -298,6 +335,7 @@ struct Inbox {
 
 kernel::impl_has_work! {
     impl HasWork<Self> for LinkGroup { self.work }
+    impl HasWork<Self, 1> for LinkGroup { self.links_work }
 }
 
 impl WorkItem for LinkGroup {
@@ -358,6 +396,10 @@ impl LinkGroup {
 
     fn new(id: u32, key: GroupKey, limits: Limits, settings: &Settings) -> Result<Arc<Self>> {
         let pool = Pool::new()?;
+        let several = limits.max_links > 1;
+        let tail = Tail::new(several && key.version == LlcVersion::V2)?;
+        let rows = if several { MAX_RTOKENS } else { 0 };
+        let tokens = RTokenTable::new(KVec::from_elem(rtoken::EMPTY, rows, GFP_KERNEL)?);
         let mut entries = KVec::with_capacity(MAX_CONNS, GFP_KERNEL)?;
         for _ in 0..MAX_CONNS {
             entries.push(
@@ -399,7 +441,11 @@ impl LinkGroup {
                 ),
                 flow <- new_mutex!([const { None }; MAX_LINKS], "LinkGroup::flow"),
                 rkeys <- Rkeys::new(),
+                adding <- new_spinlock_bh!(Adding::new(key.role, FIRST_LINK), "LinkGroup::adding"),
+                tail <- new_spinlock_bh!(tail, "LinkGroup::tail"),
+                tokens <- new_mutex!(tokens, "LinkGroup::tokens"),
                 work <- new_work!("LinkGroup::work"),
+                links_work <- new_work!("LinkGroup::links_work"),
             }),
             GFP_KERNEL,
         )
@@ -436,9 +482,54 @@ impl LinkGroup {
         self.link_at(Slot::FIRST).ok_or(ENOTCONN)
     }
 
-    /// Server: the link for a new connection.
+    /// Server: the link for a new connection, that with the fewest; while the group is being formed, its
+    /// first one.
     pub(crate) fn choose_link(&self) -> Option<Arc<Link>> {
-        self.link()
+        let active = self.links().filter(|link| link.is_active());
+        let least = active.min_by_key(|link| self.connections_on(link));
+        least.or_else(|| self.links().find(|link| link.is_being_made()))
+    }
+
+    /// Is the group for the same peer, in the same role?
+    pub(crate) fn is_with(&self, key: &GroupKey) -> bool {
+        let own = &self.key;
+        (own.role, own.version, own.net, own.peer_id)
+            == (key.role, key.version, key.net, key.peer_id)
+    }
+
+    /// Has it a link between the two ports of `key`?
+    pub(crate) fn is_between(&self, key: &GroupKey) -> bool {
+        self.key == *key
+            || self.links().any(|link| {
+                link.is_active()
+                    && link.gid() == key.local_gid
+                    && link
+                        .far()
+                        .is_some_and(|far| (far.gid, far.mac) == (key.peer_gid, key.peer_mac))
+            })
+    }
+
+    /// The peer has named an RMB of its own for a link.
+    pub(super) fn learn(&self, link: &Link, token: RToken) {
+        // Without room in the table the connection cannot move.
+        let _ = self.tokens.lock().add(link.slot().index(), token);
+    }
+
+    /// The peer has a new RMB (RFC 7609, section 3.5.5.2.1); false if it is to say so again.
+    fn learn_rkey(&self, link: &Link, request: &ConfirmRkey) -> bool {
+        if self.is_adding() {
+            return false;
+        }
+        self.learn(link, request.rtoken);
+        let others = request.others.iter().take(request.other_links.into());
+        for (number, token) in others {
+            if let Some(other) = self.links().find(|link| link.number() == *number) {
+                let (from, to) = (link.slot().index(), other.slot().index());
+                let mut tokens = self.tokens.lock();
+                tokens.add_other(from, request.rtoken.rkey, to, *token);
+            }
+        }
+        true
     }
 
     /// Client: the link that the server has chosen, by its end of it.
@@ -554,19 +645,33 @@ impl LinkGroup {
 
     /// How much the loss of a port costs it.
     pub(crate) fn kind(&self) -> GroupKind {
-        let mut active = self.links().filter(|link| link.is_active());
-        let (Some(one), Some(other)) = (active.next(), active.next()) else {
+        if self.links().filter(|link| link.is_active()).count() < 2 {
             return GroupKind::Single;
-        };
-        let same_port = one.is_on(&other.port().device) && one.port().number == other.port().number;
-        let far = |link: &Link| link.far().map(|far| far.gid);
-        if same_port {
-            GroupKind::AsymmetricLocal
-        } else if far(&one) == far(&other) {
-            GroupKind::AsymmetricPeer
-        } else {
-            GroupKind::Symmetric
         }
+        match self.asymmetric_link() {
+            None => GroupKind::Symmetric,
+            Some(link) if self.shares(&link, Link::shares_port) => GroupKind::AsymmetricLocal,
+            Some(_) => GroupKind::AsymmetricPeer,
+        }
+    }
+
+    /// Does a link in use have something in common with another one in use?
+    fn shares(&self, link: &Arc<Link>, what: impl Fn(&Link, &Link) -> bool) -> bool {
+        self.links()
+            .any(|other| other.is_active() && !Arc::ptr_eq(&other, link) && what(link, &other))
+    }
+
+    /// The link that is there for want of a better one: it shares a port with another one, here or at the
+    /// peer. Of three it is the one that does on both sides, else the later one.
+    fn asymmetric_link(&self) -> Option<Arc<Link>> {
+        let degree = |link: &Arc<Link>| {
+            let here = self.shares(link, Link::shares_port);
+            let there = self.shares(link, Link::shares_far_port);
+            (u8::from(here) + u8::from(there), link.number().0)
+        };
+        let active = self.links().filter(|link| link.is_active());
+        let last = active.max_by_key(degree)?;
+        (degree(&last).0 > 0).then_some(last)
     }
 
     /// Is there room for another connection?
@@ -757,12 +862,17 @@ impl LinkGroup {
     // Messages.
 
     /// Takes an LLC message from the link. Bottom-half context.
-    pub(super) fn queue_llc(self: &Arc<Self>, link: &Link, head: &[u8], len: usize) {
-        // RFC 7609, section A.3: LLC messages have 44 bytes. Longer ones of SMC-Rv2 concern links
-        // that this host does not offer.
-        let Some(message) = head.first_chunk::<LLC_LEN>().filter(|_| len >= LLC_LEN) else {
+    pub(super) fn queue_llc(self: &Arc<Self>, link: &Link, received: &Received<'_>) {
+        // RFC 7609, section A.3: LLC messages have 44 bytes.
+        let Some(message) = received.head().first_chunk::<LLC_LEN>() else {
             return;
         };
+        // Of those of SMC-Rv2 that have more it is ADD LINK that matters, and there is one at a time.
+        if is_long_add_link(message) {
+            let mut tail = self.tail.lock();
+            let tail = &mut *tail;
+            tail.len = received.read_tail(&mut tail.bytes);
+        }
         {
             let mut inbox = self.inbox.lock();
             let place = (inbox.first + inbox.len) % INBOX;
@@ -822,11 +932,10 @@ impl LinkGroup {
             let now = registry::now();
             self.for_each_conn(|conn| conn.look_at_tcp(now));
         }
+        self.lose_failed_links();
+        self.lose_asymmetric();
         self.reap();
         self.ask_rkeys(registry::now());
-        if self.links().any(|link| link.has_failed()) {
-            self.end(DeleteReason::LOST_PATH, false, false);
-        }
     }
 
     /// Looks at everything that depends on the time. Process context.
@@ -847,6 +956,7 @@ impl LinkGroup {
             }
         }
         self.for_each_conn(|conn| conn.tick(now));
+        self.check_adding(now);
         for link in self.links() {
             if link.take_doubt() {
                 self.take(&link, |flow| flow.probe(now));
@@ -867,7 +977,7 @@ impl LinkGroup {
     }
 
     /// Lets the state machine of a link act, and does what it says.
-    fn take(self: &Arc<Self>, link: &Link, step: impl FnOnce(&mut LinkFlow) -> Actions) {
+    fn take(self: &Arc<Self>, link: &Arc<Link>, step: impl FnOnce(&mut LinkFlow) -> Actions) {
         let mut flows = self.flow.lock();
         let Some(flow) = flow_of(&mut flows, link) else {
             return;
@@ -875,25 +985,16 @@ impl LinkGroup {
         let actions = step(flow);
         let sent = Self::send(link, &actions);
         let answer = match actions.event {
-            // The keys of RMBs come with the CLC messages of their connections, so that there is
-            // nothing to enter for a single link.
-            Some(LlcEvent::PeerRkey(request)) => Some(flow.answer_confirm_rkey(&request, true)),
-            Some(LlcEvent::PeerRkeysDeleted(request)) => Some(flow.answer_delete_rkey(&request, 0)),
-            // RFC 7609, appendix A.3.2: without another port.
-            Some(LlcEvent::AddLink {
-                msg,
-                response: false,
-            }) if self.key.role == Role::Client => {
-                Some(flow.add_link(true, &msg, Some(AddLinkReject::NO_ALTERNATE_PATH)))
+            Some(LlcEvent::PeerRkey(request)) => {
+                Some(flow.answer_confirm_rkey(&request, self.learn_rkey(link, &request)))
             }
-            Some(LlcEvent::DeleteLink(request)) if request.link != link.number() => {
-                Some(flow.answer_delete_link(&request, false))
+            // Which of them was not known does not matter to the peer.
+            Some(LlcEvent::PeerRkeysDeleted(request)) => {
+                let mut tokens = self.tokens.lock();
+                tokens.remove_all(link.slot().index(), request.iter());
+                Some(flow.answer_delete_rkey(&request, 0))
             }
-            // Without its only link the group ends.
-            Some(LlcEvent::DeleteLink(request)) => Some(match self.key.role {
-                Role::Server => flow.terminate(request.reason, request.orderly),
-                Role::Client => flow.answer_delete_link(&request, true),
-            }),
+            Some(LlcEvent::AddLink { msg, response }) => self.take_add_link(flow, &msg, response),
             _ => None,
         };
         drop(flows);
@@ -918,8 +1019,11 @@ impl LinkGroup {
             }
             Some(LlcEvent::LinkDown) => self.link_failed(link, LinkFailure::Silence),
             Some(LlcEvent::Terminate { reason, orderly }) => self.end(reason, orderly, false),
-            Some(LlcEvent::DeleteLink(request)) if request.link == link.number() => {
-                self.end(request.reason, request.orderly, false);
+            Some(LlcEvent::DeleteLink(request)) => self.take_delete_link(link, &request),
+            Some(LlcEvent::AddLinkKeys { msg, response }) => self.take_keys(link, &msg, response),
+            Some(LlcEvent::LinkRequested) => {
+                self.invited();
+                self.want_link();
             }
             _ => {}
         }
@@ -927,12 +1031,24 @@ impl LinkGroup {
 
     /// The peer is to be told of a new RMB (RFC 7609, section 3.5.5.2.1). Process context.
     ///
-    /// With a single link the connection need not wait for the answer: its CLC messages have named
-    /// the key for that link.
+    /// With a single link the connection need not wait for the answer: its CLC messages name the key for
+    /// that link. With several the peer must know all keys, to be able to move the connection.
     pub(super) fn confirm_rmb(self: &Arc<Self>, rmb: &Arc<Ring>) -> Result {
         self.rkeys.confirm(rmb)?;
         self.kick();
         Ok(())
+    }
+
+    /// Waits until the peer knows all keys of an RMB, if it may need them; for so long that a handshake does
+    /// not fail by it. Process context.
+    pub(super) fn await_confirmed(&self, rmb: &Ring) {
+        const WAIT_MS: u32 = 2_000;
+
+        if self.links().filter(|link| link.is_active()).count() > 1 {
+            self.changed.wait(WAIT_MS, || {
+                (rmb.is_confirmed() || !self.is_usable()).then_some(())
+            });
+        }
     }
 
     /// The peer may still write to an RMB that is not needed any more: has it told not to (RFC 7609,
@@ -951,6 +1067,10 @@ impl LinkGroup {
                 rmb.set_known(false);
                 self.pool.put(&rmb);
             }
+            Some(Settled::Confirmed(rmb)) => {
+                rmb.set_confirmed(true);
+                self.changed.wake_all();
+            }
             Some(Settled::Kept(rmb)) => self.pool.forget(&rmb),
             // A peer that lives and does not answer keeps our memory for ever.
             Some(Settled::Unanswered) => self.link_failed(link, LinkFailure::Unanswered),
@@ -964,10 +1084,17 @@ impl LinkGroup {
         let Some(link) = self.links().find(|link| link.is_active()) else {
             return;
         };
+        if self.is_adding() {
+            return;
+        }
+        let mut others = self
+            .links()
+            .filter(|other| other.is_active() && other.slot() != link.slot());
+        let others = [others.next(), others.next()];
         let sent = {
             let mut flows = self.flow.lock();
-            let actions =
-                flow_of(&mut flows, &link).and_then(|flow| self.rkeys.ask(link.slot(), flow, now));
+            let actions = flow_of(&mut flows, &link)
+                .and_then(|flow| self.rkeys.ask(&link, &others, flow, now));
             actions.map_or(Ok(()), |actions| Self::send(&link, &actions))
         };
         if sent.is_err() {
@@ -1012,6 +1139,7 @@ impl LinkGroup {
                 continue;
             }
             let lost = match event {
+                PortEvent::Active => false,
                 PortEvent::DeviceFatal => true,
                 PortEvent::Error => !own.is_active(),
                 // Our address went away.

@@ -154,6 +154,8 @@ pub(crate) enum Pending {
     },
     /// An LLC message.
     Llc,
+    /// A long one.
+    LongLlc,
 }
 
 /// One link.
@@ -201,6 +203,11 @@ pub(crate) struct Link {
     /// Held while nothing may be sent.
     #[pin]
     quiet: Mutex<()>,
+    /// What a long message is sent from, made when it is needed.
+    #[pin]
+    long: Mutex<Option<Mapping>>,
+    /// One is under way.
+    long_busy: Atomic<bool>,
     cq: Arc<Cq<Handler>>,
     pd: Arc<Pd>,
     /// Connections of the group wait for a slot.
@@ -264,6 +271,8 @@ impl Link {
                 ring,
                 registrar <- registrar,
                 quiet <- new_mutex!((), "Link::quiet"),
+                long <- new_mutex!(None, "Link::long"),
+                long_busy: Atomic::new(false),
                 cq,
                 pd,
                 starved: Atomic::new(0),
@@ -353,6 +362,8 @@ impl Link {
             drop(qp);
         }
         drop(self.cq.detach());
+        let long = self.long.lock().take();
+        drop(long);
         while self.slots.abandon().is_some() {}
         self.shut.store(true, Release);
     }
@@ -369,6 +380,26 @@ impl Link {
         self.slots
             .reserve_wait(LLC_MS)?
             .post(message, &[], Pending::Llc)
+    }
+
+    /// Sends a long LLC message; one at a time. Process context.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if the last one is still under way, else as [`Self::send_llc`].
+    pub(crate) fn send_long_llc(&self, message: &[u8]) -> Result {
+        let mut place = self.long.lock();
+        if self.long_busy.load(Acquire) {
+            return Err(EBUSY);
+        }
+        if place.is_none() {
+            *place = Some(wr::long_message_memory(&self.pd)?);
+        }
+        let memory = (*place).as_ref().ok_or(ENOMEM)?;
+        let slot = self.slots.reserve_wait(LLC_MS)?;
+        self.long_busy.store(true, Release);
+        slot.post_long(memory, message, Pending::LongLlc)
+            .inspect_err(|_| self.long_busy.store(false, Release))
     }
 
     /// Notes that a connection found no free slot: it will be called when there is one.
@@ -412,13 +443,27 @@ impl Link {
         let _ = self.state.cmpxchg(from, to, Full);
     }
 
+    /// Connections may not use it any more.
+    pub(crate) fn deactivate(&self) {
+        self.state.store(LinkState::Inactive as u32, Release);
+        self.slots.close();
+    }
+
+    /// Whether it has never been in use.
+    pub(crate) fn is_being_made(&self) -> bool {
+        self.state.load(Acquire) == LinkState::Activating as u32
+    }
+
     /// Whether connections can use it.
     pub(crate) fn is_active(&self) -> bool {
         self.state() == LinkState::Active
     }
 
-    /// Notes the first failure; true if it is that.
+    /// Notes the first failure; true if it is that. What comes after the end of a link is none.
     pub(crate) fn fail(&self, failure: LinkFailure) -> bool {
+        if self.state.load(Acquire) == LinkState::Inactive as u32 {
+            return false;
+        }
         self.failure.lock().get_or_insert(failure);
         !self.failed.xchg(true, Full)
     }
@@ -507,6 +552,19 @@ impl Link {
         Arc::ptr_eq(&self.port.device, device)
     }
 
+    /// Whether it is on the same port as `other`.
+    pub(crate) fn shares_port(&self, other: &Self) -> bool {
+        self.is_on(&other.port.device) && self.port.number == other.port.number
+    }
+
+    /// Whether it leads to the same port of the peer's as `other`.
+    pub(crate) fn shares_far_port(&self, other: &Self) -> bool {
+        match (self.far(), other.far()) {
+            (Some(own), Some(others)) => (own.gid, own.mac) == (others.gid, others.mac),
+            _ => false,
+        }
+    }
+
     /// Our GID.
     pub(crate) fn gid(&self) -> Gid {
         self.gid
@@ -515,6 +573,20 @@ impl Link {
     /// Whether our GID is still in the port's table. May sleep.
     pub(crate) fn has_gid(&self) -> bool {
         self.port.lookup_gid(self.gid_kind, &self.gid.0).is_some()
+    }
+
+    /// What kind of GID it has.
+    pub(crate) fn gid_kind(&self) -> GidKind {
+        self.gid_kind
+    }
+
+    /// The path that it takes, for another link there. May sleep.
+    pub(crate) fn path(&self) -> Option<Path> {
+        Some(Path {
+            port: self.port.clone(),
+            gid: self.port.lookup_gid(self.gid_kind, &self.gid.0)?,
+            mtu: self.mtu,
+        })
     }
 
     /// Our Ethernet address.
@@ -559,8 +631,12 @@ impl CqHandler for Handler {
                     self.group
                         .link_failed(link, LinkFailure::Send(completion.status));
                 }
-                if let Some(Pending::Cdc { token, seqno, sent }) = pending {
-                    cdc_demux::sent(&self.group, token, seqno, sent, completion.is_success());
+                match pending {
+                    Some(Pending::Cdc { token, seqno, sent }) => {
+                        cdc_demux::sent(&self.group, token, seqno, sent, completion.is_success());
+                    }
+                    Some(Pending::LongLlc) => link.long_busy.store(false, Release),
+                    Some(Pending::Llc) | None => {}
                 }
             }
             WrId::Recv(slot) if completion.is_success() => {

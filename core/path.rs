@@ -4,6 +4,7 @@
 //! device that its route leaves by; or, where an administrator has given that device a PNETID, by that.
 
 use super::{
+    link::Link,
     llc::wire::LlcVersion,
     pnet::PnetId,
     pnet_table,
@@ -149,6 +150,19 @@ impl Networks {
         })
     }
 
+    /// Are both addresses in one of them?
+    fn join(&self, one: &Gid, other: &Gid) -> bool {
+        let (Some(one), Some(other), Self::V4(networks)) = (one.as_ipv4(), other.as_ipv4(), self)
+        else {
+            return false;
+        };
+        networks.iter().any(|network| {
+            let hosts = 32u32.saturating_sub(network.prefix_len.into());
+            let net = |address| u32::from_be_bytes(address).checked_shr(hosts).unwrap_or(0);
+            net(network.addr) == net(one) && net(network.addr) == net(other)
+        })
+    }
+
     fn read(net: &Net, ifindex: i32, over_ipv4: bool) -> Result<Self> {
         // Room first: the addresses are read under RCU.
         if over_ipv4 {
@@ -172,6 +186,54 @@ impl Networks {
         });
         Ok(Self::V6(all))
     }
+}
+
+/// A port for another link beside `link`, for a group of namespace `net`: one that an administrator has
+/// given the same PNETID, and that is not `taken`. Its address is in one network with the peer's address
+/// `near`, if `strict`; else it is better if it is. May sleep.
+pub(crate) fn alternative(
+    registry: &Registry,
+    net: &Net,
+    link: &Link,
+    near: &Gid,
+    strict: bool,
+    taken: impl Fn(&Port) -> bool,
+) -> Option<Path> {
+    let wanted = pnet_table::of_port(net, link.port())?;
+    let kind = link.gid_kind();
+    let mut best = None;
+    registry.for_each_device(|device: &Arc<Device>| {
+        if best.is_some() || device.is_iwarp() || !device.accessible_from(net) {
+            return;
+        }
+        best = Port::all(device).find_map(|port| {
+            if taken(&port) || pnet_table::of_port(net, &port).as_ref() != Some(&wanted) {
+                return None;
+            }
+            let netdev = device.netdev(port.number)?;
+            if !netdev.is_in(net) || !port.is_active() {
+                return None;
+            }
+            let mtu = port.active_mtu().and_then(Mtu::from_code)?;
+            let ifindex = netdev.ifindex();
+            let of_netdev = |entry: &GidEntry| entry.ifindex == ifindex;
+            let gid = match kind {
+                // SMC-Rv2 is for IPv4 only, and the peer has to be reached without a gateway.
+                GidKind::RoceV2 => {
+                    let networks = Networks::read(net, ifindex, true).ok()?;
+                    let joined = port.find_gid(kind, None, |entry| {
+                        of_netdev(entry) && networks.join(&Gid(entry.gid), near)
+                    });
+                    let any =
+                        |entry: &GidEntry| of_netdev(entry) && Gid(entry.gid).as_ipv4().is_some();
+                    joined.or_else(|| (!strict).then(|| port.find_gid(kind, None, any))?)
+                }
+                _ => port.find_gid(kind, None, of_netdev),
+            }?;
+            Some(Path { port, gid, mtu })
+        });
+    });
+    best
 }
 
 /// The paths for the connection `clc` in namespace `net`; there may be none. May sleep.

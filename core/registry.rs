@@ -283,7 +283,7 @@ impl Registry {
                 let found = groups
                     .list
                     .iter()
-                    .find(|group| group.key() == key && group.is_usable() && accept(group));
+                    .find(|group| group.is_with(key) && group.is_usable() && accept(group));
                 if let Some(group) = found {
                     return Ok((group.clone(), false));
                 }
@@ -352,7 +352,7 @@ impl Registry {
             .lock()
             .list
             .iter()
-            .find(|group| group.key() == key && group.is_usable() && accept(group))
+            .find(|group| group.is_with(key) && group.is_usable() && accept(group))
             .cloned()
     }
 
@@ -389,6 +389,7 @@ impl Events for DeviceEvents {
         if announced {
             client::log_added::<Self>(device);
         }
+        registry.for_each_group(|_| true, LinkGroup::want_link);
         Ok(())
     }
 
@@ -406,7 +407,10 @@ impl Events for DeviceEvents {
         if device.is_iwarp() {
             ports::device_removing(device);
         }
-        registry.for_each_group(|group| group.uses(device), LinkGroup::end_orderly);
+        registry.for_each_group(
+            |group| group.uses(device),
+            |group| group.lose_device(device),
+        );
     }
 
     fn network_id(device: &Arc<Device>, port: u32) -> Option<([u8; 16], bool)> {
@@ -415,12 +419,6 @@ impl Events for DeviceEvents {
     }
 
     fn port_event(device: &Arc<Device>, port: u32, event: PortEvent) {
-        if !matches!(
-            event,
-            PortEvent::Error | PortEvent::DeviceFatal | PortEvent::GidChange
-        ) {
-            return;
-        }
         let Some(registry) = get() else {
             return;
         };
@@ -428,5 +426,8 @@ impl Events for DeviceEvents {
             |group| group.uses(device),
             |group| group.check_port(device, port, event),
         );
+        if matches!(event, PortEvent::Active | PortEvent::GidChange) {
+            registry.for_each_group(|_| true, LinkGroup::want_link);
+        }
     }
 }

@@ -7,7 +7,10 @@
 
 use super::{
     buffers::Ring,
-    link::Slot,
+    link::{
+        Link,
+        Slot, //
+    },
     llc::{
         flow::{
             Actions,
@@ -30,8 +33,11 @@ use kernel::{
     }, //
 };
 
-/// How often a request is made that the peer does not answer, or cannot follow yet.
+/// How often a request is made that the peer does not answer.
 const TRIES: u8 = 3;
+
+/// How often a request is made that the peer cannot follow yet: it takes its time to add a link.
+const PATIENCE: u8 = 40;
 
 /// How long to wait before asking again, in milliseconds.
 const PAUSE: u32 = 500;
@@ -77,6 +83,8 @@ pub(super) enum Answer {
 pub(super) enum Settled {
     /// The peer does not use this RMB any more.
     Returned(Arc<Ring>),
+    /// The peer knows this RMB.
+    Confirmed(Arc<Ring>),
     /// The peer may go on to use this RMB.
     Kept(Arc<Ring>),
     /// It was asked again and again, and has never answered.
@@ -145,7 +153,16 @@ impl Rkeys {
     }
 
     /// Makes the next request, if there is one and none is under way: what to send.
-    pub(super) fn ask(&self, slot: Slot, flow: &mut LinkFlow, now: Millis) -> Option<Actions> {
+    ///
+    /// It is made on `link`; keys on `others` are told, too.
+    pub(super) fn ask(
+        &self,
+        link: &Link,
+        others: &[Option<Arc<Link>>; 2],
+        flow: &mut LinkFlow,
+        now: Millis,
+    ) -> Option<Actions> {
+        let slot = link.slot();
         let mut queue = self.queue.lock();
         if queue.asked.is_some() {
             return None;
@@ -155,7 +172,14 @@ impl Rkeys {
             return None;
         }
         let asked = match request(errand, slot)? {
-            (Request::ConfirmRkey(_), token) => flow.confirm_rkey(token, [None; 2], now),
+            (Request::ConfirmRkey(_), token) => {
+                let other = |link: &Option<Arc<Link>>| {
+                    let link = link.as_deref()?;
+                    Some((link.number(), errand.rmb.token_on(link)?))
+                };
+                let [first, second] = others;
+                flow.confirm_rkey(token, [other(first), other(second)], now)
+            }
             (Request::DeleteRkey(rkey), _) => flow.delete_rkey(rkey, now),
         };
         match asked {
@@ -182,8 +206,11 @@ impl Rkeys {
         if request(first, queue.asked?)?.0 != answered {
             return None;
         }
-        let again = matches!(answer, Answer::Failed { retry: true } | Answer::Missing)
-            && first.tries < TRIES;
+        let again = match answer {
+            Answer::Failed { retry: true } => first.tries < PATIENCE,
+            Answer::Missing => first.tries < TRIES,
+            _ => false,
+        };
         first.not_before = now.after(PAUSE);
         queue.asked = None;
         if again {
@@ -195,9 +222,18 @@ impl Rkeys {
             (Subject::Delete, Answer::Done) => Some(Settled::Returned(rmb)),
             (_, Answer::Missing) => Some(Settled::Unanswered),
             (Subject::Delete, _) => Some(Settled::Kept(rmb)),
+            (Subject::Confirm, Answer::Done) => Some(Settled::Confirmed(rmb)),
             // With a single link it does not matter what the peer makes of CONFIRM RKEY: the CLC messages
             // have told it all.
             _ => None,
+        }
+    }
+
+    /// The link at `slot` is gone: what was asked on it is to be asked again on another one.
+    pub(super) fn restart(&self, slot: Slot) {
+        let mut queue = self.queue.lock();
+        if queue.asked == Some(slot) {
+            queue.asked = None;
         }
     }
 

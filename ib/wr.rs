@@ -91,6 +91,11 @@ fn send_slots_of(capabilities: &Capabilities) -> u32 {
     capabilities.max_send_wr.saturating_sub(SPARE_REQUESTS) / REQUESTS_PER_SLOT
 }
 
+/// Allocates memory to send a long message from, see [`SendSlots`]. May sleep.
+pub(crate) fn long_message_memory(pd: &Arc<Pd>) -> Result<Mapping> {
+    message_memory(pd, LONG_MESSAGE_LEN, Direction::ToDevice)
+}
+
 /// Allocates and maps memory that is contiguous for the device.
 fn message_memory(pd: &Arc<Pd>, len: usize, direction: Direction) -> Result<Mapping> {
     let buffer = Buffer::new(len, Layout::Physical)?;

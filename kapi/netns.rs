@@ -23,7 +23,10 @@ use kernel::{
     error::to_result,
     prelude::*,
     sync::{
-        aref::AlwaysRefCounted,
+        aref::{
+            ARef,
+            AlwaysRefCounted, //
+        },
         atomic::{
             Acquire,
             Atomic,
@@ -82,6 +85,15 @@ impl Net {
     pub(crate) fn first() -> &'static Self {
         // SAFETY: A static of the kernel, which nobody can end.
         unsafe { Self::from_raw(&raw mut bindings::init_net) }
+    }
+
+    /// The namespace with a cookie, unless it ends. Any context.
+    pub(crate) fn find(cookie: u64) -> Option<ARef<Self>> {
+        // SAFETY: The function can be called at any time; it gives null, or a namespace with an active
+        // reference.
+        let net = NonNull::new(unsafe { bindings::net_by_cookie(cookie) })?;
+        // SAFETY: The reference is ours, and `Net` is a transparent wrapper.
+        Some(unsafe { ARef::from_raw(net.cast()) })
     }
 
     /// The C namespace.

@@ -25,6 +25,7 @@ use crate::smc_core::error::{
     WireError, //
 };
 use crate::smc_core::types::{
+    Gid,
     LinkNumber,
     LinkUserId,
     Mtu,
@@ -134,6 +135,74 @@ impl LlcMessage {
         let header = [kind, LLC_LEN as u8, reason, flags];
         zerocopy::transmute!(Frame { header, body })
     }
+}
+
+/// Bytes behind the 44 of an SMC-Rv2 ADD LINK, before its keys: what the peer is reached by, the GID that
+/// is offered a link to, and the number of keys.
+const ADD_LINK_EXT: usize = 28;
+
+/// Most keys in an SMC-Rv2 ADD LINK: those of all RMBs of a group.
+pub const MAX_ADD_LINK_KEYS: usize = 255;
+
+/// The longest SMC-Rv2 ADD LINK.
+pub const ADD_LINK_MAX: usize =
+    LLC_LEN + ADD_LINK_EXT + MAX_ADD_LINK_KEYS * size_of::<layout::RkeyPair>();
+
+/// Makes an SMC-Rv2 ADD LINK of its first 44 bytes: adds the keys of RMBs on the link there is, and on the
+/// new one. What is in `out` then; `None` if it is too short. More keys than a group can have are left out.
+pub fn extend_add_link<'a>(
+    out: &'a mut [u8],
+    head: &[u8; LLC_LEN],
+    target: Gid,
+    keys: impl Iterator<Item = (RKey, RToken)>,
+) -> Option<&'a [u8]> {
+    out.get_mut(..LLC_LEN)?.copy_from_slice(head);
+    let ext = out.get_mut(LLC_LEN..LLC_LEN + ADD_LINK_EXT)?;
+    ext.fill(0);
+    // Reached without a gateway.
+    *ext.first_mut()? = 0x80;
+    ext.get_mut(2..18)?.copy_from_slice(&target.0);
+    let mut count = 0u16;
+    let mut len = LLC_LEN + ADD_LINK_EXT;
+    for (rkey, new) in keys.take(MAX_ADD_LINK_KEYS) {
+        let pair: [u8; size_of::<layout::RkeyPair>()] = zerocopy::transmute!(layout::RkeyPair {
+            rkey: U32::new(rkey.0),
+            rkey_new: U32::new(new.rkey.0),
+            vaddr_new: U64::new(new.vaddr),
+        });
+        let end = len.saturating_add(pair.len());
+        out.get_mut(len..end)?.copy_from_slice(&pair);
+        (count, len) = (count.saturating_add(1), end);
+    }
+    // Both as little-endian Linux sends them.
+    let at = LLC_LEN + ADD_LINK_EXT;
+    out.get_mut(at - 2..at)?
+        .copy_from_slice(&count.to_le_bytes());
+    out.get_mut(1..3)?
+        .copy_from_slice(&(len as u16).to_le_bytes());
+    out.get(..len)
+}
+
+/// Whether this is the beginning of an SMC-Rv2 ADD LINK, which is longer.
+pub const fn is_long_add_link(head: &[u8; LLC_LEN]) -> bool {
+    head[0] == kind::V2 | kind::ADD_LINK
+}
+
+/// The keys in what follows the 44 bytes of an SMC-Rv2 ADD LINK. Their number is in the order of the
+/// sender's host, so that it is their length that counts.
+pub fn add_link_keys(tail: &[u8]) -> impl Iterator<Item = (RKey, RToken)> + '_ {
+    const PAIR: usize = size_of::<layout::RkeyPair>();
+    let keys = tail.get(ADD_LINK_EXT..).unwrap_or(&[]);
+    keys.chunks_exact(PAIR)
+        .take(MAX_ADD_LINK_KEYS)
+        .filter_map(|bytes| {
+            let (pair, _) = layout::RkeyPair::read_from_prefix(bytes).ok()?;
+            let new = RToken {
+                rkey: RKey(pair.rkey_new.get()),
+                vaddr: pair.vaddr_new.get(),
+            };
+            Some((RKey(pair.rkey.get()), new))
+        })
 }
 
 /// Header and body in one piece.
@@ -390,10 +459,7 @@ impl DeleteRkey {
 #[cfg(any(test, CONFIG_KUNIT = "y"))]
 mod tests {
     use super::*;
-    use crate::smc_core::types::{
-        Gid,
-        Mac, //
-    };
+    use crate::smc_core::types::Mac;
 
     fn message(version: LlcVersion, response: bool, body: LlcBody) -> LlcMessage {
         LlcMessage {
@@ -468,6 +534,35 @@ mod tests {
         assert!(LlcMessage::parse(&bytes).is_err());
         let bytes = message(LlcVersion::V2, false, LlcBody::DeleteRkey(rkeys)).emit();
         assert!(LlcMessage::parse(&bytes).is_ok());
+    }
+
+    #[test]
+    fn keys_of_a_new_link_follow_the_offer() {
+        let head = message(LlcVersion::V2, false, confirm_link()).emit();
+        let token = |n: u32| RToken {
+            rkey: RKey(n),
+            vaddr: u64::from(n) << 32,
+        };
+        let keys = |n| (0..n).map(|n| (RKey(n), token(n + 1000)));
+        let mut room = [0xff; ADD_LINK_MAX];
+        let bytes = extend_add_link(&mut room, &head, Gid([5; 16]), keys(2)).unwrap();
+        assert_eq!((bytes.len(), &bytes[1..3]), (104, &[104, 0][..]));
+        assert_eq!(
+            bytes[44..72],
+            [&[0x80, 0][..], &[5; 16], &[0; 8], &[2, 0]].concat()
+        );
+        assert_eq!(bytes[72..80], [0, 0, 0, 0, 0, 0, 0x03, 0xe8]);
+        assert!(LlcMessage::parse(bytes).is_ok());
+        assert!(add_link_keys(&bytes[44..]).eq(keys(2)));
+        // A piece of one does not count; no keys, and none of the rest.
+        assert_eq!(add_link_keys(&bytes[44..bytes.len() - 1]).count(), 1);
+        for len in 44..72 {
+            assert_eq!(add_link_keys(&bytes[44..len]).count(), 0);
+        }
+        let bytes = extend_add_link(&mut room, &head, Gid([5; 16]), keys(999)).unwrap();
+        assert_eq!(bytes.len(), ADD_LINK_MAX);
+        assert_eq!(add_link_keys(&bytes[44..]).count(), 255);
+        assert!(extend_add_link(&mut room[..80], &head, Gid([5; 16]), keys(1)).is_none());
     }
 
     #[test]

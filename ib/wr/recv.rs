@@ -43,10 +43,12 @@ pub(crate) struct RecvRing {
 }
 
 /// A message as it was received: anything at all.
-pub(crate) struct Received {
+pub(crate) struct Received<'a> {
     head: [u8; MESSAGE_LEN],
     head_len: usize,
     len: usize,
+    /// Where the rest is.
+    tail: (&'a Mapping, usize),
 }
 
 impl RecvRing {
@@ -134,7 +136,7 @@ impl RecvRing {
         &self,
         slot: u32,
         byte_len: u32,
-        handle: impl FnOnce(&Received) -> R,
+        handle: impl FnOnce(&Received<'_>) -> R,
     ) -> Result<R> {
         let (memory, offset) = self.place(slot as usize).ok_or(EINVAL)?;
         let len = (byte_len as usize).min(LONG_MESSAGE_LEN);
@@ -152,6 +154,10 @@ impl RecvRing {
             head,
             head_len,
             len,
+            tail: match self.spill.as_ref() {
+                Some(spill) => (spill, 0),
+                None => (memory, offset + MESSAGE_LEN),
+            },
         });
 
         self.post(slot)?;
@@ -159,10 +165,16 @@ impl RecvRing {
     }
 }
 
-impl Received {
-    /// Number of bytes received.
-    pub(crate) fn len(&self) -> usize {
-        self.len
+impl Received<'_> {
+    /// Copies what follows the first [`MESSAGE_LEN`] bytes, as far as there is room; how much that is.
+    pub(crate) fn read_tail(&self, out: &mut [u8]) -> usize {
+        let (memory, offset) = self.tail;
+        let len = self.len.saturating_sub(MESSAGE_LEN).min(out.len());
+        let read = match (memory.buffer(), out.get_mut(..len)) {
+            (Some(buffer), Some(out)) => buffer.read(offset, out),
+            _ => return 0,
+        };
+        read.map_or(0, |()| len)
     }
 
     /// The message, or the first [`MESSAGE_LEN`] bytes of it.

@@ -304,10 +304,27 @@ impl<T: Send> Slot<'_, T> {
         writes: &[RdmaWrite<'_>],
         value: T,
     ) -> Result {
+        let memory = &self.slots.messages;
+        let offset = self.index as usize * MESSAGE_ROOM;
+        self.post_from(memory, offset, message, writes, value)
+    }
+
+    /// Sends a long message out of `memory`, which is used by nothing else until the completion; see
+    /// [`super::long_message_memory`]. Otherwise as [`Self::post`].
+    pub(crate) fn post_long(self, memory: &Mapping, message: &[u8], value: T) -> Result {
+        self.post_from(memory, 0, message, &[], value)
+    }
+
+    fn post_from(
+        self,
+        memory: &Mapping,
+        offset: usize,
+        message: &[u8],
+        writes: &[RdmaWrite<'_>],
+        value: T,
+    ) -> Result {
         let slots = self.slots;
         let index = self.index;
-        let memory = &slots.messages;
-        let offset = index as usize * MESSAGE_ROOM;
 
         memory.buffer().ok_or(EINVAL)?.write(offset, message)?;
         let sge = memory.sge(offset, message.len())?;

@@ -93,8 +93,18 @@ pub fn hosts_up(roce: SoftRoce) -> Outcome {
     for host in Host::BOTH {
         run(&format!("ip netns set {} {}", host.name(), nsid(host)))?;
     }
+    join_hosts()
+}
+
+/// The network between the hosts.
+pub fn join_hosts() -> Outcome {
     // A known, different MAC on each: SMC tells peers apart by it.
     run("ip link add vA address 02:00:00:09:00:01 mtu 9000 netns A type veth peer name vB address 02:00:00:09:00:02 mtu 9000 netns B")?;
+    attach_hosts()
+}
+
+/// Makes the network devices of the hosts ready, and the RDMA devices on them.
+pub fn attach_hosts() -> Outcome {
     for host in Host::BOTH {
         let (name, dev) = (host.name(), host.netdev());
         // The 16 eRDMA ports lie in the default range for clients: a connection of a test that its

@@ -33,6 +33,7 @@ mod policy;
 pub mod ports;
 mod process;
 mod raw;
+mod redundancy;
 mod rkeys;
 mod settings;
 mod sharing;
@@ -127,6 +128,7 @@ pub fn all() -> Vec<Test> {
     tests.extend(iwarp::TESTS);
     tests.extend(rkeys::TESTS);
     tests.extend(link::TESTS);
+    tests.extend(redundancy::TESTS);
     tests.extend(v1::TESTS);
     tests
 }

@@ -72,7 +72,7 @@ fn add_eth(host: Host, id: &str, name: &str) -> Outcome {
     Ok(())
 }
 
-fn add_ib(host: Host, id: &str, name: &str, port: u8) -> Outcome {
+pub(super) fn add_ib(host: Host, id: &str, name: &str, port: u8) -> Outcome {
     let request = [
         genl::text(NAME, id),
         genl::text(IBNAME, name),
@@ -87,6 +87,14 @@ fn delete(host: Host, id: &str) -> Outcome {
     client(host)?
         .execute(DEL, &genl::text(NAME, id))
         .during("delete")?;
+    Ok(())
+}
+
+/// Takes out all entries of both hosts.
+pub(super) fn flush_both() -> Outcome {
+    for host in Host::BOTH {
+        client(host)?.execute(FLUSH, &[])?;
+    }
     Ok(())
 }
 

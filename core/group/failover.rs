@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A link of a group goes, and its connections go on on another one (RFC 7609, section 4.6).
+
+use super::{
+    flow_of,
+    LinkFailure,
+    LinkGroup,
+    Phase, //
+};
+use crate::kapi::prelude::*;
+use crate::{
+    diag::trace,
+    ib::verbs::device::Device,
+    smc_core::{
+        conn::Conn,
+        link::Link,
+        llc::{
+            flow::Role,
+            wire::{
+                DeleteLink,
+                DeleteReason, //
+            }, //
+        }, //
+    }, //
+};
+use kernel::sync::{
+    atomic::Acquire,
+    Arc, //
+};
+
+impl LinkGroup {
+    /// Takes down the links that have failed; without another one the group ends. From its work item.
+    pub(super) fn lose_failed_links(self: &Arc<Self>) {
+        for link in self.links().filter(|link| link.has_failed()) {
+            if link.is_being_made() && self.phase.load(Acquire) == Phase::Active as u32 {
+                // Whoever makes it sees that.
+                continue;
+            }
+            match self.other_than(&link) {
+                Some(_) => self.lose(&link, Some(DeleteReason::LOST_PATH)),
+                None => self.end(DeleteReason::LOST_PATH, false, false),
+            }
+        }
+    }
+
+    /// A link in use beside `link`.
+    fn other_than(&self, link: &Arc<Link>) -> Option<Arc<Link>> {
+        self.links()
+            .find(|other| !Arc::ptr_eq(other, link) && other.is_active())
+    }
+
+    /// Server: a link that shares its port with another one on either side is not needed any more when there
+    /// are two that have none in common (RFC 7609, section 2.3).
+    pub(super) fn lose_asymmetric(self: &Arc<Self>) {
+        if self.key.role == Role::Server && self.links().filter(|link| link.is_active()).count() > 2
+        {
+            if let Some(spare) = self.asymmetric_link() {
+                self.lose(&spare, Some(DeleteReason::NO_ASYMMETRIC_NEEDED));
+            }
+        }
+    }
+
+    /// Takes a link down, and moves its connections to another one; tells the peer the reason, if there is
+    /// one to be told. Process context, from the group's work item only.
+    fn lose(self: &Arc<Self>, link: &Arc<Link>, tell: Option<DeleteReason>) {
+        // From here on no connection begins on it, and nothing is posted.
+        link.deactivate();
+        self.count(link, false);
+        let failure = link.failure();
+        // enum smc_link_state: inactive.
+        trace::link_down(&**link, self, 1, || self.traced());
+        let (id, number) = (self.id(), link.number().0);
+        match (failure, tell) {
+            (Some(failure), _) => {
+                pr_warn_ratelimited!("link {number} of link group {id} is gone: {failure}\n");
+            }
+            (None, Some(_)) => {
+                pr_info!("link {number} of link group {id} is not needed any more\n")
+            }
+            (None, None) => pr_info!("link {number} of link group {id} was ended by the peer\n"),
+        }
+        if let (Some(reason), Some(other)) = (tell, self.other_than(link)) {
+            self.say_deleted(&other, link.number(), reason);
+        }
+        // When that is done, no completion of it comes any more: what has not completed goes again.
+        link.shut();
+        for conn in self.conns() {
+            if conn.is_on(link) {
+                self.move_conn(&conn, link);
+            }
+        }
+        self.rkeys.restart(link.slot());
+        self.tokens.lock().forget_link(link.slot().index());
+        self.drop_link(link);
+        if self.key.role == Role::Server {
+            // The client may have another port, even if we have none.
+            self.invited();
+            self.want_link();
+        }
+        self.kick();
+    }
+
+    /// Moves a connection away from a link that is down.
+    fn move_conn(self: &Arc<Self>, conn: &Arc<Conn>, from: &Link) {
+        let targets = self.links().filter(|link| link.is_active());
+        for target in targets {
+            let token = conn.peer_token().and_then(|token| {
+                let (from, to) = (from.slot().index(), target.slot().index());
+                self.tokens.lock().other(from, token.rkey, to)
+            });
+            // The key of the peer's RMB there is needed.
+            if token.is_some_and(|token| conn.move_to(self, &target, token).is_ok()) {
+                return;
+            }
+        }
+        pr_warn_ratelimited!(
+            "connection {:#x} of link group {} cannot go on: its handshake is under way, or the peer has told no key \
+             for another link\n",
+            conn.token(),
+            self.id()
+        );
+        conn.strand();
+    }
+
+    /// The peer wants a single link to end, or has ended it; said on `link`.
+    pub(super) fn take_delete_link(self: &Arc<Self>, link: &Arc<Link>, request: &DeleteLink) {
+        let gone = self.links().find(|link| link.number() == request.link);
+        let mut via = Some(link.clone());
+        if let Some(gone) = &gone {
+            if self.adding.lock().flow.give_up(request.link) {
+                // Whoever makes it takes it down.
+                gone.fail(LinkFailure::Ended);
+                self.changed.wake_all();
+            } else if self.other_than(gone).is_some() {
+                self.lose(gone, None);
+                via = self.links().find(|link| link.is_active());
+            } else {
+                // Without its only link the group ends.
+                let answer = {
+                    let mut flows = self.flow.lock();
+                    flow_of(&mut flows, link).map(|flow| match self.key.role {
+                        Role::Server => flow.terminate(request.reason, request.orderly),
+                        Role::Client => flow.answer_delete_link(request, true),
+                    })
+                };
+                if let Some(answer) = answer {
+                    let _ = link.send_llc(&answer);
+                }
+                self.end(request.reason, request.orderly, false);
+                return;
+            }
+        }
+        let Some(via) = via else {
+            return;
+        };
+        let answer = {
+            let mut flows = self.flow.lock();
+            flow_of(&mut flows, &via).map(|flow| flow.answer_delete_link(request, gone.is_some()))
+        };
+        if answer.is_some_and(|answer| via.send_llc(&answer).is_err()) {
+            self.link_failed(&via, LinkFailure::Post);
+        }
+    }
+
+    /// A device goes: its links do, and the group with the last of them. Process context.
+    pub(crate) fn lose_device(self: &Arc<Self>, device: &Arc<Device>) {
+        let others = self
+            .links()
+            .any(|link| link.is_active() && !link.is_on(device));
+        if !others {
+            self.end_orderly();
+            return;
+        }
+        for link in self.links().filter(|link| link.is_on(device)) {
+            self.link_failed(&link, LinkFailure::Removed);
+        }
+    }
+}
