@@ -12,7 +12,7 @@ use smc_proto::{
         cursor::Cursor, //
     },
     smc_core::{
-        llc::message::*,
+        llc::wire::*,
         types::*, //
     },
 };
@@ -135,6 +135,28 @@ fn llc_messages() {
         }
     }
     assert_eq!(all.len(), files("llc-"), "each file has its line");
+}
+
+/// What follows the 44 bytes of an offer, and that we say it in the same way.
+#[test]
+fn keys_of_an_offered_link() {
+    let bytes = vector(&format!("{DIR}llc-add-link-request-v2"));
+    let new = RToken {
+        rkey: RKey(0x5eb),
+        vaddr: 0xff46_c14d_3cc6_0000,
+    };
+    let keys = [(RKey(0x33d), new)];
+    let (head, tail) = bytes.split_first_chunk::<44>().expect("44 bytes");
+    assert!(is_long_add_link(head));
+    assert!(add_link_keys(tail).eq(keys));
+    let mut out = [0; ADD_LINK_MAX];
+    let said = extend_add_link(
+        &mut out,
+        &add_link(None, false).emit(),
+        gid(B),
+        keys.into_iter(),
+    );
+    assert_eq!(said, Some(&bytes[..]));
 }
 
 fn files(prefix: &str) -> usize {
