@@ -266,6 +266,8 @@ pub(crate) struct LinkGroup {
     buffer_kind: BufferKind,
     #[pin]
     links: Mutex<[Option<Arc<Link>>; MAX_LINKS]>,
+    /// Most links that the peer supports, once it has said so.
+    peer_max_links: Atomic<u32>,
     /// Links that are in use, or the first one that is to be. Without one the group is of no use.
     alive: Atomic<u32>,
     #[pin]
@@ -396,6 +398,14 @@ impl LinkGroup {
 
     fn new(id: u32, key: GroupKey, limits: Limits, settings: &Settings) -> Result<Arc<Self>> {
         let pool = Pool::new()?;
+        let limits = match key.version {
+            // Not negotiated: each side says in CONFIRM LINK what it supports.
+            LlcVersion::V1 => Limits {
+                max_links: settings.max_links(),
+                ..limits
+            },
+            LlcVersion::V2 => limits,
+        };
         let several = limits.max_links > 1;
         let tail = Tail::new(several && key.version == LlcVersion::V2)?;
         let rows = if several { MAX_RTOKENS } else { 0 };
@@ -424,6 +434,7 @@ impl LinkGroup {
                 about: SetOnce::new(),
                 buffer_kind: settings.buffer_kind(),
                 links <- new_mutex!([const { None }; MAX_LINKS], "LinkGroup::links"),
+                peer_max_links: Atomic::new(u32::from(u8::MAX)),
                 alive: Atomic::new(0),
                 pool <- pool,
                 free_delay: seconds.saturating_mul(1000),
@@ -1005,6 +1016,7 @@ impl LinkGroup {
         match actions.event {
             Some(LlcEvent::ConfirmLinkReceived(peer) | LlcEvent::LinkConfirmed(peer)) => {
                 link.confirmed(peer.link, peer.user_id);
+                self.peer_max_links.store(peer.max_links.into(), Relaxed);
                 self.set_confirmation(link, Confirmation::Done);
             }
             Some(LlcEvent::ConfirmFailed(failure)) => {

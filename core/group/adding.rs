@@ -63,7 +63,10 @@ use crate::{
 };
 use kernel::{
     error::Result,
-    sync::Arc,
+    sync::{
+        atomic::Relaxed,
+        Arc, //
+    },
     workqueue::WorkItem, //
 };
 
@@ -131,7 +134,7 @@ impl WorkItem<1> for LinkGroup {
 impl LinkGroup {
     /// A port has come that may be good for another link, or a link is gone. Any context.
     pub(crate) fn want_link(self: &Arc<Self>) {
-        if self.limits().max_links < 2 {
+        if self.limits().max_links < 2 || self.peer_max_links.load(Relaxed) < 2 {
             return;
         }
         {

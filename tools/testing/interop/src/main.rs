@@ -4,6 +4,7 @@
 //! client, both play their part of it, and A reports what both found.
 
 mod endings;
+mod links;
 mod scripts;
 mod urgent;
 mod ways;
@@ -336,6 +337,7 @@ fn machine_up(own: Stack, address: Ipv4Addr) -> Outcome {
     })?;
     run(&format!("ip addr add {address}/24 dev {NETDEV}"))?;
     run(&format!("ip link set {NETDEV} up"))?;
+    links::second_netdev_up(usize::from(address.octets()[3]) + 10)?;
     device_up()?;
     own.load()
 }
@@ -425,6 +427,7 @@ fn all() -> Vec<&'static Script> {
         endings::SCRIPTS,
         urgent::SCRIPTS,
         ways::SCRIPTS,
+        links::SCRIPTS,
     ];
     parts.into_iter().flatten().collect()
 }

@@ -135,7 +135,7 @@ fn no_groups(side: &Side) -> Outcome {
 }
 
 /// Ends all link groups.
-fn fresh(side: &Side) -> Outcome {
+pub fn fresh(side: &Side) -> Outcome {
     side.await_connections(0)?;
     side.meet("no connections")?;
     if side.is_client {
