@@ -514,9 +514,12 @@ impl LinkGroup {
             || self.links().any(|link| {
                 link.is_active()
                     && link.gid() == key.local_gid
-                    && link
-                        .far()
-                        .is_some_and(|far| (far.gid, far.mac) == (key.peer_gid, key.peer_mac))
+                    && link.far().is_some_and(|far| {
+                        // A Proposal of version 2 only need not tell the MAC.
+                        let same_mac =
+                            self.key.version == LlcVersion::V2 || far.mac == key.peer_mac;
+                        far.gid == key.peer_gid && same_mac
+                    })
             })
     }
 
@@ -575,6 +578,10 @@ impl LinkGroup {
     fn drop_link(&self, link: &Arc<Link>) {
         self.count(link, false);
         link.shut();
+        // Once: its place can be another one's afterwards. Whoever made it and the end of the group may meet.
+        if !link.begin_drop() {
+            return;
+        }
         self.pool.unmap(link.slot());
         let index = link.slot().index();
         if let Some(flow) = self.flow.lock().get_mut(index) {

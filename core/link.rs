@@ -184,6 +184,7 @@ pub(crate) struct Link {
     /// It is to be tested, whatever the idle time.
     doubtful: Atomic<bool>,
     shut: Atomic<bool>,
+    dropped: Atomic<bool>,
     port: Port,
     gid_index: u8,
     gid: Gid,
@@ -257,6 +258,7 @@ impl Link {
                 heard: Atomic::new(false),
                 doubtful: Atomic::new(false),
                 shut: Atomic::new(false),
+                dropped: Atomic::new(false),
                 port: path.port.clone(),
                 gid_index: path.gid.index,
                 gid: Gid(path.gid.gid),
@@ -530,6 +532,11 @@ impl Link {
     /// The peer's end, once it is known.
     pub(crate) fn far(&self) -> Option<&FarEnd> {
         self.far.as_ref()
+    }
+
+    /// Notes that the group lets go of it; true the first time.
+    pub(super) fn begin_drop(&self) -> bool {
+        !self.dropped.xchg(true, Full)
     }
 
     /// Whether [`Self::shut`] is done.
