@@ -19,6 +19,8 @@ mod pci;
 mod qp;
 mod ring;
 mod server;
+#[cfg(test)]
+mod tests;
 mod top;
 mod trace;
 mod wire;
