@@ -17,7 +17,7 @@ DESTDIR ?= $(INSTALL_MOD_PATH)
 
 export INSTALL_MOD_PATH
 
-.PHONY: all module tools install install-module install-tools uninstall uninstall-module uninstall-tools deb bench-fallback clean distclean help setup check-env check fmt demo vm shell test test-apps test-interop root-shell
+.PHONY: all module tools install install-module install-tools uninstall uninstall-module uninstall-tools deb bench-fallback clean distclean help setup check-env check fmt demo demo-erdma vm shell test test-apps test-interop root-shell
 .DEFAULT_GOAL := all
 
 all: module
@@ -105,6 +105,10 @@ fmt: setup
 demo:
 	@$(RIG)/demo $(KERNEL)
 
+# Two machines with an emulated eRDMA adapter each.
+demo-erdma:
+	@tools/testing/erdma-sim/demo $(KERNEL)
+
 bench-fallback:
 	@$(RIG)/bench-fallback $(KERNEL)
 
@@ -135,6 +139,7 @@ help:
 	@echo 'make uninstall-module, make uninstall-tools   take these away'
 	@echo 'make deb             a Debian package of the tools; the last line is its file'
 	@echo 'make demo            boot the kernel with two hosts: Redis, nginx and iperf3 over SMC-R beside TCP'
+	@echo 'make demo-erdma      two machines with an emulated eRDMA adapter each: the same programs, and what they cost'
 	@echo 'make test            everything that proves the project; the last line counts'
 	@echo 'make bench-fallback  what a fallback costs, in instructions beside plain TCP; fails above 3 %'
 	@echo 'make test-apps       programs that nobody here wrote over TCP and over SMC-R; the table; the last line counts'
