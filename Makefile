@@ -17,7 +17,7 @@ DESTDIR ?= $(INSTALL_MOD_PATH)
 
 export INSTALL_MOD_PATH
 
-.PHONY: all module tools install install-module install-tools uninstall uninstall-module uninstall-tools deb bench-fallback clean distclean help setup check-env check fmt demo demo-erdma vm shell test test-apps test-interop root-shell
+.PHONY: all module tools install install-module install-tools uninstall uninstall-module uninstall-tools deb bench-fallback clean distclean help setup check-env check fmt demo demo-erdma test-erdma vm shell test test-apps test-interop root-shell
 .DEFAULT_GOAL := all
 
 all: module
@@ -126,6 +126,10 @@ test-apps:
 test-interop:
 	@tools/testing/interop/run $(KERNEL) $(INTEROP)
 
+# The emulated eRDMA adapter under mainline's driver and smc_rs.
+test-erdma:
+	@tools/testing/erdma-sim/test $(KERNEL)
+
 root-shell:
 	@$(ROOT)/ensure $(KERNEL) && $(ROOT)/install $(KERNEL) root-shell
 
@@ -144,6 +148,7 @@ help:
 	@echo 'make bench-fallback  what a fallback costs, in instructions beside plain TCP; fails above 3 %'
 	@echo 'make test-apps       programs that nobody here wrote over TCP and over SMC-R; the table; the last line counts'
 	@echo 'make test-interop    two machines on a wire, smc_rs and Debian 13'"'"'s own kernel with C net/smc; the last line counts'
+	@echo 'make test-erdma      the emulated eRDMA adapter: verbs, iWARP, faults under traffic; the last line counts'
 	@echo 'make check           the quick part: formatting, clippy, host tests, lints; no kernel'
 	@echo 'make fmt             format all Rust sources with the build root'"'"'s rustfmt'
 	@echo 'make vm              boot the kernel with two hosts and the module loaded, and give a shell'

@@ -1,7 +1,7 @@
 //! Two machines with an emulated eRDMA adapter each: programs over TCP and over SMC-R, side by side.
 //!
 //! Machine A has the clients and measures, B the servers. They agree over a plain TCP connection. What goes by RDMA
-//! the adapters count. A processor's busy time is what was not idle; on the instruction clock (boot with
+//! the adapters count. A processor's busy time is what was not idle (`smc_idle.ko`); on the instruction clock (boot with
 //! `rig.icount`) a nanosecond of it is an instruction, of the kernel or of a program.
 
 use smc_selftest::{check, rig, sys, Context, Fail, Outcome};
@@ -146,6 +146,7 @@ fn up(address: &str) -> Outcome {
     rig::run(&format!("ip addr add {address}/24 dev eth0"))?;
     rig::run("ip link set eth0 up")?;
     rig::run("modprobe erdma")?;
+    rig::run("modprobe smc_idle")?;
     rig::module_load()?;
     sys::eventually("the adapter has the address", || {
         let gids = "/sys/class/infiniband/erdma_0/ports/1/gids";
@@ -160,34 +161,25 @@ fn up(address: &str) -> Outcome {
 fn down() -> Outcome {
     rig::run("rmmod smc_rs")?;
     rig::run("rmmod erdma")?;
+    rig::run("rmmod smc_idle")?;
     Ok(())
 }
 
-/// Nanoseconds of processors that were not idle, since the boot. The kernel tells it in hundredths of a second.
+/// Nanoseconds of this machine's processor that were not idle, by `smc_idle.ko`: since some moment.
 fn busy() -> Outcome<u64> {
-    let tick = 10_000_000;
-    let mut stat = 0;
-    let mut processors = 0;
-    let text = sys::read_file("/proc/stat")?;
-    for line in text.lines() {
-        let mut words = line.split_whitespace();
-        match words.next() {
-            // user nice system idle iowait
-            Some("cpu") => {
-                let fields: Vec<u64> = words.filter_map(|word| word.parse().ok()).collect();
-                stat = fields.get(3..5).map_or(0, |idle| idle.iter().sum());
-            }
-            Some(name) if name.starts_with("cpu") => processors += 1,
-            _ => {}
-        }
-    }
+    let path = "/sys/module/smc_idle/parameters/idle_ns";
+    let text = sys::read_file(path).during(path)?;
+    let idle: u64 = text
+        .trim()
+        .parse()
+        .map_err(|_| Fail(format!("{path}: '{}' is no number", text.trim())))?;
     // SAFETY: writes the one structure.
     let now = unsafe {
         let mut time: libc::timespec = std::mem::zeroed();
-        libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time);
+        libc::clock_gettime(libc::CLOCK_MONOTONIC_RAW, &mut time);
         time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
     };
-    Ok((now * processors).saturating_sub(stat * tick))
+    Ok(now.saturating_sub(idle))
 }
 
 /// Bytes that this machine's adapter has sent.
@@ -351,7 +343,8 @@ fn measure(other: &mut Other, work: &Work, smc: bool) -> Outcome<Row> {
     Ok(Row {
         rate: figures.rate,
         latency: figures.latency,
-        cost: ((after.0 - before.0) + (after.1 - before.1)) as f64 / count as f64,
+        cost: (after.0.saturating_sub(before.0) + after.1.saturating_sub(before.1)) as f64
+            / count as f64,
         rdma,
     })
 }
@@ -390,11 +383,11 @@ fn clients() -> Outcome {
         for (row, work) in rows.iter_mut().zip(&work) {
             let measured = measure(&mut other, work, n == 1)?;
             println!(
-                "  {mode}: {}: {} {}s/s, {:.0} ns of both processors each, {} bytes by RDMA",
+                "  {mode}: {}: {} {}s a second, {} ns of both processors for one, {} bytes by RDMA",
                 work.title,
                 short(measured.rate),
                 work.unit,
-                measured.cost,
+                short(measured.cost),
                 measured.rdma
             );
             row[n] = Some(measured);

@@ -38,8 +38,9 @@ is() { # WANTED COMMAND...
 }
 
 # Machine B is told a word, when A is done with what came before; both over plain TCP.
-tell() { eventually socat -u "EXEC:echo $1" "TCP:$B:4001"; }
-hear() { timeout 120 socat -u "TCP-LISTEN:4001,reuseaddr" -; }
+tell() { eventually send "$1"; }
+send() { echo "$1" | socat -u - "TCP:$B:4001"; }
+hear() { timeout 800 socat -u "TCP-LISTEN:4001,reuseaddr" -; }
 
 has_gid() { grep -q '^0000:0000:0000:0000:0000:ffff:' "$adapter"/ports/1/gids/{0,1}; }
 active() { rdma link show erdma_0/1 | grep -q 'state ACTIVE physical_state LINK_UP netdev eth0'; }
@@ -50,7 +51,7 @@ verbs_b() {
 	eventually has_gid
 	timeout 120 ibv_rc_pingpong -d erdma_0 -g 1 -n 100 >/dev/null &
 	timeout 120 rping -s -a "$B" -C 10 >/dev/null &
-	[ "$(hear)" = done ]
+	[ "$(hear)" = finished ]
 }
 
 verbs_a() {
@@ -64,7 +65,7 @@ verbs_a() {
 	check verbs.rc_pingpong eventually timeout 30 ibv_rc_pingpong -d erdma_0 -g 1 -n 100 "$B"
 	# The connection manager's datagrams, RDMA READ and WRITE, every byte compared.
 	check verbs.rping eventually timeout 30 rping -c -a "$B" -C 10 -V
-	tell done
+	tell finished
 	check verbs.nothing_is_left eventually no_resources
 	rmmod rdma_ucm
 	check verbs.driver_unloads_and_loads reload
@@ -81,7 +82,10 @@ no_resources() { rdma resource show erdma_0 | grep -q 'qp 1 cm_id 0 mr 0 ctx 0';
 reload() {
 	local n
 	for n in 1 2 3; do
-		rmmod erdma && modprobe erdma && eventually active || { echo "round $n"; return 1; }
+		if ! { rmmod erdma && modprobe erdma && eventually active; }; then
+			echo "round $n"
+			return 1
+		fi
 	done
 }
 
@@ -102,7 +106,7 @@ iwarp_b() {
 	echo 1 >/proc/sys/net/smc/tcp2smc
 	redis-server --bind "$B" --protected-mode no --save '' >/dev/null &
 	timeout 120 rping -s -a "$B" -C 10 >/dev/null &
-	[ "$(hear)" = done ]
+	[ "$(hear)" = finished ]
 	kill %1
 	wait %1
 	rmmod smc_rs
@@ -118,12 +122,16 @@ iwarp_a() {
 	check iwarp.connections_work eventually redis-cli -h "$B" ping
 	echo 0 >/proc/sys/net/smc/tcp2smc
 	check iwarp.connections_fell_back fell_back NOSMCRDEV
-	tell done
+	tell finished
 	check iwarp.module_unloads rmmod smc_rs
 }
 
 fell_back() { # REASON
-	smcr -d stats | tee /tmp/stats | grep -q "$1" && grep -Eq 'SMC connections +0 ' /tmp/stats || { cat /tmp/stats; return 1; }
+	smcr -d stats >/tmp/stats
+	if ! { grep -q "$1" /tmp/stats && grep -Eq 'SMC connections +0 ' /tmp/stats; }; then
+		cat /tmp/stats
+		return 1
+	fi
 }
 
 faults_b() {
@@ -132,7 +140,7 @@ faults_b() {
 	eventually has_gid
 	echo 1 >/proc/sys/net/smc/tcp2smc
 	redis-server --bind "$B" --protected-mode no --save '' >/dev/null &
-	[ "$(hear)" = done ]
+	[ "$(hear)" = finished ]
 	kill %1
 	wait %1
 	echo 0 >/proc/sys/net/smc/tcp2smc
@@ -145,8 +153,10 @@ more_than() { [ "$(sent)" -gt "$1" ]; }
 
 # A value goes there and back, whatever by.
 echoes() {
-	timeout 60 redis-cli -h "$B" -x set value </tmp/value >/dev/null &&
-		timeout 60 redis-cli -h "$B" --raw get value | head -c "$(stat -c %s /tmp/value)" | cmp - /tmp/value
+	local back
+	timeout 60 redis-cli -h "$B" -x set value </tmp/value >/dev/null || return 1
+	back=$(timeout 60 redis-cli -h "$B" --raw get value | head -c "$(stat -c %s /tmp/value)" | sha256sum)
+	[ "$back" = "$(sha256sum </tmp/value)" ] || { echo "what comes back differs"; return 1; }
 }
 
 by_rdma() {
@@ -211,6 +221,6 @@ faults_a() {
 	under_traffic faults.die 100 '{"do":"die","device":0}'
 	check faults.die.connections_go_by_tcp eventually echoes
 	echo 0 >/proc/sys/net/smc/tcp2smc
-	tell done
+	tell finished
 	check faults.die.module_unloads timeout 60 rmmod smc_rs
 }
