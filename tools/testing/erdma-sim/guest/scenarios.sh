@@ -148,6 +148,46 @@ faults_b() {
 	timeout 60 rmmod smc_rs
 }
 
+two_up() { # NUMBER
+	up "10.9.0.$1"
+	ip addr add "10.9.1.$1/24" dev eth1
+	ip link set eth1 up
+	eventually test -e /sys/class/infiniband/erdma_1
+	modprobe smc_rs
+	eventually has_gid
+	adapter=/sys/class/infiniband/erdma_1 eventually has_gid
+	echo 1 >/proc/sys/net/smc/tcp2smc
+}
+
+two_b() {
+	two_up 2
+	redis-server --bind "$B" 10.9.1.2 --protected-mode no --save '' >/dev/null &
+	[ "$(hear)" = finished ]
+	kill %1
+	wait %1
+	sleep 1
+	timeout 60 rmmod smc_rs
+}
+
+two_a() {
+	two_up 1
+	make_value
+	check two.first_adapter eventually by_rdma
+	# The same to the other address: the other adapter carries it, and the first one nothing.
+	check two.second_adapter eventually second_alone
+	echo 0 >/proc/sys/net/smc/tcp2smc
+	tell finished
+	check two.module_unloads timeout 60 rmmod smc_rs
+}
+
+second_alone() {
+	local before
+	before=$(sent)
+	B=10.9.1.2 adapter=/sys/class/infiniband/erdma_1 by_rdma || return 1
+	! more_than "$before" || { echo "$(($(sent) - before)) bytes went by the first adapter"; return 1; }
+}
+
+make_value() { head -c 100000 /dev/urandom | od -An -v -tx1 >/tmp/value; }
 sent() { cat "$adapter/ports/1/hw_counters/tx_bytes_cnt"; }
 more_than() { [ "$(sent)" -gt "$1" ]; }
 
@@ -201,7 +241,7 @@ faults_a() {
 	modprobe smc_rs
 	eventually has_gid
 	exec 9<>/dev/virtio-ports/control
-	head -c 100000 /dev/urandom | od -An -v -tx1 >/tmp/value
+	make_value
 	echo 1 >/proc/sys/net/smc/tcp2smc
 	check faults.connections_go_by_rdma eventually by_rdma
 	under_traffic faults.not_ready 8 '{"do":"not_ready","device":1,"ms":300}'
@@ -211,6 +251,8 @@ faults_a() {
 	under_traffic faults.qp_fatal_of_the_peer 8 '{"do":"qp_fatal","device":1}'
 	under_traffic faults.revoke_key 8 '{"do":"revoke_key","device":1}'
 	under_traffic faults.port_down 8 '{"do":"port","device":1,"up":false}' '{"do":"heal","device":1}'
+	under_traffic faults.refuse_registrations 8 '{"do":"refuse_registrations","device":0,"count":3}' '{"do":"heal","device":0}'
+	under_traffic faults.lose_interrupts 8 '{"do":"lose_interrupts","device":0,"count":1}' '{"do":"heal","device":0}'
 	# No pairs any more: what is new goes by TCP, until there are some.
 	check faults.limit.ordered order '{"do":"limit","device":0,"qps":1}'
 	order '{"do":"qp_fatal","device":0}'

@@ -169,7 +169,7 @@ pub fn obey(world: &mut World, order: Order) -> Result<Value, String> {
             let result = fault(world, device, "heal", |d| {
                 d.faults = Default::default();
                 d.limits = Limits::all();
-                d.interrupts.lose = 0;
+                d.interrupts.make_good();
             });
             world.run_commands(device);
             result

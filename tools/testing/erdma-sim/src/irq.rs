@@ -18,6 +18,7 @@ pub struct Interrupts {
     /// So many interrupts get lost (a fault).
     pub lose: u32,
     pub lost: u64,
+    owed: bool,
 }
 
 impl Interrupts {
@@ -28,6 +29,7 @@ impl Interrupts {
         if self.lose > 0 {
             self.lose -= 1;
             self.lost += 1;
+            self.owed = true;
             return;
         }
         v.raised += 1;
@@ -46,6 +48,14 @@ impl Interrupts {
     pub fn remove_all(&mut self) {
         for v in &mut self.vectors {
             v.trigger = None;
+        }
+    }
+
+    /// What got lost comes after all. A driver takes an interrupt for nothing as none.
+    pub fn make_good(&mut self) {
+        self.lose = 0;
+        if std::mem::take(&mut self.owed) {
+            (0..VECTORS).for_each(|vector| self.raise(vector));
         }
     }
 
@@ -124,5 +134,9 @@ mod tests {
         assert_eq!((count(&mut reader), interrupts.lost), (0, 1));
         interrupts.raise(0);
         assert_eq!(count(&mut reader), 1);
+        interrupts.make_good();
+        assert_eq!(count(&mut reader), 1);
+        interrupts.make_good();
+        assert_eq!(count(&mut reader), 0);
     }
 }

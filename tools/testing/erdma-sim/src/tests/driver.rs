@@ -317,7 +317,7 @@ impl Driver {
         self.qp_of(w, send, recv, qpn, 0).0
     }
 
-    pub fn to_state(&mut self, w: &mut World, qp: &Qp, state: u64) -> bool {
+    pub fn move_to(&mut self, w: &mut World, qp: &Qp, state: u64) -> bool {
         !self.refused(
             w,
             command::MODIFY_QP,
@@ -327,7 +327,7 @@ impl Driver {
 
     /// INIT, RTR and RTS, towards a pair of another device (or the same).
     pub fn connect(&mut self, w: &mut World, qp: &Qp, gid: [u8; 16], peer: u32) {
-        assert!(self.to_state(w, qp, 1));
+        assert!(self.move_to(w, qp, 1));
         let [low, high] = [0, 8].map(|at| u64::from_le_bytes(gid[at..at + 8].try_into().unwrap()));
         let target = [
             (12, 4, peer.into()),
@@ -428,12 +428,11 @@ impl Driver {
         op: Op,
         flags: u64,
         word: [u8; 4],
-        at: u64,
-        length: u32,
+        from: (u64, u32),
     ) {
         let mut body = Vec::from(word);
-        body.extend(length.to_le_bytes());
-        body.extend(sge(at, length, LOCAL_DMA_KEY));
+        body.extend(from.1.to_le_bytes());
+        body.extend(sge(from.0, from.1, LOCAL_DMA_KEY));
         self.post(w, qp, op, flags, 1, &body);
     }
 
@@ -463,13 +462,12 @@ impl Driver {
         w: &mut World,
         qp: &mut Qp,
         stag: u32,
-        start: u64,
-        length: u32,
+        range: (u64, u32),
         pages: &[u64],
         inline: bool,
     ) {
-        let mut body = Vec::from(start.to_le_bytes());
-        body.extend(length.to_le_bytes());
+        let mut body = Vec::from(range.0.to_le_bytes());
+        body.extend(range.1.to_le_bytes());
         body.extend(stag.to_le_bytes());
         let attributes = (pages.len() as u32) << 12 | u32::from(!inline) << 6 | u32::from(ALL) << 1;
         body.extend(attributes.to_le_bytes());

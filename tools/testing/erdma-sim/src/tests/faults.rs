@@ -42,7 +42,7 @@ fn a_receiver_is_not_ready_for_a_while() {
     let to = p.b.take(64);
     p.b.post_recv(w, &mut p.qb, to, 64, LOCAL_DMA_KEY);
     order(w, r#"{"do":"not_ready","device":1,"ms":50}"#);
-    p.a.send(w, &mut p.qa, Op::Send, SIGNALLED, [0; 4], BASE, 8);
+    p.a.send(w, &mut p.qa, Op::Send, SIGNALLED, [0; 4], (BASE, 8));
     pass(w, 49 * MS);
     assert_eq!(p.a.poll(w, &mut p.ca), None);
     pass(w, 2 * MS);
@@ -166,7 +166,7 @@ fn registrations_and_objects_are_refused() {
         p.a.fast_region(w, 4)
     };
     order(w, r#"{"do":"refuse_registrations","device":0,"count":1}"#);
-    p.a.register(w, &mut p.qa, index << 8, 0, 4096, &[BASE], true);
+    p.a.register(w, &mut p.qa, index << 8, (0, 4096), &[BASE], true);
     assert!(p
         .a
         .poll(w, &mut p.ca)
@@ -300,7 +300,7 @@ fn a_reset_forgets_everything_and_a_dead_device_answers_with_ones() {
     let w = &mut world(Protocol::Roce);
     let mut p = pair(w);
     // A timer of a pair that will be gone.
-    p.a.send(w, &mut p.qa, Op::Send, SIGNALLED, [0; 4], BASE, 8);
+    p.a.send(w, &mut p.qa, Op::Send, SIGNALLED, [0; 4], (BASE, 8));
     p.a.write32(w, reg::CONTROL, reg::CONTROL_RESET);
     assert_eq!(p.a.read32(w, reg::STATUS), reg::STATUS_RESET_DONE);
     assert!(w.devices[0].qps.is_empty() && w.devices[0].cqs.is_empty());

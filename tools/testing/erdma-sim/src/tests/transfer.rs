@@ -24,7 +24,7 @@ fn a_send_fills_a_receive_and_both_hear_of_it() {
     p.a.put(w, from, &bytes(1, 100));
     let key = p.b.region(w, to, 4096, LOCAL);
     p.b.post_recv(w, &mut p.qb, to + 8, 200, key);
-    p.a.send(w, &mut p.qa, Op::Send, SIGNALLED, [0; 4], from, 100);
+    p.a.send(w, &mut p.qa, Op::Send, SIGNALLED, [0; 4], (from, 100));
     let sent = p.a.poll(w, &mut p.ca).unwrap();
     assert!(
         sent.is(Queue::Send, Op::Send, Syndrome::Success),
@@ -55,9 +55,16 @@ fn immediate_data_is_turned_round_and_a_solicited_send_wakes() {
     }
     p.b.arm(w, &p.cb, true);
     w.devices[1].interrupts.take(1);
-    p.a.send(w, &mut p.qa, Op::SendImm, 0, [1, 2, 3, 4], from, 8);
+    p.a.send(w, &mut p.qa, Op::SendImm, 0, [1, 2, 3, 4], (from, 8));
     assert!(!w.devices[1].interrupts.take(1), "not solicited");
-    p.a.send(w, &mut p.qa, Op::SendImm, SOLICITED, [1, 2, 3, 4], from, 8);
+    p.a.send(
+        w,
+        &mut p.qa,
+        Op::SendImm,
+        SOLICITED,
+        [1, 2, 3, 4],
+        (from, 8),
+    );
     assert!(w.devices[1].interrupts.take(1));
     let got = p.b.poll(w, &mut p.cb).unwrap();
     assert!(got.is(Queue::Recv, Op::ReceiveSendImm, Syndrome::Success));
@@ -175,7 +182,7 @@ fn a_fast_region_by_work_requests() {
     for (n, page) in pages.iter().enumerate() {
         p.b.put(w, table + n as u64 * 8, &page.to_le_bytes());
     }
-    p.b.register(w, &mut p.qb, stag, 0x77_0000, 0x6000, &pages, false);
+    p.b.register(w, &mut p.qb, stag, (0x77_0000, 0x6000), &pages, false);
     assert!(p
         .b
         .poll(w, &mut p.cb)
@@ -194,7 +201,14 @@ fn a_fast_region_by_work_requests() {
         Op::LocalInvalidate,
         Syndrome::Success
     ));
-    p.b.register(w, &mut p.qb, stag + 1, 0x10_0800, 0x1800, &pages[..2], true);
+    p.b.register(
+        w,
+        &mut p.qb,
+        stag + 1,
+        (0x10_0800, 0x1800),
+        &pages[..2],
+        true,
+    );
     assert!(p
         .b
         .poll(w, &mut p.cb)
@@ -215,8 +229,7 @@ fn a_fast_region_by_work_requests() {
         Op::SendInvalidate,
         SIGNALLED,
         (stag + 1).to_le_bytes(),
-        from,
-        8,
+        (from, 8),
     );
     let got = p.b.poll(w, &mut p.cb).unwrap();
     assert!(got.is(Queue::Recv, Op::ReceiveInvalidate, Syndrome::Success));
@@ -345,7 +358,7 @@ fn a_message_that_does_not_fit_kills_both() {
     let mut p = pair(w);
     let (from, to) = (p.a.take(4096), p.b.take(4096));
     p.b.post_recv(w, &mut p.qb, to, 8, LOCAL_DMA_KEY);
-    p.a.send(w, &mut p.qa, Op::Send, SIGNALLED, [0; 4], from, 9);
+    p.a.send(w, &mut p.qa, Op::Send, SIGNALLED, [0; 4], (from, 9));
     assert!(p
         .a
         .poll(w, &mut p.ca)
@@ -372,9 +385,9 @@ fn everything_posted_comes_back_in_order() {
     }
     // They wait: the other side has no receive. Without a signal; a flush tells of them all the same.
     for _ in 0..3 {
-        p.a.send(w, &mut p.qa, Op::Send, 0, [0; 4], from, 8);
+        p.a.send(w, &mut p.qa, Op::Send, 0, [0; 4], (from, 8));
     }
-    assert!(p.a.to_state(w, &p.qa, 6));
+    assert!(p.a.move_to(w, &p.qa, 6));
     for n in 0..3 {
         let wc = p.a.poll(w, &mut p.ca).unwrap();
         assert!(
@@ -390,7 +403,7 @@ fn everything_posted_comes_back_in_order() {
         );
     }
     // What is posted later comes back, too, once, whether by its doorbell or by the driver's order.
-    p.a.send(w, &mut p.qa, Op::Send, 0, [0; 4], from, 8);
+    p.a.send(w, &mut p.qa, Op::Send, 0, [0; 4], (from, 8));
     let order = [
         (8, 4, p.qa.qpn.into()),
         (12, 4, p.qa.sq_pi.into()),
@@ -404,11 +417,11 @@ fn everything_posted_comes_back_in_order() {
         .is(Queue::Send, Op::Send, Syndrome::Flushed));
     assert_eq!(p.a.poll(w, &mut p.ca), None);
     // From RESET on the pair is as new.
-    assert!(p.a.to_state(w, &p.qa, 0));
+    assert!(p.a.move_to(w, &p.qa, 0));
     (p.qa.sq_pi, p.qa.rq_pi) = (0, 0);
     p.a.must(w, command::REFLUSH, &order);
     assert_eq!(p.a.poll(w, &mut p.ca), None);
-    assert!(!p.a.to_state(w, &p.qa, 3), "RESET is not followed by RTS");
+    assert!(!p.a.move_to(w, &p.qa, 3), "RESET is not followed by RTS");
 }
 
 #[test]
@@ -416,7 +429,7 @@ fn a_sender_waits_for_a_receive() {
     let w = &mut world(Protocol::Roce);
     let mut p = pair(w);
     let (from, to) = (p.a.take(64), p.b.take(64));
-    p.a.send(w, &mut p.qa, Op::Send, SIGNALLED, [0; 4], from, 8);
+    p.a.send(w, &mut p.qa, Op::Send, SIGNALLED, [0; 4], (from, 8));
     // A write after it waits, too.
     let key = p.b.region(w, to, 64, ALL);
     p.a.write(w, &mut p.qa, Op::Write, (from, 8), (to, key));
@@ -447,8 +460,8 @@ fn a_peer_that_does_not_answer_is_given_up() {
     let w = &mut world(Protocol::Roce);
     let mut p = pair(w);
     let from = p.a.take(64);
-    assert!(p.b.to_state(w, &p.qb, 6));
-    p.a.send(w, &mut p.qa, Op::Send, 0, [0; 4], from, 8);
+    assert!(p.b.move_to(w, &p.qb, 6));
+    p.a.send(w, &mut p.qa, Op::Send, 0, [0; 4], (from, 8));
     let span = w.settings.ack_timeout;
     pass(w, span * 7);
     assert_eq!(p.a.poll(w, &mut p.ca), None, "seven times more");
@@ -533,7 +546,7 @@ fn datagrams_carry_a_header_and_get_lost() {
                 (20, 4, 0x8001_0000),
             ],
         );
-        assert!(d.to_state(w, qp, 2) && d.to_state(w, qp, 3));
+        assert!(d.move_to(w, qp, 2) && d.move_to(w, qp, 3));
     }
     let [low, high] = [0, 8].map(|at| u64::from_le_bytes(b.gid[at..at + 8].try_into().unwrap()));
     a.must(
@@ -604,7 +617,7 @@ fn iwarp_pairs_find_each_other_by_their_connection() {
         };
     let (one, two) = ((0x0a09_0001, 40_000), (0x0a09_0002, 7));
     rts(&mut a, w, &qa, cookie_b, one, two);
-    a.send(w, &mut qa, Op::Send, SIGNALLED, [0; 4], from, 8);
+    a.send(w, &mut qa, Op::Send, SIGNALLED, [0; 4], (from, 8));
     b.post_recv(w, &mut qb, to, 64, LOCAL_DMA_KEY);
     assert_eq!(a.poll(w, &mut ca), None, "the other side is not there yet");
     rts(&mut b, w, &qb, cookie_a, two, one);
@@ -617,5 +630,5 @@ fn iwarp_pairs_find_each_other_by_their_connection() {
         .poll(w, &mut cb)
         .unwrap()
         .is(Queue::Recv, Op::Receive, Syndrome::Success));
-    assert!(!a.to_state(w, &qa, 9), "no such state");
+    assert!(!a.move_to(w, &qa, 9), "no such state");
 }
