@@ -121,8 +121,10 @@ fn await_two(side: &Side) -> Outcome {
 /// go: rxe repeats for ever what nobody acknowledges, and C does not take a link down before all is.
 fn path_goes(side: &Side) -> Outcome {
     const TOTAL: usize = 3_000_000;
-    let second = Second::new()?;
+    // First, as a group that is there would get a second link, too, and live on.
     fresh(side)?;
+    let second = Second::new()?;
+    side.meet("two devices")?;
     let door = side.door(Kind::Smc4)?;
     let mut socks = vec![side.through(&door)?];
     there_and_back(side, &socks[0], 0, 1000)?;
