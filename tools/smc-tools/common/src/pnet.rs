@@ -129,8 +129,8 @@ fn refused(what: &'static str, name: &str, errno: i32) -> Error {
         }
         libc::ENOENT => format!("there is no {name}: 'smc_pnet' lists the table"),
         libc::EINVAL | libc::ERANGE => {
-            "the kernel does not take it: a name has 1 to 16 letters and digits, a port is 1 or 2, and RDMA devices are \
-             named in the host's own network namespace"
+            "the kernel does not take it: a PNETID has 1 to 16 letters and digits, the name of an interface at most \
+             15 characters, that of an RDMA device at most 63"
                 .into()
         }
         errno => return Error::from_errno(what, errno),
@@ -148,6 +148,16 @@ mod tests {
             rdma: rdma.map(|(rdma, _)| rdma.to_owned()),
             port: rdma.map(|(_, port)| port),
         }
+    }
+
+    #[test]
+    fn a_request_that_cannot_be_is_explained() {
+        let words = refused("adding an entry", "b@d", libc::EINVAL).to_string();
+        assert!(words.contains("1 to 16 letters and digits"), "{words}");
+        assert!(
+            !words.contains("namespace"),
+            "RDMA devices may be named in any: {words}"
+        );
     }
 
     #[test]

@@ -146,12 +146,21 @@ pub(crate) extern "C" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> 
         kind,
         protocol,
     };
-    let outcome = open(call, family(), |call| make(next, call));
+    let mut made = call;
+    let outcome = open(call, family(), |call| {
+        made = call;
+        make(next, call)
+    });
     let result = match outcome {
         Outcome::Other(result) => result,
         Outcome::Smc(result) => {
             if debug {
-                say(format_args!("map sock to AF_SMC"));
+                let kind = if made.domain == domain {
+                    "IPPROTO_SMC"
+                } else {
+                    "AF_SMC"
+                };
+                say(format_args!("map sock to {kind}"));
             }
             result
         }

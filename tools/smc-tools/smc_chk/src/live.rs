@@ -166,7 +166,13 @@ pub(crate) fn connect(report: &mut Report, peer: SocketAddr) -> Result<(), Error
                     peer.ip(),
                     peer.port()
                 ),
-                "run 'smc_chk -S' there, or name the port of a server with -p",
+                // Without -6 ours serves IPv4 only.
+                match peer.ip() {
+                    IpAddr::V4(_) => "run 'smc_chk -S' there, or name the port of a server with -p",
+                    IpAddr::V6(_) => {
+                        "run 'smc_chk -6 -S' there, or name the port of a server with -p"
+                    }
+                },
             ),
             _ => (
                 format!("no connection to {peer}: {error}"),

@@ -169,6 +169,7 @@ pub(crate) fn devices(
     interfaces: &[String],
 ) -> Result<(), Error> {
     let devices = smc.devices()?;
+    let table = table()?;
     if interfaces.is_empty() {
         if devices.is_empty() {
             report.failed(
@@ -183,9 +184,17 @@ pub(crate) fn devices(
                 check_port(report, device, port, netdev.as_deref(), None);
             }
         }
+        // An entry keeps an interface from its own device, if that is not in the same network.
+        for name in table.iter().filter_map(|entry| entry.ethernet.as_deref()) {
+            let Some(ifindex) = interface::index(name) else {
+                continue;
+            };
+            if ports_for(&devices, &table, name, ifindex).is_empty() {
+                for_interface(report, &devices, &table, name, ifindex, None);
+            }
+        }
         return Ok(());
     }
-    let table = table()?;
     for name in interfaces {
         let Some(ifindex) = interface::index(name) else {
             report.failed(
@@ -214,7 +223,7 @@ fn pnet_of<'t>(table: &'t [pnet::Entry], interface: &str) -> Option<&'t str> {
     table.iter().find(named).map(|entry| entry.name.as_str())
 }
 
-/// The ports that SMC may use for an interface: its own, and those on the same physical network.
+/// The ports that SMC may use for an interface: those on its physical network if the table names one, else its own.
 fn ports_for<'d>(
     devices: &'d [Device],
     table: &[pnet::Entry],
@@ -225,7 +234,10 @@ fn ports_for<'d>(
     devices
         .iter()
         .flat_map(|device| device.ports.iter().map(move |port| (device, port)))
-        .filter(|(_, port)| port.ifindex == ifindex || pnet == Some(port.pnet_id.as_str()))
+        .filter(|(_, port)| match pnet {
+            Some(pnet) => port.pnet_id == pnet,
+            None => port.ifindex == ifindex,
+        })
         .collect()
 }
 
@@ -239,7 +251,15 @@ pub(crate) fn for_interface(
     source: Option<IpAddr>,
 ) {
     let ports = ports_for(devices, table, name, ifindex);
-    if ports.is_empty() {
+    if let (true, Some(pnet)) = (ports.is_empty(), pnet_of(table, name)) {
+        report.failed(
+            "device",
+            format!("no RDMA device is on {pnet}, the physical network of {name}"),
+            format!(
+                "put its RDMA device there, too ('smc_pnet -a {pnet} -D DEVICE'), or take {name} out ('smc_pnet -d {pnet}')"
+            ),
+        );
+    } else if ports.is_empty() {
         report.failed(
             "device",
             format!("no RDMA device belongs to {name}"),
@@ -517,8 +537,15 @@ mod tests {
                 .map(|(device, _)| device.name.clone())
                 .collect()
         };
-        assert_eq!(names(&table), ["own", "same"]);
+        assert_eq!(names(&table), ["same"]);
         assert_eq!(names(&[]), ["own"]);
+        let lonely = [pnet::Entry {
+            name: "NET3".into(),
+            ..table[0].clone()
+        }];
+        let mut report = Report::default();
+        for_interface(&mut report, &devices, &lonely, "eth0", 3, None);
+        assert!(!report.is_good() && report.text().contains("smc_pnet -a NET3 -D"));
         let mut report = Report::default();
         for_interface(&mut report, &devices, &[], "eth9", 9, None);
         assert!(!report.is_good() && report.text().contains("netdev eth9"));

@@ -22,7 +22,7 @@ pub(crate) fn find() -> Result<PathBuf, String> {
 }
 
 fn choose(named: Option<OsString>, directory: &Path) -> Result<PathBuf, String> {
-    let mut places: Vec<PathBuf> = match named {
+    let mut places: Vec<PathBuf> = match &named {
         Some(named) => vec![named.into()],
         None => PLACES
             .iter()
@@ -36,10 +36,16 @@ fn choose(named: Option<OsString>, directory: &Path) -> Result<PathBuf, String> 
         .filter_map(|place| place.canonicalize().ok())
         .collect();
     let Some(found) = places.into_iter().next() else {
-        return Err(format!(
-            "{NAME} is not near {}: run 'make install-tools', or name it with SMC_PRELOAD=",
-            directory.display()
-        ));
+        return Err(match named {
+            Some(named) => format!(
+                "{}: no such file: set SMC_PRELOAD to the path of {NAME}, or unset it",
+                Path::new(&named).display()
+            ),
+            None => format!(
+                "{NAME} is not near {}: run 'make install-tools', or name it with SMC_PRELOAD=",
+                directory.display()
+            ),
+        });
     };
     let separators = [b' ', b':'];
     if found
@@ -75,7 +81,8 @@ mod tests {
         fs::write(lib.join(NAME), "").unwrap();
         assert_eq!(choose(None, &bin).unwrap(), root.join("lib").join(NAME));
         let named = root.join("my own.so");
-        assert!(choose(Some(named.clone().into()), &bin).is_err());
+        let absent = choose(Some(named.clone().into()), &bin).unwrap_err();
+        assert!(absent.contains("my own.so: no such file"), "{absent}");
         fs::write(&named, "").unwrap();
         let refused = choose(Some(named.into()), &bin).unwrap_err();
         assert!(refused.contains("blanks"), "{refused}");

@@ -53,7 +53,9 @@ fn start(args: &Args) -> (u8, String) {
         "LD_PRELOAD",
         preload(std::env::var_os("LD_PRELOAD"), library.as_os_str()),
     );
-    command.env("SMC_DEBUG", if args.debug { "1" } else { "0" });
+    if args.debug {
+        command.env("SMC_DEBUG", "1");
+    }
     if let Some(family) = args.family {
         command.env("SMC_SOCK_FAMILY", family.variable());
     }

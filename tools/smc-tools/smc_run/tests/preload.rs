@@ -51,6 +51,7 @@ fn smc_run(arguments: &[&OsStr]) -> Command {
     command
         .args(arguments)
         .env_remove("LD_PRELOAD")
+        .env_remove("SMC_DEBUG")
         .env("SMC_PRELOAD", library());
     command
 }
@@ -168,6 +169,18 @@ fn a_program_hears_nothing_without_debug() {
         maps.contains(preloaded.as_str()),
         "{preloaded} is not loaded"
     );
+}
+
+#[test]
+fn debug_of_the_environment_is_kept() {
+    for (value, wanted) in [("1", "1\n"), ("0", "0\n")] {
+        let words = ["sh", "-c", "echo $SMC_DEBUG"].map(OsStr::new);
+        let output = smc_run(&words).env("SMC_DEBUG", value).output().unwrap();
+        assert_eq!(text(&output.stdout), wanted);
+    }
+    let words = ["-d", "sh", "-c", "echo $SMC_DEBUG"].map(OsStr::new);
+    let output = smc_run(&words).env("SMC_DEBUG", "0").output().unwrap();
+    assert_eq!(text(&output.stdout), "1\n");
 }
 
 /// The library needs of the C library what is listed here, and nothing of Rust's run-time.

@@ -655,6 +655,14 @@ fn smc_pnet(_: &Ctx) -> Outcome {
         (0, "NET1*\n".into()),
         "PNETID of the interface"
     );
+    // Its own device is in no network.
+    for line in ["smc_chk".to_owned(), format!("smc_chk {netdev}")] {
+        let (code, text) = said(Host::A, &line)?;
+        check!(
+            code == 1 && text.contains("no RDMA device is on NET1"),
+            "{line} of an interface that is alone in its network: {text}"
+        );
+    }
     for (line, reason) in [
         (
             format!("smc_pnet -a NET3 -I {netdev}"),
@@ -763,6 +771,15 @@ fn smcss_without_module(_: &Ctx) -> Outcome {
     check!(
         rig::module_loaded() && said.contains("libsmc-preload: map sock to AF_SMC"),
         "smc_run without the module: {said}"
+    );
+    let output = Command::new("smc_run")
+        .args(["-d", "-f", "inet", "socat", "-u", "/dev/null"])
+        .arg("TCP4:127.0.0.1:1")
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    check!(
+        said.contains("libsmc-preload: map sock to IPPROTO_SMC"),
+        "smc_run -f inet: {said}"
     );
     Ok(())
 }
