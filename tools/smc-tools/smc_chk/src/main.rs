@@ -29,7 +29,13 @@ fn run(args: &Args) -> Result<bool, Error> {
         return Ok(true);
     }
     if let Some(name) = &args.pnetid {
-        if let Some(id) = machine::pnetid(&mut Smc::open()?, name)? {
+        let id = machine::pnetid(&mut Smc::open()?, name)?;
+        if args.json {
+            print(&format!(
+                "{}\n",
+                serde_json::json!({ "interface": name, "pnetid": id })
+            ))?;
+        } else if let Some(id) = id {
             print(&format!("{id}\n"))?;
         }
         return Ok(true);

@@ -3,6 +3,7 @@
 //! `smcr device`.
 
 use crate::args::is_short_for;
+use crate::linkgroup::named;
 use serde_json::{json, Value};
 use smc_tools_common::smc::{Device, Port, Smc};
 use smc_tools_common::{interface, Error};
@@ -110,8 +111,8 @@ fn object(device: &Device, ports: &[(&Port, String)]) -> Value {
         .iter()
         .map(|(port, netdev)| {
             json!({
-                "port": port.number, "netdev": netdev, "ifindex": port.ifindex, "active": port.active,
-                "links": port.links, "pnetid": port.pnet_id, "pnetid_by_user": port.pnet_by_user,
+                "port": port.number, "netdev": named(netdev), "ifindex": port.ifindex, "active": port.active,
+                "links": port.links, "pnetid": named(&port.pnet_id), "pnetid_by_user": port.pnet_by_user,
             })
         })
         .collect();

@@ -89,10 +89,15 @@ fn link_line(group: &Group, link: &Link, netdev: &str, details: u8) -> String {
     text + "\n"
 }
 
+/// Nothing, where there is no name.
+pub(crate) fn named(name: &str) -> Option<&str> {
+    (!name.is_empty()).then_some(name)
+}
+
 fn object(group: &Group, links: Option<&[(&Link, String)]>) -> Value {
     let mut object = json!({
         "id": format!("{:08x}", group.id), "role": if group.server { "server" } else { "client" },
-        "type": group.kind.to_string(), "vlan": group.vlan, "connections": group.conns, "pnetid": group.pnet_id,
+        "type": group.kind.to_string(), "vlan": group.vlan, "connections": group.conns, "pnetid": named(&group.pnet_id),
         "net_cookie": group.net_cookie, "buffers": buf_type(group), "sndbuf_bytes": group.sndbuf_alloc,
         "rmb_bytes": group.rmb_alloc,
         "v2": group.v2.as_ref().map(|v2| json!({
@@ -102,7 +107,7 @@ fn object(group: &Group, links: Option<&[(&Link, String)]>) -> Value {
     });
     if let (Some(links), Some(object)) = (links, object.as_object_mut()) {
         let links: Vec<Value> = links.iter().map(|(link, netdev)| json!({
-            "id": link.id, "state": link.state.to_string(), "connections": link.conns, "netdev": netdev,
+            "id": link.id, "state": link.state.to_string(), "connections": link.conns, "netdev": named(netdev),
             "ifindex": link.ifindex, "ib_device": link.device, "port": link.port, "uid": format!("{:08x}", link.uid),
             "peer_uid": format!("{:08x}", link.peer_uid), "gid": link.gid, "peer_gid": link.peer_gid,
         })).collect();

@@ -329,15 +329,15 @@ pub(crate) fn run(
     let shown = before
         .and_then(|before| counted.since(&before))
         .unwrap_or_else(|| counted.clone());
-    if json {
-        crate::print_json(&object(&shown, side).into())?;
-    } else {
-        crate::print(&text(&shown, side, options.details > 0))?;
-    }
+    // First, as nobody may be there to read what is printed.
     if action == Some(StatsAction::Reset) {
         reset::keep(&counted)?;
     }
-    Ok(())
+    if json {
+        crate::print_json(&object(&shown, side).into())
+    } else {
+        crate::print(&text(&shown, side, options.details > 0))
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 use crate::rates::Rate;
 use serde::Serialize;
-use smc_tools_common::diag::{self, Entry, Mode};
+use smc_tools_common::diag::{self, Entry, Mode, State};
 use smc_tools_common::reason;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -17,13 +17,14 @@ struct Listing {
 #[derive(Serialize)]
 struct Socket {
     state: String,
-    mode: String,
+    /// None of a socket that has no connection.
+    mode: Option<String>,
     family: u8,
     uid: u32,
     inode: u64,
     cookie: u64,
     local: Address,
-    peer: Address,
+    peer: Option<Address>,
     interface: u32,
     shutdown: Shutdown,
     fallback: Option<Fallback>,
@@ -151,15 +152,16 @@ fn connection(conn: &diag::Conn) -> Connection {
 }
 
 fn socket(entry: &Entry, rate: Option<&Rate>) -> Socket {
+    let connected = entry.state != State::LISTEN;
     Socket {
         state: entry.state.to_string(),
-        mode: entry.mode.to_string(),
+        mode: connected.then(|| entry.mode.to_string()),
         family: entry.family,
         uid: entry.uid,
         inode: entry.inode,
         cookie: entry.cookie,
         local: entry.local.into(),
-        peer: entry.peer.into(),
+        peer: connected.then(|| entry.peer.into()),
         interface: entry.ifindex,
         shutdown: Shutdown {
             receive: entry.shutdown & 1 != 0,
@@ -261,6 +263,17 @@ mod tests {
                 "rate": {"sent_bytes_per_second": 10, "received_bytes_per_second": 20}
             }]})
         );
+    }
+
+    #[test]
+    fn a_listener_has_no_peer_and_no_mode() {
+        let listener = Entry {
+            state: State::LISTEN,
+            ..entry()
+        };
+        let got = parsed(&[&listener], &HashMap::new());
+        assert_eq!(got["sockets"][0]["peer"], Value::Null);
+        assert_eq!(got["sockets"][0]["mode"], Value::Null);
     }
 
     #[test]
