@@ -20,6 +20,7 @@ use super::{
         RKey, //
     }, //
 };
+use crate::kapi::prelude::*;
 use crate::{
     clc::decline::DeclineReason,
     ib::{
@@ -39,7 +40,6 @@ use crate::{
 };
 use kernel::{
     new_mutex,
-    prelude::*,
     sync::{
         atomic::{
             Atomic,
