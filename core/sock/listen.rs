@@ -3,6 +3,7 @@
 //! The server side: `listen` and `accept`.
 
 use super::{
+    accept_queue::Turn,
     fallback,
     options,
     set_phase,
@@ -116,7 +117,7 @@ pub(super) fn run(sk: &Sock<SmcSocket>) {
             if let Some(child) = sk.queue.release_oldest() {
                 let parent = child.life.lock().parent.take();
                 drop(parent);
-                enqueue(sk, child);
+                enqueue(sk, sk.queue.next_turn(), child);
             }
             return;
         }
@@ -148,6 +149,7 @@ fn welcome(sk: &Sock<SmcSocket>, clc: ClcSock) {
     let mut life = child.life.lock();
     if negotiated {
         life.parent = Some(sk.into());
+        life.turn = sk.queue.next_turn();
         set_phase(&child, Phase::Handshake);
         drop(life);
         sk.queue.begin();
@@ -163,13 +165,17 @@ fn welcome(sk: &Sock<SmcSocket>, clc: ClcSock) {
             0,
         );
         drop(life);
-        enqueue(sk, child);
+        enqueue(sk, sk.queue.next_turn(), child);
     }
 }
 
 /// The work item of an accepted connection whose client speaks SMC.
 pub(super) fn handshake(child: &SockRef) {
-    let (Some(clc), Some(parent)) = (child.clc(), child.life.lock().parent.take()) else {
+    let (turn, parent) = {
+        let mut life = child.life.lock();
+        (life.turn, life.parent.take())
+    };
+    let (Some(clc), Some(parent)) = (child.clc(), parent) else {
         return;
     };
     let outcome = if parent.phase() == Phase::Listen {
@@ -202,8 +208,8 @@ pub(super) fn handshake(child: &SockRef) {
     drop(clc);
     if !alive {
         super::close::abandon(child);
-    } else if !defer(&parent, child) {
-        enqueue(&parent, child.clone());
+    } else if !defer(&parent, turn, child) {
+        enqueue(&parent, turn, child.clone());
     }
     parent.queue.end();
     regulate(&parent);
@@ -213,12 +219,12 @@ pub(super) fn handshake(child: &SockRef) {
 
 /// Holds a connection back until its client has sent something, if the listener wants it so
 /// (`TCP_DEFER_ACCEPT`); false if not. TCP does it for those that it carries.
-fn defer(parent: &SockRef, child: &SockRef) -> bool {
+fn defer(parent: &SockRef, turn: Turn, child: &SockRef) -> bool {
     let seconds = parent.defer_accept.load(Relaxed);
     let Some(conn) = child.conn().filter(|_| seconds > 0) else {
         return false;
     };
-    if !parent.queue.hold(child) {
+    if !parent.queue.hold(turn, child) {
         return false;
     }
     // Before it is awaited: it may come at once.
@@ -238,7 +244,7 @@ pub(super) fn offer_deferred(child: &SockRef) {
         return;
     };
     if let Some(child) = parent.queue.release(child) {
-        enqueue(&parent, child);
+        enqueue(&parent, parent.queue.next_turn(), child);
     }
 }
 
@@ -270,8 +276,8 @@ pub(super) fn regulate(sk: &Sock<SmcSocket>) {
 }
 
 /// Offers a finished connection to `accept`.
-fn enqueue(parent: &Sock<SmcSocket>, child: SockRef) {
-    match parent.queue.push(child) {
+fn enqueue(parent: &Sock<SmcSocket>, turn: Turn, child: SockRef) {
+    match parent.queue.push(turn, child) {
         Ok(()) => parent.wake_readable(),
         Err(child) => super::close::abandon(&child),
     }

@@ -16,7 +16,10 @@ mod options;
 mod transfer;
 
 use self::{
-    accept_queue::AcceptQueue,
+    accept_queue::{
+        AcceptQueue,
+        Turn, //
+    },
     close::Shut, //
 };
 use crate::kapi::prelude::*;
@@ -197,6 +200,8 @@ struct Life {
     began: Millis,
     /// The listener that this connection was accepted by.
     parent: Option<SockRef>,
+    /// Its place among those that this listener has accepted.
+    turn: Turn,
     /// `backlog` of `listen`.
     backlog: c_int,
     /// A listener that does not negotiate SMC for the time being.
@@ -228,6 +233,7 @@ impl Protocol for SmcSocket {
                     sign: Sign::Stranger,
                     began: Millis(0),
                     parent: None,
+                    turn: Turn::default(),
                     backlog: 0,
                     paused: false,
                     shut: Shut::default(),

@@ -1,5 +1,6 @@
 //! One connection, a few bytes, and what its sockets say about themselves.
 
+use super::data_options::Info;
 use super::{any, join};
 use crate::kind::{Host, AF_SMC, IPPROTO_SMC};
 use crate::runner::{Ctx, Test};
@@ -10,7 +11,7 @@ use std::io;
 use std::sync::mpsc;
 use std::time::Duration;
 
-pub const TESTS: [Test; 9] = [
+pub const TESTS: [Test; 10] = [
     any("basic.echo", 60, echo),
     any("basic.echo_server_first", 60, echo_server_first),
     any("basic.names", 60, names),
@@ -20,7 +21,27 @@ pub const TESTS: [Test; 9] = [
     any("basic.socket_options", 60, socket_options),
     any("basic.accept_wakes_one", 60, accept_wakes_one),
     any("basic.accept_of_the_reset", 60, accept_of_the_reset),
+    any("basic.accept_order", 60, accept_order),
 ];
+
+/// Who has connected first is accepted first, however the handshakes end.
+fn accept_order(ctx: &Ctx) -> Outcome {
+    let (listener, address) = ctx.listener(32)?;
+    for round in 0..16 {
+        let clients = (0..32)
+            .map(|_| ctx.connect(address))
+            .collect::<Outcome<Vec<_>>>()?;
+        sys::eventually("clients that wait", || {
+            Ok(Info::of(&listener).is_ok_and(|info| info.unacked() == 32))
+        })?;
+        for (number, client) in clients.iter().enumerate() {
+            let server = listener.accept()?;
+            let own = client.local()?;
+            check_eq!(server.peer()?, own, "round {round}, client {number}");
+        }
+    }
+    Ok(())
+}
 
 /// A connection that its client has reset is accepted like any other, and has an address.
 fn accept_of_the_reset(ctx: &Ctx) -> Outcome {

@@ -41,10 +41,10 @@ const MSG_ZEROCOPY: i32 = 0x400_0000;
 const NEVER: Duration = Duration::from_millis(300);
 
 /// `struct tcp_info`, as far as it is looked at here.
-struct Info(Vec<u8>);
+pub(super) struct Info(Vec<u8>);
 
 impl Info {
-    fn of(sock: &Sock) -> Outcome<Info> {
+    pub(super) fn of(sock: &Sock) -> Outcome<Info> {
         let mut info = vec![0u8; 512];
         let mut length = info.len() as libc::socklen_t;
         // SAFETY: `info` is valid for `length` bytes.
@@ -75,7 +75,8 @@ impl Info {
         u64::from(self.word(at)) | (u64::from(self.word(at + 4)) << 32)
     }
 
-    fn unacked(&self) -> u32 {
+    /// Of a listener: connections that wait for `accept`.
+    pub(super) fn unacked(&self) -> u32 {
         self.word(24)
     }
 
