@@ -54,6 +54,9 @@ reasons! {
     /// That was found out by an earlier connection to the same server, so that the SYN of this one
     /// had no option.
     NOCLCKNOWN = 0x0301_0002, "peer is known not to speak SMC";
+    /// Connections to this server, or those that this listener accepts, have been too short for SMC
+    /// (`net.smc.adaptive`). Not known to the C implementation, and never sent to a peer.
+    NOTWORTH = 0x0301_0003, "connections like this one are too short for SMC";
     /// The TCP connection is protected by IPsec, which RDMA would bypass.
     IPSEC = 0x0302_0000, "IPsec is in use";
     /// No device for any flavour of SMC.

@@ -56,6 +56,20 @@ impl Server {
             _ => None,
         }
     }
+
+    /// The port, in network byte order.
+    pub fn port(&self) -> [u8; 2] {
+        self.port
+    }
+
+    /// A number that differs for most servers.
+    pub fn hash(&self) -> u32 {
+        let bytes = self.addr.iter().chain(&self.scope).chain(&self.port);
+        // FNV-1a, as far as 32 bits go.
+        bytes.fold(0x811c_9dc5, |hash: u32, byte| {
+            (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+        })
+    }
 }
 
 /// What a server did that did not answer a Proposal.

@@ -8,6 +8,7 @@
 // Pure: only `core` and `zerocopy`, also built for the host.
 pub mod counter;
 pub mod error;
+pub mod habits;
 pub mod llc;
 pub mod pnet;
 pub mod rtoken;
@@ -21,6 +22,7 @@ pub(crate) mod buffers;
 mod cdc_demux;
 pub(crate) mod conn;
 pub(crate) mod group;
+pub(crate) mod learning;
 pub(crate) mod link;
 pub(crate) mod namespace;
 pub(crate) mod path;

@@ -4,6 +4,7 @@
 //! statistics.
 
 use super::{
+    learning,
     pnet_table,
     stats::Stats,
     types::Ueid,
@@ -39,12 +40,20 @@ pub(crate) struct Namespace {
     stats: Arc<Stats>,
     #[pin]
     pnet: Mutex<pnet_table::Table>,
+    /// Process context.
+    #[pin]
+    habits: SpinLock<learning::Memory>,
 }
 
 impl Namespace {
     /// Its PNETIDs.
     pub(super) fn pnet(&self) -> &Mutex<pnet_table::Table> {
         &self.pnet
+    }
+
+    /// What it has learnt of connections' lengths.
+    pub(super) fn habits(&self) -> &SpinLock<learning::Memory> {
+        &self.habits
     }
 
     /// Its statistics.
@@ -67,6 +76,7 @@ impl PernetData for Namespace {
                 ueids <- new_spinlock!(ueid::Table::new(), "Namespace::ueids"),
                 stats,
                 pnet <- new_mutex!(pnet_table::Table::new(), "Namespace::pnet"),
+                habits <- new_spinlock!(KVec::new(), "Namespace::habits"),
             }),
             GFP_KERNEL,
         )

@@ -589,6 +589,19 @@ impl ClcSock {
         }
     }
 
+    /// Bytes that TCP has carried, both ways.
+    pub(crate) fn carried(&self) -> u64 {
+        let tp: *const bindings::tcp_sock = self.sk().cast();
+        // SAFETY: By the type invariants `sk` is a TCP socket; words that change concurrently.
+        let (sent, received) = unsafe {
+            (
+                ptr::read_volatile(&raw const (*tp).bytes_sent),
+                ptr::read_volatile(&raw const (*tp).bytes_received),
+            )
+        };
+        sent.saturating_add(received)
+    }
+
     /// `TCP_LINGER2`, in milliseconds: how long a closed connection waits for the peer's end.
     /// [`None`] if the namespace's setting holds.
     pub(crate) fn linger2(&self) -> Option<u32> {

@@ -29,6 +29,7 @@ use crate::kapi::{
 };
 
 pub(crate) use table::{
+    Adaptive,
     BufferKind,
     Settings,
     Tcp2Smc, //
@@ -95,6 +96,13 @@ impl Settings {
     /// `ENODEV` if the namespace has none because it exits, or the module goes.
     pub(crate) fn of(net: &Net) -> Result<Arc<Self>> {
         netns::with::<Namespace, _>(net, |namespace| namespace.settings.clone()).ok_or(ENODEV)
+    }
+}
+
+impl Settings {
+    /// What makes SMC worth it in `net`, if it is to be left out otherwise. Any context.
+    pub(crate) fn adaptive(net: &Net) -> Option<Adaptive> {
+        netns::with::<Namespace, _>(net, |namespace| namespace.settings.adaptive_policy())?
     }
 }
 

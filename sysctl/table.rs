@@ -52,6 +52,17 @@ pub(crate) enum BufferKind {
     Mixed,
 }
 
+/// Which connections are worth being made by SMC.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Adaptive {
+    /// Those that carry so many bytes.
+    pub(crate) bytes: u32,
+    /// Those that live so long, in milliseconds.
+    pub(crate) lifetime_ms: u32,
+    /// Until all is learnt again.
+    pub(crate) forget_seconds: u32,
+}
+
 /// The settings of one namespace. An administrator may change each of them at any time.
 #[pin_data]
 pub(crate) struct Settings {
@@ -67,6 +78,10 @@ pub(crate) struct Settings {
     smcr_max_recv_wr: Atomic<i32>,
     smcr_lgr_free_delay: Atomic<i32>,
     limit_smc_hs: Atomic<i32>,
+    adaptive: Atomic<i32>,
+    adaptive_bytes: Atomic<i32>,
+    adaptive_ms: Atomic<i32>,
+    adaptive_forget: Atomic<i32>,
     /// Present while `tcp2smc` is not zero; the lock is held while `tcp2smc` changes.
     #[pin]
     probe: Mutex<Option<Hold<Conversion>>>,
@@ -91,6 +106,10 @@ impl Settings {
                 smcr_max_recv_wr: Atomic::new(48),
                 smcr_lgr_free_delay: Atomic::new(600),
                 limit_smc_hs: Atomic::new(0),
+                adaptive: Atomic::new(0),
+                adaptive_bytes: Atomic::new(131_072),
+                adaptive_ms: Atomic::new(1000),
+                adaptive_forget: Atomic::new(300),
                 probe <- new_mutex!(None),
                 inum: net.inum(),
             }),
@@ -171,6 +190,16 @@ impl Settings {
         self.limit_smc_hs.store(i32::from(limit), Relaxed);
     }
 
+    /// What makes SMC worth it, if it is to be left out otherwise.
+    pub(super) fn adaptive_policy(&self) -> Option<Adaptive> {
+        let value = |cell: &Atomic<i32>| cell.load(Relaxed) as u32;
+        (value(&self.adaptive) != 0).then(|| Adaptive {
+            bytes: value(&self.adaptive_bytes),
+            lifetime_ms: value(&self.adaptive_ms),
+            forget_seconds: value(&self.adaptive_forget),
+        })
+    }
+
     /// Puts a new value of `tcp2smc` into effect.
     fn commit_tcp2smc(&self, value: i32) -> Result {
         let mut probe = self.probe.lock();
@@ -239,4 +268,8 @@ pub(super) static ENTRIES: &[Entry<Settings>] = &[
     int!(smcr_max_recv_wr, 2, 2048),
     int!(smcr_lgr_free_delay, 0, 3600),
     int!(limit_smc_hs, 0, 1),
+    int!(adaptive, 0, 1),
+    int!(adaptive_bytes, 1, i32::MAX),
+    int!(adaptive_ms, 1, i32::MAX),
+    int!(adaptive_forget, 1, i32::MAX / 1000),
 ];

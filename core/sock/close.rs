@@ -14,8 +14,15 @@ use crate::kapi::prelude::*;
 use crate::{
     clc::rendezvous,
     kapi::{
-        clcsock::TcpState,
+        clcsock::{
+            ClcSock,
+            TcpState, //
+        },
         sock::Sock, //
+    },
+    smc_core::{
+        habits::Visit,
+        learning, //
     }, //
 };
 use kernel::{
@@ -56,11 +63,13 @@ pub(super) fn release(sk: &Sock<SmcSocket>) {
     let phase = sk.phase();
     set_phase(sk, Phase::Closed);
     let watch = life.watch.take();
+    let visit = life.visit.take();
     drop(life);
     drop(watch);
     // Nobody waits any more, and `clc` may go.
     sk.part_queue();
     let clc = sk.clc.lock().take();
+    learn(sk, visit, clc.as_deref());
     // The work item keeps the TCP socket while it runs, but a port is to be free when `close`
     // returns. Only a handshake takes long; it ends by itself.
     if phase != Phase::Connecting {
@@ -94,14 +103,29 @@ pub(super) fn release(sk: &Sock<SmcSocket>) {
     }
 }
 
+/// A connection is over: what it was like is remembered ([`learning`]).
+fn learn(sk: &Sock<SmcSocket>, visit: Option<Visit>, clc: Option<&ClcSock>) {
+    let Some(visit) = visit else {
+        return;
+    };
+    let stream = sk.conn().and_then(|conn| conn.stream());
+    let bytes = match (stream, clc) {
+        (Some(stream), _) => stream.bytes_sent.saturating_add(stream.bytes_received),
+        (None, Some(clc)) => clc.carried(),
+        (None, None) => 0,
+    };
+    learning::over(sk.net(), visit, bytes);
+}
+
 /// Gives up a connection that nobody has accepted.
 pub(super) fn abandon(sk: &Sock<SmcSocket>) {
-    let (clc, _parent) = {
+    let (clc, visit, _parent) = {
         let mut life = sk.life.lock();
         life.watch = None;
         set_phase(sk, Phase::Closed);
-        (sk.clc.lock().take(), life.parent.take())
+        (sk.clc.lock().take(), life.visit.take(), life.parent.take())
     };
+    learn(sk, visit, clc.as_deref());
     if let Some(conn) = sk.conn() {
         conn.abort(ECONNABORTED);
     }

@@ -38,6 +38,7 @@ use crate::{
         watch::Watch, //
     },
     smc_core::{
+        learning,
         llc::flow::Role,
         plain_servers,
         registry, //
@@ -78,9 +79,15 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
                 let watch =
                     Watch::new(clc.clone(), Woken(sk.into())).inspect_err(|_| clc.wake_front())?;
                 (life.server, life.plain) = (None, None);
+                life.place = learning::server(sk.net(), &addr);
                 life.began = registry::now();
                 if plain_servers::is_known(sk.net(), &addr) {
                     life.plain = Some(DeclineReason::NOCLCKNOWN);
+                } else if life
+                    .place
+                    .is_some_and(|place| learning::is_for_tcp(sk.net(), place))
+                {
+                    life.plain = Some(DeclineReason::NOTWORTH);
                 } else if !clc.is_shut_down() {
                     // Without one of its directions there can be no handshake.
                     life.server = KBox::new(addr, GFP_KERNEL).ok();
@@ -221,6 +228,9 @@ fn settle(sk: &Sock<SmcSocket>, clc: &Arc<ClcSock>, outcome: Outcome) {
         outcome => outcome,
     };
     let server = life.server.take();
+    if let (Outcome::Smc(_) | Outcome::Fallback(..), Some(place)) = (&outcome, life.place.take()) {
+        life.visit = learning::begin(sk.net(), place);
+    }
     match outcome {
         Outcome::Smc(conn) => {
             sk.copy_options_to(clc);

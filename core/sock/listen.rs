@@ -22,11 +22,17 @@ use crate::{
         Outcome, //
     },
     kapi::{
-        clcsock::ClcSock,
+        clcsock::{
+            ClcSock,
+            NameOf, //
+        },
         sock::Sock,
         watch::Watch, //
     },
-    smc_core::llc::flow::Role, //
+    smc_core::{
+        learning,
+        llc::flow::Role, //
+    }, //
 };
 use kernel::{
     error::Result,
@@ -65,7 +71,7 @@ pub(super) fn listen(sk: &Sock<SmcSocket>, backlog: c_int) -> Result {
             life.backlog = backlog;
             life.watch = Some(watch);
             sk.queue.open();
-            life.paused = false;
+            (life.crowded, life.unwanted, life.paused) = (false, false, false);
             set_phase(sk, Phase::Listen);
             sk.queue_job(JOB_SET_UP, crate::queues::set_up());
             Ok(())
@@ -145,8 +151,11 @@ fn welcome(sk: &Sock<SmcSocket>, clc: ClcSock) {
     let Ok(child) = Sock::child_of(sk, sk.clc_family) else {
         return;
     };
+    let unwanted = sk.life.lock().unwanted;
+    let place = learning::port(sk.net(), || clc.name(NameOf::Own).ok());
     *child.clc.lock() = Some(clc.clone());
     let mut life = child.life.lock();
+    life.visit = place.and_then(|place| learning::begin(sk.net(), place));
     if negotiated {
         life.parent = Some(sk.into());
         life.turn = sk.queue.next_turn();
@@ -156,16 +165,20 @@ fn welcome(sk: &Sock<SmcSocket>, clc: ClcSock) {
         regulate(sk);
         child.queue_job(JOB_HANDSHAKE, crate::queues::handshake());
     } else {
-        fallback::enter(
-            &child,
-            &mut life,
-            &clc,
-            Role::Server,
-            DeclineReason::PEERNOSMC,
-            0,
-        );
+        let reason = if unwanted {
+            DeclineReason::NOTWORTH
+        } else {
+            DeclineReason::PEERNOSMC
+        };
+        fallback::enter(&child, &mut life, &clc, Role::Server, reason, 0);
         drop(life);
         enqueue(sk, sk.queue.next_turn(), child);
+    }
+    // For the next one: the SYN-ACK of this one has gone out.
+    let is_for_tcp = place.is_some_and(|place| learning::is_for_tcp(sk.net(), place));
+    if is_for_tcp != unwanted {
+        sk.life.lock().unwanted = is_for_tcp;
+        regulate(sk);
     }
 }
 
@@ -248,8 +261,8 @@ pub(super) fn offer_deferred(child: &SockRef) {
     }
 }
 
-/// Lets a listener negotiate SMC only as long as not too many handshakes are under way; new clients get
-/// a TCP connection meanwhile (their SYN-ACK has no option).
+/// Lets a listener negotiate SMC only as long as not too many handshakes are under way, and its connections
+/// are not known to be too short; new clients get a TCP connection meanwhile (their SYN-ACK has no option).
 ///
 /// Too many: the work queue has a backlog, as when clients of whatever listener say nothing; with
 /// `SMC_LIMIT_HS` also when more than half of the listener's backlog is taken by handshakes. The rest is
@@ -262,11 +275,12 @@ pub(super) fn regulate(sk: &Sock<SmcSocket>) {
     }
     let pending = sk.queue.pending();
     let backlog = u32::try_from(life.backlog).unwrap_or(0);
-    let share = if life.paused { 4 } else { 2 };
+    let share = if life.crowded { 4 } else { 2 };
     let bound = backlog / share;
     let congested =
         crate::queues::handshake().is_congested() || sk.limits_handshakes() && pending > bound;
-    let pause = pending > 0 && congested;
+    life.crowded = pending > 0 && congested;
+    let pause = life.crowded || life.unwanted;
     if pause != life.paused {
         if let Some(clc) = sk.clc() {
             rendezvous::pause_listener(&clc, pause);

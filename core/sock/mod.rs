@@ -57,11 +57,15 @@ use crate::{
             Watch, //
         }, //
     },
-    smc_core::counter,
     smc_core::{
         conn::{
             Conn,
             Inspection, //
+        },
+        counter,
+        habits::{
+            Place,
+            Visit, //
         },
         time::Millis, //
     },
@@ -200,11 +204,19 @@ struct Life {
     began: Millis,
     /// The listener that this connection was accepted by.
     parent: Option<SockRef>,
+    /// Where connections like this one are known, if they are looked at.
+    place: Option<Place>,
+    /// This one, while it is there.
+    visit: Option<Visit>,
     /// Its place among those that this listener has accepted.
     turn: Turn,
     /// `backlog` of `listen`.
     backlog: c_int,
-    /// A listener that does not negotiate SMC for the time being.
+    /// A listener with too many handshakes under way.
+    crowded: bool,
+    /// A listener whose connections are too short for SMC, as far as is known.
+    unwanted: bool,
+    /// A listener that does not negotiate SMC for the time being, for one of these reasons.
     paused: bool,
     /// Directions that the user has shut down during the handshake.
     shut: Shut,
@@ -233,8 +245,12 @@ impl Protocol for SmcSocket {
                     sign: Sign::Stranger,
                     began: Millis(0),
                     parent: None,
+                    place: None,
+                    visit: None,
                     turn: Turn::default(),
                     backlog: 0,
+                    crowded: false,
+                    unwanted: false,
                     paused: false,
                     shut: Shut::default(),
                 },

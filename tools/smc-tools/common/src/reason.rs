@@ -15,6 +15,11 @@ const REASONS: &[(u32, &str, &str)] = &[
         "peer indicated SMC but does not speak it",
     ),
     (0x0301_0002, "NOCLCKNOWN", "peer is known not to speak SMC"),
+    (
+        0x0301_0003,
+        "NOTWORTH",
+        "connections like this one are too short for SMC",
+    ),
     (0x0302_0000, "IPSEC", "IPsec is in use"),
     (0x0303_0000, "NOSMCDEV", "no SMC device found"),
     (0x0303_0001, "NOSMCDDEV", "no SMC-D device found"),

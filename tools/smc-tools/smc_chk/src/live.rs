@@ -74,6 +74,10 @@ fn advice(reason: u32, peer: u32) -> &'static str {
             "something on the way sends TCP options back, or the peer's SMC failed; such an address is tried again after \
              10 minutes"
         }
+        (0x0301_0003, _) => {
+            "connections there were over after a few bytes, so that TCP is quicker: nothing is wrong; net.smc.adaptive=0 makes \
+             all of them ask for SMC"
+        }
         (0x0101_0000, _) | (0x0500_0000, 0x0101_0000) => {
             "free memory on the side that says so, or make rings smaller: net.smc.wmem and net.smc.rmem"
         }
@@ -122,7 +126,7 @@ fn judge(report: &mut Report, entry: &Entry) {
             };
             let advice = advice(reason, peer);
             // All of these come before, or in place of, the peer's first answer.
-            if matches!(reason, 0x0301_0000..=0x0301_0002) {
+            if matches!(reason, 0x0301_0000..=0x0301_0003) {
                 report.failed("option", words, advice);
             } else {
                 if reason == 0x0500_0000 {

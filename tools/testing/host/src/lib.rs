@@ -28,6 +28,7 @@ pub mod smc_core {
     //! See `core/mod.rs`.
     pub mod counter;
     pub mod error;
+    pub mod habits;
     pub mod llc;
     pub mod pnet;
     pub mod rtoken;

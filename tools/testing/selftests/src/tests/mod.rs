@@ -19,6 +19,7 @@ mod flags;
 mod genl;
 mod hostile;
 mod iwarp;
+mod learning;
 mod limit;
 mod link;
 mod malformed;
@@ -113,6 +114,7 @@ pub fn all() -> Vec<Test> {
     tests.extend(stream::TESTS);
     tests.extend(bulk::TESTS);
     tests.extend(many::TESTS);
+    tests.extend(learning::TESTS);
     tests.extend(limit::TESTS);
     tests.extend(hostile::TESTS);
     tests.extend(clc::TESTS);
