@@ -69,7 +69,10 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
                 if addr.family() == AF_UNSPEC {
                     return rendezvous::connect(&clc, addr);
                 }
-                if let Some(reason) = sk.needs_tcp(&clc) {
+                let reason = sk
+                    .needs_tcp(&clc)
+                    .or_else(|| is_in_vain(sk, &mut life, &addr));
+                if let Some(reason) = reason {
                     fallback::enter(sk, &mut life, &clc, Role::Client, reason, 0);
                     drop(life);
                     return clc.connect(addr, flags);
@@ -79,16 +82,8 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
                 let watch =
                     Watch::new(clc.clone(), Woken(sk.into())).inspect_err(|_| clc.wake_front())?;
                 (life.server, life.plain) = (None, None);
-                life.place = learning::server(sk.net(), &addr);
                 life.began = registry::now();
-                if plain_servers::is_known(sk.net(), &addr) {
-                    life.plain = Some(DeclineReason::NOCLCKNOWN);
-                } else if life
-                    .place
-                    .is_some_and(|place| learning::is_for_tcp(sk.net(), place))
-                {
-                    life.plain = Some(DeclineReason::NOTWORTH);
-                } else if !clc.is_shut_down() {
+                if !clc.is_shut_down() {
                     // Without one of its directions there can be no handshake.
                     life.server = KBox::new(addr, GFP_KERNEL).ok();
                     rendezvous::want(&clc);
@@ -162,6 +157,24 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
             Err(ECONNABORTED)
         }
     }
+}
+
+/// Why the server is not to be asked for SMC: that is known before.
+fn is_in_vain(sk: &Sock<SmcSocket>, life: &mut Life, server: &SockAddr) -> Option<DeclineReason> {
+    let net = sk.net();
+    life.place = learning::server(net, server);
+    if plain_servers::is_known(net, server) {
+        return Some(DeclineReason::NOCLCKNOWN);
+    }
+    if life
+        .place
+        .is_some_and(|place| learning::is_for_tcp(net, place))
+    {
+        // If it cannot be made it looks like a short one, which changes nothing: there is no credit to take.
+        life.visit = life.place.and_then(|place| learning::begin(net, place));
+        return Some(DeclineReason::NOTWORTH);
+    }
+    None
 }
 
 /// The work item of a socket that is connecting: runs when TCP has something to say. Never waits for the
