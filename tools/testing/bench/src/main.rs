@@ -117,6 +117,7 @@ fn fallback(rounds: usize) -> Outcome<Vec<Samples>> {
         .map(|row| Samples::new(row.name, columns, Some(LIMIT)))
         .collect();
     let mut connection = Samples::new("connect, accept, close", columns, None);
+    let mut short = Samples::new("the same, known to be short", columns, None);
     let mut socket = Samples::new("socket, close", 2, None);
     for round in 0..rounds {
         println!("fallback: round {} of {rounds}", round + 1);
@@ -137,6 +138,11 @@ fn fallback(rounds: usize) -> Outcome<Vec<Samples>> {
                 connection.add(column, rows::connection(way)?);
             }
         }
+        for (column, way) in order(round, &Way::ALL) {
+            for _ in 0..SAMPLES {
+                short.add(column, rows::short_connection(way)?);
+            }
+        }
         for (column, kind) in order(round, &[Kind::Tcp4, Kind::Smc4]) {
             rows::unused_socket(kind)?;
             for _ in 0..SAMPLES {
@@ -144,7 +150,7 @@ fn fallback(rounds: usize) -> Outcome<Vec<Samples>> {
             }
         }
     }
-    table.extend([connection, socket]);
+    table.extend([connection, short, socket]);
     Ok(table)
 }
 

@@ -3,12 +3,13 @@
 use crate::clock::count;
 use crate::pair::{socket, Listener, Pair, Way};
 use smc_selftest::kind::Kind;
-use smc_selftest::{check_eq, Outcome};
+use smc_selftest::{check_eq, Context, Outcome};
 use std::time::Duration;
 
 /// Calls that one sample is the mean of.
 const CALLS: u64 = 16;
 const LARGE: usize = 16384;
+const ADAPTIVE: &str = "/proc/sys/net/smc/adaptive";
 
 /// A system call on a connection.
 pub struct Row {
@@ -151,9 +152,27 @@ pub fn unused_socket(kind: Kind) -> Outcome<f64> {
     })
 }
 
+/// Connections after which a place is known for short ones (`net.smc.adaptive`).
+const KNOWN_AFTER: usize = 16;
+
+/// The same at a server that is known for short connections.
+pub fn short_connection(way: Way) -> Outcome<f64> {
+    std::fs::write(ADAPTIVE, "1").during(ADAPTIVE)?;
+    let listener = Listener::new(way)?;
+    for _ in 0..KNOWN_AFTER {
+        drop(listener.connect()?);
+    }
+    let took = connections(&listener);
+    std::fs::write(ADAPTIVE, "0").during(ADAPTIVE)?;
+    took
+}
+
 /// `socket`, `connect`, `accept` and both `close`.
 pub fn connection(way: Way) -> Outcome<f64> {
-    let listener = Listener::new(way)?;
+    connections(&Listener::new(way)?)
+}
+
+fn connections(listener: &Listener) -> Outcome<f64> {
     mean(|| {
         let (made, took) = count(|| listener.connect().map(drop));
         made?;
