@@ -121,7 +121,7 @@ mod tests {
             assert_eq!(name(code), Some(*short));
             seen += 1;
         }
-        assert_eq!(seen, 38);
+        assert_eq!(seen, 39);
         assert_eq!((text(0), name(0)), (None, None));
     }
 }
