@@ -17,7 +17,7 @@ DESTDIR ?= $(INSTALL_MOD_PATH)
 
 export INSTALL_MOD_PATH
 
-.PHONY: all module tools install install-module install-tools uninstall uninstall-module uninstall-tools deb bench-fallback clean distclean help setup check-env check fmt demo demo-erdma test-erdma vm shell test test-apps test-interop root-shell
+.PHONY: all module tools install install-module install-tools uninstall uninstall-module uninstall-tools deb bench bench-fallback clean distclean help setup check-env check fmt demo demo-erdma test-erdma vm shell test test-apps test-interop root-shell
 .DEFAULT_GOAL := all
 
 all: module
@@ -109,6 +109,10 @@ demo:
 demo-erdma:
 	@tools/testing/erdma-sim/demo $(KERNEL)
 
+# BENCH='--only redis': options of the runner.
+bench:
+	@tools/testing/bench/run $(BENCH)
+
 bench-fallback:
 	@$(RIG)/bench-fallback $(KERNEL)
 
@@ -145,6 +149,7 @@ help:
 	@echo 'make demo            boot the kernel with two hosts: Redis, nginx and iperf3 over SMC-R beside TCP'
 	@echo 'make demo-erdma      two machines with an emulated eRDMA adapter each: the same programs, and what they cost'
 	@echo 'make test            everything that proves the project; the last line counts'
+	@echo 'make bench           TCP, C SMC-R and smc_rs on one lean kernel, by instructions; fails if a row got 3 % worse'
 	@echo 'make bench-fallback  what a fallback costs, in instructions beside plain TCP; fails above 3 %'
 	@echo 'make test-apps       programs that nobody here wrote over TCP and over SMC-R; the table; the last line counts'
 	@echo 'make test-interop    two machines on a wire, smc_rs and Debian 13'"'"'s own kernel with C net/smc; the last line counts'

@@ -3,20 +3,35 @@
 //!
 //!   smc-bench fallback [ROUNDS]    all of it
 //!   smc-bench dump                 the dumps only
+//!   smc-bench measure tcp|c|rust [TEXT]
+//!                                  what `make bench` compares, of one stack; TEXT: only works with this in their name
+//!   smc-bench places tcp|c|rust    programs between the marks of places.c, and the modules' functions
+//!   smc-bench report DIR BASELINE KERNEL
+//!                                  on the host: what the boots of `make bench` have measured, side by side
+//!   smc-bench report-places DIR KERNEL-DIR
+//!                                  on the host: whose instructions these were
 //!
 //! Runs inside the test machine, booted with rig.icount. Lines that begin with '|' are the tables.
 
 mod clock;
 mod dump;
+mod figures;
+mod messages;
 mod pair;
+mod places;
+mod plot;
+mod report;
 mod rows;
+mod stack;
 mod table;
+mod works;
 
 use pair::{Pair, Way};
 use rows::ROWS;
 use smc_selftest::kind::Kind;
 use smc_selftest::ktap::{Report, Verdict};
-use smc_selftest::{rig, Context, Outcome};
+use smc_selftest::{check, rig, Context, Outcome};
+use stack::Stack;
 use std::process::ExitCode;
 use std::time::Duration;
 use table::Samples;
@@ -32,6 +47,24 @@ const HOOK_LINGERS: Duration = Duration::from_secs(6);
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match words[..] {
+        ["measure", stack, ref filter @ ..] if filter.len() <= 1 => {
+            Stack::parse(stack).map(|stack| measure(stack, filter.first().copied().unwrap_or("")))
+        }
+        ["places", stack] => Stack::parse(stack).map(places::measure),
+        ["report-places", dir, kernel] => Some(places::report(dir, kernel)),
+        ["report", dir, baseline, kernel] => Some(report::main(dir, baseline, kernel)),
+        _ => None,
+    };
+    match result {
+        None => {}
+        Some(Ok(())) => return ExitCode::SUCCESS,
+        Some(Err(failure)) => {
+            eprintln!("smc-bench: {failure}");
+            return ExitCode::FAILURE;
+        }
+    }
     let rounds = match &arguments[..] {
         [what] if what == "dump" => Some(0),
         [what] if what == "fallback" => Some(9),
@@ -39,7 +72,7 @@ fn main() -> ExitCode {
         _ => None,
     };
     let Some(rounds) = rounds else {
-        eprintln!("usage: smc-bench fallback [ROUNDS] | dump");
+        eprintln!("usage: smc-bench fallback [ROUNDS] | dump | measure STACK [TEXT] | places STACK | report ... (see main.rs)");
         return ExitCode::FAILURE;
     };
     match run(rounds) {
@@ -50,6 +83,31 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Prints a line `figure<TAB>name<TAB>value` for each figure.
+fn measure(stack: Stack, filter: &str) -> Outcome {
+    std::thread::sleep(BOOT_SETTLES);
+    clock::check()?;
+    stack.up()?;
+    let mut found = Vec::new();
+    for work in works::WORKS {
+        if !work.name.contains(filter) {
+            continue;
+        }
+        println!("{}", work.name);
+        for (name, value) in (work.run)(stack).during(work.name)? {
+            check!(
+                figures::find(&name).is_some(),
+                "no figure '{name}' in figures.rs"
+            );
+            found.push(format!("figure\t{name}\t{value}"));
+        }
+    }
+    check!(!found.is_empty(), "no work with '{filter}' in its name");
+    stack.unload()?;
+    println!("{}", found.join("\n"));
+    Ok(())
 }
 
 /// True if every row is within its limit.
