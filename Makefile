@@ -17,7 +17,7 @@ DESTDIR ?= $(INSTALL_MOD_PATH)
 
 export INSTALL_MOD_PATH
 
-.PHONY: all module tools install install-module install-tools uninstall uninstall-module uninstall-tools deb bench bench-fallback clean distclean help setup check-env check fmt demo demo-erdma test-erdma vm shell test test-apps test-interop root-shell
+.PHONY: all module tools install install-module install-tools uninstall uninstall-module uninstall-tools deb bench bench-fallback clean distclean help setup check-env check fmt demo demo-failover demo-erdma test-erdma vm shell test test-apps test-interop root-shell
 .DEFAULT_GOAL := all
 
 all: module
@@ -105,6 +105,9 @@ fmt: setup
 demo:
 	@$(RIG)/demo $(KERNEL)
 
+demo-failover:
+	@$(RIG)/demo $(KERNEL) failover
+
 # Two machines with an emulated eRDMA adapter each.
 demo-erdma:
 	@tools/testing/erdma-sim/demo $(KERNEL)
@@ -147,6 +150,7 @@ help:
 	@echo 'make uninstall-module, make uninstall-tools   take these away'
 	@echo 'make deb             a Debian package of the tools; the last line is its file'
 	@echo 'make demo            boot the kernel with two hosts: Redis, nginx and iperf3 over SMC-R beside TCP'
+	@echo 'make demo-failover   Redis under load over two links, one of which is pulled and put back: no client sees an error'
 	@echo 'make demo-erdma      two machines with an emulated eRDMA adapter each: the same programs, and what they cost'
 	@echo 'make test            everything that proves the project; the last line counts'
 	@echo 'make bench           TCP, C SMC-R and smc_rs on one lean kernel, by instructions; fails if a row got 3 % worse'

@@ -117,7 +117,7 @@ dir /tmp
 daemonize no
 ";
 
-fn redis_serve() -> Outcome<Server> {
+pub fn redis_serve() -> Outcome<Server> {
     std::fs::write("/tmp/redis.conf", REDIS)?;
     Server::start("redis-server /tmp/redis.conf", 6379)
 }

@@ -3,10 +3,11 @@
 //! Runs inside the test machine. Nothing here is told to believe a program: bytes are counted by
 //! the packet filter, packets by the RDMA devices, modes by sock_diag, content by checksums.
 //!
-//! `smc-demo adapter a` and `adapter b` are the two machines of `make demo-erdma`.
+//! `smc-demo failover` is `make demo-failover`; `smc-demo adapter a` and `adapter b` are the two machines of `make demo-erdma`.
 
 mod adapter;
 mod apps;
+mod failover;
 mod witness;
 
 use smc_selftest::ktap::{Report, Verdict};
@@ -17,8 +18,10 @@ use witness::Evidence;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    if let ["adapter", machine] = words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        return adapter::main(machine);
+    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["adapter", machine] => return adapter::main(machine),
+        ["failover"] => return failover::main(),
+        _ => {}
     }
     let mut report = Report::silent(1 + apps::ALL.len() * 2 + rig::ORACLES.len());
     match demo(&mut report) {

@@ -62,10 +62,12 @@ pub fn connections() -> io::Result<Vec<(diag::Entry, Mode)>> {
 
 /// A counter of a host's RDMA device.
 pub fn counter(host: Host, name: &str) -> io::Result<u64> {
-    let counters = format!(
-        "/sys/class/infiniband/{}/ports/1/hw_counters",
-        host.rdma_device()
-    );
+    device_counter(host.rdma_device(), name)
+}
+
+/// A counter of an RDMA device.
+pub fn device_counter(device: &str, name: &str) -> io::Result<u64> {
+    let counters = format!("/sys/class/infiniband/{device}/ports/1/hw_counters");
     // The RDMA core shows what it has read in the last so many milliseconds again.
     sys::write_file(&format!("{counters}/lifespan"), "0")?;
     let path = format!("{counters}/{name}");

@@ -45,6 +45,7 @@ mod syn;
 mod tcp2smc;
 mod tools;
 mod trace;
+pub mod two_links;
 mod urgent;
 mod uring;
 mod v1;

@@ -1,0 +1,213 @@
+//! A network with two RDMA devices on each host, and what the kernel shows of the links over them.
+
+use super::link::fresh;
+use super::pnet;
+use crate::genl::{self, Client};
+use crate::kind::Host;
+use crate::rig;
+use crate::runner::Ctx;
+use crate::sys;
+use crate::{check, Context, Fail, Outcome};
+use std::time::Duration;
+
+/// `enum smc_lgr_type`.
+pub const SINGLE: u64 = 1;
+pub const SYMMETRIC: u64 = 2;
+pub const ASYMMETRIC_PEER: u64 = 3;
+pub const ASYMMETRIC_LOCAL: u64 = 4;
+
+pub fn second_device(host: Host) -> &'static str {
+    match host {
+        Host::A => "rxe2A",
+        Host::B => "rxe2B",
+    }
+}
+
+pub fn second_netdev(host: Host) -> &'static str {
+    match host {
+        Host::A => "v2A",
+        Host::B => "v2B",
+    }
+}
+
+/// Two network devices on each host, all at one switch, the second ones with RDMA devices on some hosts only.
+/// All RDMA devices have one PNETID.
+pub struct Second {
+    hosts: Vec<Host>,
+}
+
+impl Second {
+    /// `hosts` have the second device.
+    pub fn new(hosts: &[Host]) -> Outcome<Second> {
+        pnet::flush_both()?;
+        let second = Second {
+            hosts: hosts.to_vec(),
+        };
+        rig::run("ip -n A link del vA")?;
+        await_no_devices()?;
+        rig::run("ip netns add S")?;
+        rig::run("ip -n S link add br0 mtu 9000 type bridge")?;
+        rig::run("ip -n S link set br0 up")?;
+        for (number, host) in Host::BOTH.into_iter().enumerate() {
+            // Each address is that of one device.
+            sys::enter(host)?;
+            for (name, value) in [("arp_ignore", "1"), ("arp_announce", "2")] {
+                std::fs::write(format!("/proc/sys/net/ipv4/conf/all/{name}"), value)
+                    .during(name)?;
+            }
+            sys::leave()?;
+            for (which, dev) in [host.netdev(), second_netdev(host)].into_iter().enumerate() {
+                rig::run(&format!(
+                    "ip link add {dev} address 02:00:00:09:0{which}:0{} mtu 9000 netns {} type veth peer name p{dev} mtu 9000 netns S",
+                    number + 1,
+                    host.name()
+                ))?;
+                rig::run(&format!("ip -n S link set p{dev} master br0 up"))?;
+            }
+        }
+        rig::attach_hosts()?;
+        for (number, host) in Host::BOTH.into_iter().enumerate() {
+            let (name, dev, address) = (host.name(), second_netdev(host), 11 + number);
+            rig::run(&format!("ip -n {name} link set {dev} up"))?;
+            // TCP takes the first device, as its routes are better.
+            rig::run(&format!(
+                "ip -n {name} addr add 10.9.0.{address}/24 dev {dev} noprefixroute"
+            ))?;
+            rig::run(&format!(
+                "ip -n {name} route add 10.9.0.0/24 dev {dev} src 10.9.0.{address} metric 500"
+            ))?;
+            pnet::add_ib(host, "NET1", host.rdma_device(), 1)?;
+            pnet::add_ib(host, "NET1", second_device(host), 1)?;
+        }
+        for host in hosts {
+            add_second(*host)?;
+        }
+        Ok(second)
+    }
+
+    /// Ends all link groups.
+    pub(super) fn fresh(&self, ctx: &Ctx) -> Outcome {
+        for host in &self.hosts {
+            rig::run(&format!("rdma link del {}", second_device(*host)))?;
+        }
+        fresh(ctx)?;
+        self.hosts.iter().try_for_each(|host| add_second(*host))
+    }
+}
+
+fn await_no_devices() -> Outcome {
+    sys::eventually("no RDMA devices", || {
+        Ok(rig::run("rdma link show").is_ok_and(|links| links.trim().is_empty()))
+    })?;
+    Ok(())
+}
+
+impl Drop for Second {
+    fn drop(&mut self) {
+        let restore = || -> Outcome {
+            for host in Host::BOTH {
+                for dev in [host.netdev(), second_netdev(host)] {
+                    rig::run(&format!("ip -n {} link del {dev}", host.name()))?;
+                }
+                sys::enter(host)?;
+                for name in ["arp_ignore", "arp_announce"] {
+                    std::fs::write(format!("/proc/sys/net/ipv4/conf/all/{name}"), "0")?;
+                }
+                sys::leave()?;
+            }
+            rig::run("ip netns del S")?;
+            await_no_devices()?;
+            pnet::flush_both()?;
+            rig::join_hosts()
+        };
+        if let Err(fail) = restore() {
+            eprintln!("# cannot restore the network: {fail}");
+        }
+    }
+}
+
+/// Gives a host its second RDMA device.
+pub fn add_second(host: Host) -> Outcome {
+    let kind = rig::SoftRoce::here().link_type();
+    let (device, netdev) = (second_device(host), second_netdev(host));
+    rig::run_on(
+        host,
+        &format!("rdma link add {device} type {kind} netdev {netdev}"),
+    )?;
+    Ok(())
+}
+
+/// A link as `SMC_NETLINK_GET_LINK_SMCR` shows it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Shown {
+    pub device: String,
+    pub conns: u64,
+    pub active: bool,
+}
+
+/// Type of a host's only group, and its links.
+pub fn shown(host: Host) -> Outcome<(u64, Vec<Shown>)> {
+    sys::enter(host)?;
+    let messages = Client::new(genl::SMC_GEN)?.dump(genl::GET_LINK_SMCR)?;
+    let mut group = None;
+    let mut links = Vec::new();
+    for message in messages {
+        if message.command == genl::GET_LGR_SMCR {
+            check!(group.is_none(), "there is more than one group");
+            group = Some(message.attrs.nest(2)?.number(3)?);
+        } else {
+            let link = message.attrs.nest(3)?;
+            links.push(Shown {
+                device: link.text(2)?,
+                conns: link.number(6)?,
+                active: link.number(10)? == 3,
+            });
+        }
+    }
+    let group = group.ok_or_else(|| Fail("there is no group".into()))?;
+    Ok((group, links))
+}
+
+/// Until a host's group is of this type, with its links in use on these devices.
+pub fn await_links(host: Host, kind: u64, devices: &[&str]) -> Outcome {
+    let mut last = String::new();
+    sys::within(
+        &format!("host {} has links on {devices:?}", host.name()),
+        Duration::from_secs(40),
+        &mut || {
+            let now = shown(host);
+            last = format!("{now:?}");
+            let Ok((group, links)) = now else {
+                return Ok(false);
+            };
+            let mut used: Vec<&str> = links.iter().map(|link| link.device.as_str()).collect();
+            used.sort_unstable();
+            Ok(group == kind && used == devices && links.iter().all(|link| link.active))
+        },
+    )
+    .map_err(|error| Fail(format!("{error}; it has {last}")))
+    .map(drop)
+}
+
+/// Until both hosts have a link on each of their devices.
+pub fn await_both() -> Outcome {
+    for host in Host::BOTH {
+        await_links(
+            host,
+            SYMMETRIC,
+            &[second_device(host), host.rdma_device()].sorted(),
+        )?;
+    }
+    Ok(())
+}
+
+pub trait Sorted {
+    fn sorted(self) -> Self;
+}
+
+impl Sorted for [&str; 2] {
+    fn sorted(mut self) -> Self {
+        self.sort_unstable();
+        self
+    }
+}
