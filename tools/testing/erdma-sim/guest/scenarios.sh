@@ -3,7 +3,7 @@
 # A result is a line 'ok NAME' or 'not ok NAME: why'; the host counts them.
 
 A=10.9.0.1 B=10.9.0.2
-adapter=/sys/class/infiniband/erdma_0
+adapter=/sys/class/infiniband/erdma_0 second=/sys/class/infiniband/erdma_1
 
 # check NAME COMMAND...: one result, the command's output with it if it fails.
 check() {
@@ -77,7 +77,7 @@ verbs_a() {
 }
 
 # The general services' own pair stays.
-no_resources() { rdma resource show erdma_0 | grep -q 'qp 1 cm_id 0 mr 0 ctx 0'; }
+no_resources() { rdma resource show "${adapter##*/}" | grep -q 'qp 1 cm_id 0 mr 0 ctx 0'; }
 
 reload() {
 	local n
@@ -134,61 +134,80 @@ fell_back() { # REASON
 	fi
 }
 
-faults_b() {
-	up "$B"
+smc_up() { # ADDRESS
+	up "$1"
 	modprobe smc_rs
 	eventually has_gid
+	make_value
 	echo 1 >/proc/sys/net/smc/tcp2smc
-	redis-server --bind "$B" --protected-mode no --save '' >/dev/null &
-	[ "$(hear)" = finished ]
-	kill %1
-	wait %1
+}
+
+serve() { redis-server --bind "$@" --protected-mode no --save '' >/dev/null & }
+
+# The module goes, as soon as what is still open has ended.
+smc_off() {
 	echo 0 >/proc/sys/net/smc/tcp2smc
-	sleep 1
-	timeout 60 rmmod smc_rs
+	eventually rmmod smc_rs
+}
+
+# The servers end, and with them what they had open.
+smc_down() {
+	# shellcheck disable=SC2046
+	kill $(jobs -p)
+	wait
+	smc_off
+}
+
+faults_b() {
+	smc_up "$B"
+	serve "$B"
+	[ "$(hear)" = finished ]
+	smc_down
 }
 
 two_up() { # NUMBER
 	up "10.9.0.$1"
 	ip addr add "10.9.1.$1/24" dev eth1
 	ip link set eth1 up
-	eventually test -e /sys/class/infiniband/erdma_1
+	eventually test -e "$second"
 	modprobe smc_rs
 	eventually has_gid
-	adapter=/sys/class/infiniband/erdma_1 eventually has_gid
+	adapter=$second eventually has_gid
+	make_value
 	echo 1 >/proc/sys/net/smc/tcp2smc
 }
 
 two_b() {
 	two_up 2
-	redis-server --bind "$B" 10.9.1.2 --protected-mode no --save '' >/dev/null &
+	serve "$B" 10.9.1.2
 	[ "$(hear)" = finished ]
-	kill %1
-	wait %1
-	sleep 1
-	timeout 60 rmmod smc_rs
+	smc_down
 }
 
 two_a() {
 	two_up 1
-	make_value
 	check two.first_adapter eventually by_rdma
 	# The same to the other address: the other adapter carries it, and the first one nothing.
 	check two.second_adapter eventually second_alone
 	echo 0 >/proc/sys/net/smc/tcp2smc
 	tell finished
-	check two.module_unloads timeout 60 rmmod smc_rs
+	check two.module_unloads smc_off
 }
 
 second_alone() {
 	local before
 	before=$(sent)
-	B=10.9.1.2 adapter=/sys/class/infiniband/erdma_1 by_rdma || return 1
+	B=10.9.1.2 adapter=$second by_rdma || return 1
 	! more_than "$before" || { echo "$(($(sent) - before)) bytes went by the first adapter"; return 1; }
 }
 
 make_value() { head -c 100000 /dev/urandom | od -An -v -tx1 >/tmp/value; }
-sent() { cat "$adapter/ports/1/hw_counters/tx_bytes_cnt"; }
+# Bytes that the adapter has sent; of several, together.
+sent() {
+	local file all=0
+	for file in $adapter/ports/1/hw_counters/tx_bytes_cnt; do all=$((all + $(cat "$file"))); done
+	echo "$all"
+}
 more_than() { [ "$(sent)" -gt "$1" ]; }
 
 # A value goes there and back, whatever by.
@@ -213,7 +232,8 @@ by_tcp() {
 	! more_than $((before + 100000)) || { echo "$(($(sent) - before)) bytes went by RDMA"; return 1; }
 }
 
-# The emulator's control socket is a serial port of this machine.
+# The emulator's control socket is a serial port of machine A.
+control() { exec 9<>/dev/virtio-ports/control; }
 order() { # JSON
 	local answer
 	echo "$1" >&9
@@ -221,48 +241,253 @@ order() { # JSON
 	[[ $answer == *'"ok":true'* ]] || { echo "$1: $answer"; return 1; }
 }
 
-# A fault comes while 8 connections are busy; afterwards new connections go by RDMA again.
-under_traffic() { # NAME CLIENTS ORDER [ORDER-THAT-ENDS-IT]
-	local name=$1 clients=$2 job before
+# Connections of programs that do not mind how they end; NAME.there_is_traffic says that they got going.
+traffic() { # NAME CLIENTS
+	local before
 	before=$(sent)
-	redis-benchmark -h "$B" -t set -c "$clients" -n 10000000 -q >/dev/null 2>&1 &
-	job=$!
-	check "$name.there_is_traffic" eventually more_than $((before + 20000))
+	redis-benchmark -h "$B" -t set -c "$2" -n 10000000 -q >/dev/null 2>&1 &
+	busy=$!
+	check "$1.there_is_traffic" eventually more_than $((before + 20000))
+}
+no_traffic() {
+	kill "$busy" 2>/dev/null
+	wait "$busy" 2>/dev/null
+}
+
+# A fault comes while connections are busy; afterwards new connections go by RDMA again.
+under_traffic() { # NAME CLIENTS ORDER [ORDER-THAT-ENDS-IT]
+	local name=$1
+	traffic "$name" "$2"
 	check "$name.ordered" order "$3"
 	sleep 1
 	[ -z "${4:-}" ] || check "$name.ended" order "$4"
-	kill "$job" 2>/dev/null
-	wait "$job" 2>/dev/null
-	[ "$name" = faults.die ] || check "$name.connections_go_by_rdma_again" eventually by_rdma
+	no_traffic
+	check "$name.connections_go_by_rdma_again" eventually by_rdma
+}
+
+# Of something there is no more: once the link group is gone, what is new goes by TCP.
+without() { # NAME ORDER
+	traffic "$1" 8
+	check "$1.ordered" order "$2"
+	check "$1.link_group_goes" order '{"do":"qp_fatal","device":0}'
+	sleep 1
+	no_traffic
+	check "$1.connections_fall_back" eventually by_tcp
+	check "$1.ended" order '{"do":"heal","device":0}'
+	check "$1.connections_go_by_rdma_again" eventually by_rdma
+}
+
+gid_index() { grep -l '^0000:0000:0000:0000:0000:ffff:' "$adapter"/ports/1/gids/{0,1} | head -n 1 | sed 's|.*/||'; }
+
+without_gid() {
+	local name=faults.remove_gid
+	traffic "$name" 8
+	check "$name.ordered" order "{\"do\":\"remove_gid\",\"device\":0,\"index\":$(gid_index)}"
+	check "$name.connections_fall_back" eventually by_tcp
+	no_traffic
+	# The kernel gives it to the device again.
+	ip addr del "$A/24" dev eth0
+	ip addr add "$A/24" dev eth0
+	check "$name.connections_go_by_rdma_again" eventually by_rdma
+}
+
+# The device falls off its bus under many connections.
+die() {
+	traffic faults.die 100
+	check faults.die.ordered order '{"do":"die","device":0}'
+	sleep 1
+	no_traffic
+	check faults.die.connections_go_by_tcp eventually echoes
 }
 
 faults_a() {
-	up "$A"
-	modprobe smc_rs
-	eventually has_gid
-	exec 9<>/dev/virtio-ports/control
-	make_value
-	echo 1 >/proc/sys/net/smc/tcp2smc
+	smc_up "$A"
+	control
 	check faults.connections_go_by_rdma eventually by_rdma
 	under_traffic faults.not_ready 8 '{"do":"not_ready","device":1,"ms":300}'
 	under_traffic faults.delay_completions 8 '{"do":"delay_completions","device":0,"ms":20}' '{"do":"heal","device":0}'
+	under_traffic faults.drop_completions 8 '{"do":"drop_completions","device":0,"count":5}'
+	under_traffic faults.drop_completions_of_the_peer 8 '{"do":"drop_completions","device":1,"count":5}'
 	under_traffic faults.hang_commands 8 '{"do":"hang_commands","device":0,"on":true}' '{"do":"heal","device":0}'
 	under_traffic faults.qp_fatal 8 '{"do":"qp_fatal","device":0}'
 	under_traffic faults.qp_fatal_of_the_peer 8 '{"do":"qp_fatal","device":1}'
+	under_traffic faults.cq_error 8 '{"do":"cq_error","device":0}'
+	under_traffic faults.cq_error_of_the_peer 8 '{"do":"cq_error","device":1}'
 	under_traffic faults.revoke_key 8 '{"do":"revoke_key","device":1}'
 	under_traffic faults.port_down 8 '{"do":"port","device":1,"up":false}' '{"do":"heal","device":1}'
 	under_traffic faults.refuse_registrations 8 '{"do":"refuse_registrations","device":0,"count":3}' '{"do":"heal","device":0}'
 	under_traffic faults.lose_interrupts 8 '{"do":"lose_interrupts","device":0,"count":1}' '{"do":"heal","device":0}'
-	# No pairs any more: what is new goes by TCP, until there are some.
-	check faults.limit.ordered order '{"do":"limit","device":0,"qps":1}'
-	order '{"do":"qp_fatal","device":0}'
-	check faults.limit.connections_fall_back eventually by_tcp
-	check faults.limit.ended order '{"do":"heal","device":0}'
-	check faults.limit.connections_go_by_rdma_again eventually by_rdma
-	# The device falls off its bus under many connections.
-	under_traffic faults.die 100 '{"do":"die","device":0}'
-	check faults.die.connections_go_by_tcp eventually echoes
-	echo 0 >/proc/sys/net/smc/tcp2smc
+	without_gid
+	without faults.no_more_qps '{"do":"limit","device":0,"qps":1}'
+	without faults.no_more_cqs '{"do":"limit","device":0,"cqs":1}'
+	without faults.no_more_regions '{"do":"limit","device":0,"regions":0}'
+	die
 	tell finished
-	check faults.die.module_unloads timeout 60 rmmod smc_rs
+	check faults.module_unloads smc_off
+	check faults.nothing_is_left eventually no_resources
+}
+
+# The adapter's process ends: nothing answers any more, on both machines.
+crash_b() {
+	smc_up "$B"
+	serve "$B"
+	[ "$(hear)" = finished ]
+	smc_down
+}
+
+crash_a() {
+	smc_up "$A"
+	control
+	check crash.connections_go_by_rdma eventually by_rdma
+	traffic crash 100
+	echo '{"do":"exit"}' >&9
+	check crash.connections_go_by_tcp eventually echoes
+	no_traffic
+	tell finished
+	check crash.module_unloads smc_off
+}
+
+# Modules go while connections are busy.
+unload_b() {
+	local word
+	smc_up "$B"
+	serve "$B"
+	while word=$(hear) && [ "$word" != finished ]; do
+		case $word in
+		driver)
+			rmmod erdma
+			modprobe erdma
+			;;
+		module)
+			# Clients come back all the time.
+			smc_down
+			modprobe smc_rs
+			echo 1 >/proc/sys/net/smc/tcp2smc
+			serve "$B"
+			;;
+		esac
+	done
+	smc_down
+}
+
+unload_a() {
+	smc_up "$A"
+	check unload.connections_go_by_rdma eventually by_rdma
+	traffic unload.in_use 8
+	check unload.in_use.refused refused
+	before=$(sent)
+	check unload.in_use.traffic_goes_on eventually more_than $((before + 100000))
+	no_traffic
+	check unload.unloads_at_once smc_off
+	modprobe smc_rs
+	echo 1 >/proc/sys/net/smc/tcp2smc
+	check unload.connections_go_by_rdma_again eventually by_rdma
+	traffic unload.driver 8
+	check unload.driver.unloads timeout 60 rmmod erdma
+	check unload.driver.connections_go_by_tcp eventually echoes
+	no_traffic
+	modprobe erdma
+	check unload.driver.connections_go_by_rdma_again eventually by_rdma
+	traffic unload.driver_of_the_peer 8
+	tell driver
+	sleep 2
+	no_traffic
+	check unload.driver_of_the_peer.connections_go_by_rdma_again eventually by_rdma
+	(while :; do redis-benchmark -h "$B" -t set -c 8 -n 1000 -q >/dev/null 2>&1; done) &
+	busy=$!
+	tell module
+	sleep 5
+	no_traffic
+	check unload.module_of_the_peer.connections_go_by_rdma_again eventually by_rdma
+	tell finished
+	check unload.module_unloads smc_off
+	check unload.nothing_is_left eventually no_resources
+}
+
+refused() {
+	! rmmod smc_rs 2>/tmp/refusal || { echo 'it was unloaded'; return 1; }
+	grep -q 'in use' /tmp/refusal || { cat /tmp/refusal; return 1; }
+}
+
+# Two adapters on each machine, at one physical network: what is under way when one goes, goes on by the other.
+failover_b() {
+	two_up 2
+	one_network
+	serve "$B"
+	socat "TCP-LISTEN:5000,bind=$B,fork,reuseaddr" PIPE &
+	[ "$(hear)" = finished ]
+	smc_down
+}
+
+one_network() {
+	smc_pnet -a NET1 -D erdma_0
+	smc_pnet -a NET1 -D erdma_1
+}
+
+both() { adapter='/sys/class/infiniband/erdma_*'; }
+two_links() { smcr linkgroup >/tmp/groups && grep -q ' SYM ' /tmp/groups || { cat /tmp/groups; return 1; }; }
+
+# 24 MiB there and back, compared.
+stream() {
+	local back
+	back=$(timeout 300 socat -t 120 - "TCP:$B:5000" </tmp/stream | sha256sum)
+	[ "$back" = "$(sha256sum </tmp/stream)" ] || { echo "what comes back differs, or not all does"; return 1; }
+}
+
+# An adapter goes under connections of which none may fail.
+survives() { # NAME ORDER [ORDER-THAT-ENDS-IT]
+	local name=$1 before requests streamed
+	check "$name.two_links" eventually two_links
+	before=$(sent)
+	timeout 300 redis-benchmark -h "$B" -t set -c 8 -n 10000 -q >/tmp/requests 2>&1 &
+	requests=$!
+	stream >/tmp/streamed 2>&1 &
+	streamed=$!
+	check "$name.there_is_traffic" eventually more_than $((before + 1000000))
+	check "$name.ordered" order "$2"
+	ended_well "$name.requests_go_on" "$requests" /tmp/requests
+	ended_well "$name.no_byte_is_lost" "$streamed" /tmp/streamed
+	[ -z "${3:-}" ] || check "$name.ended" order "$3"
+}
+
+ended_well() { # NAME JOB OUTPUT
+	if wait "$2"; then echo "ok $1"; else echo "not ok $1: $(tail -c 300 "$3" | tr '\r\n' ';;')"; fi
+}
+
+failover_a() {
+	two_up 1
+	one_network
+	both
+	control
+	head -c 24M /dev/urandom >/tmp/stream
+	check failover.connections_go_by_rdma eventually by_rdma
+	survives failover.port_down '{"do":"port","device":0,"up":false}' '{"do":"heal","device":0}'
+	survives failover.port_down_of_the_peer '{"do":"port","device":3,"up":false}' '{"do":"heal","device":3}'
+	survives failover.qp_fatal '{"do":"qp_fatal","device":0}'
+	survives failover.qp_fatal_of_the_peer '{"do":"qp_fatal","device":3}'
+	survives failover.cq_error '{"do":"cq_error","device":1}'
+	survives failover.revoke_key '{"do":"revoke_key","device":2}'
+	survives failover.lose_interrupts '{"do":"lose_interrupts","device":0,"count":1}' '{"do":"heal","device":0}'
+	survives failover.die '{"do":"die","device":0}'
+	tell finished
+	check failover.module_unloads smc_off
+	adapter=$second check failover.nothing_is_left eventually no_resources
+}
+
+# What `make test` has time for.
+part_b() { failover_b; }
+part_a() {
+	two_up 1
+	one_network
+	both
+	control
+	head -c 24M /dev/urandom >/tmp/stream
+	check part.port_is_active eventually active
+	check part.connections_go_by_rdma eventually by_rdma
+	under_traffic part.refuse_registrations 8 '{"do":"refuse_registrations","device":0,"count":3}' '{"do":"heal","device":0}'
+	survives part.port_down '{"do":"port","device":0,"up":false}' '{"do":"heal","device":0}'
+	survives part.die '{"do":"die","device":2}'
+	tell finished
+	check part.module_unloads smc_off
+	adapter=$second check part.nothing_is_left eventually no_resources
 }

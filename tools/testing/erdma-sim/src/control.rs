@@ -45,9 +45,10 @@ pub enum Order {
         device: usize,
         qpn: Option<u32>,
     },
+    /// Without a number: the queues of every connected pair.
     CqError {
         device: usize,
-        cqn: u32,
+        cqn: Option<u32>,
     },
     /// Without a key: every key that others may use.
     RevokeKey {
@@ -242,18 +243,34 @@ pub fn obey(world: &mut World, order: Order) -> Result<Value, String> {
         }
         Order::CqError { device, cqn } => {
             let d = &mut world.devices[device];
-            let queue = d
-                .cqs
-                .get_mut(&cqn)
-                .ok_or(format!("device {device} has no CQ {cqn}"))?;
-            queue.failed = true;
+            let used = d.qps.iter().filter(|(qpn, _)| **qpn != 1);
+            let mut all: Vec<u32> = match cqn {
+                Some(cqn) => vec![cqn],
+                None => used
+                    .flat_map(|(_, qp)| [qp.send.cqn, qp.recv.cqn])
+                    .collect(),
+            };
+            all.sort_unstable();
+            all.dedup();
+            if all.is_empty() {
+                return Err(format!("device {device} has no pair with a CQ"));
+            }
+            for cqn in &all {
+                let queue = d
+                    .cqs
+                    .get_mut(cqn)
+                    .ok_or(format!("device {device} has no CQ {cqn}"))?;
+                queue.failed = true;
+            }
             let users: Vec<u32> = d
                 .qps
                 .iter()
-                .filter(|(_, qp)| qp.send.cqn == cqn || qp.recv.cqn == cqn)
+                .filter(|(_, qp)| all.contains(&qp.send.cqn) || all.contains(&qp.recv.cqn))
                 .map(|(qpn, _)| *qpn)
                 .collect();
-            d.async_event(Event::CqError, cqn);
+            for cqn in all {
+                d.async_event(Event::CqError, cqn);
+            }
             world.note(device, What::Fault("cq_error"));
             for qpn in &users {
                 world.fatal(device, *qpn, Event::QpFatal);
