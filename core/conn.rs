@@ -546,7 +546,7 @@ impl Conn {
             .state()
             .union(message.conn_state)
             .contains(ConnState::ABORT);
-        if reads_no_more && !aborted && flow.rx.is_news(message.prod) {
+        if reads_no_more && !aborted && flow.brings_data(message) {
             // As TCP answers by a reset what comes for nobody (RFC 9293, section 3.6.1).
             self.event(data, Event::LocalAbort, ECONNRESET);
             return;

@@ -408,6 +408,14 @@ impl Connection {
         completed
     }
 
+    /// Whether a message of the peer brings data that was not here. One of a failover names no place, or one that
+    /// was reached before.
+    #[must_use]
+    pub fn brings_data(&self, msg: &CdcMessage) -> bool {
+        let validates = msg.prod_flags.contains(ProducerFlags::FAILOVER_VALIDATION);
+        !validates && self.rx.check_peer_prod(msg.prod).is_ok_and(|n| n > 0)
+    }
+
     /// Applies a message of the peer. Its token has led here and is not looked at again.
     pub fn handle_cdc(&mut self, msg: &CdcMessage) -> Result<Effects, Violation> {
         if msg.prod_flags.contains(ProducerFlags::FAILOVER_VALIDATION) {
@@ -713,6 +721,29 @@ mod tests {
             assert_eq!((b.rx.readable(), a.tx.unsent()), (50, 5));
             assert_eq!(a.traffic().bytes_sent, b.traffic().bytes_received);
         }
+    }
+
+    #[test]
+    fn a_failover_brings_no_data() {
+        let (mut a, mut b) = (conn(), conn());
+        a.tx.commit(20);
+        transmit(&mut a, &mut b);
+        a.tx.commit(5);
+        lose(&mut a);
+        let moved = a.fail_over();
+        assert!(!b.brings_data(&moved.validation));
+        b.handle_cdc(&moved.validation).unwrap();
+        // What goes again, and is here.
+        let again = CdcMessage {
+            prod: Cursor { wrap: 0, count: 10 },
+            ..a.make_cdc()
+        };
+        assert!(!b.brings_data(&again));
+        let plan = a.plan(u32::MAX).unwrap();
+        let more = a.commit_tx(&plan);
+        assert!(b.brings_data(&more));
+        b.handle_cdc(&more).unwrap();
+        assert!(!b.brings_data(&more) && !b.brings_data(&a.make_cdc()));
     }
 
     #[test]

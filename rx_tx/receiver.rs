@@ -279,11 +279,6 @@ impl Receiver {
         self.prod
     }
 
-    /// Would this cursor of the peer's bring new data?
-    pub fn is_news(&self, prod: Cursor) -> bool {
-        prod != self.prod
-    }
-
     /// The peer has written data. Returns the number of new bytes.
     pub fn on_peer_prod(&mut self, prod: Cursor) -> Result<u32, Violation> {
         let n = self.check_peer_prod(prod)?;
