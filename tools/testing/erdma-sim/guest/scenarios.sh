@@ -425,7 +425,12 @@ one_network() {
 }
 
 both() { adapter='/sys/class/infiniband/erdma_*'; }
-two_links() { smcr linkgroup >/tmp/groups && grep -q ' SYM ' /tmp/groups || { cat /tmp/groups; return 1; }; }
+two_links() {
+	if ! { smcr linkgroup >/tmp/groups && grep -q ' SYM ' /tmp/groups; }; then
+		cat /tmp/groups
+		return 1
+	fi
+}
 
 # 24 MiB there and back, compared.
 stream() {
