@@ -929,14 +929,19 @@ impl Conn {
 
     /// Gives the memory back, after [`Self::is_over`]. Process context.
     pub(super) fn give_back(&self) {
-        let (place, tcp, reusable) = {
+        let (place, tcp, reusable, written) = {
             let mut data = self.data.lock();
-            (data.place.take(), data.tcp.take(), data.peer_left)
+            let written = data.flow.as_ref().map(|flow| flow.written());
+            let (place, tcp) = (data.place.take(), data.tcp.take());
+            (place, tcp, data.peer_left, written)
         };
         if let Some(place) = place {
             place.trace(false, self.token);
             let Rings { send, rmb } = place.rings().clone();
             let pool = place.group.pool();
+            let (of_send, of_rmb) = written.unwrap_or((0, None));
+            send.set_written(Some(of_send));
+            rmb.set_written(of_rmb);
             pool.put(&send);
             if reusable {
                 pool.put(&rmb);
