@@ -261,21 +261,30 @@ fn key(context: &Context<'_>, path: &Path, have: &HaveAccept) -> GroupKey {
 fn next_contact(context: &Context<'_>, path: &Path, have: HaveAccept) -> Result<Arc<Conn>, Stop> {
     let peer = have.terms().peer;
     let far = far_end(&peer);
-    let group = context.registry.find(&key(context, path, &have), |group| {
-        group.link_to(&far).is_some()
-    });
+    let key = key(context, path, &have);
+    let registry = &context.registry;
+    let group = registry.find(&key, |group| group.link_to(&far).is_some());
     let found = group.and_then(|group| {
         let link = group.link_to(&far)?;
         Some((group, link))
     });
     let Some((group, link)) = found else {
-        // RFC 7609, section 3.5.1.6: we have no such link group (any more).
-        let reason = DeclineReason::SYNCERR;
+        let reason = if registry.find(&key, |_| true).is_some() {
+            // We may have lost it a moment ago. The group goes on without.
+            DeclineReason::NOSRVLINK
+        } else {
+            // RFC 7609, section 3.5.1.6: we have no such link group (any more).
+            DeclineReason::SYNCERR
+        };
         return Err(Stop::Decline(have.decline(reason), reason));
     };
     // The server is sure only after our Confirm, so that its group may still be forming here.
     if !group.wait_formed(CONFIRM_LINK_CLIENT_WAIT) {
         let reason = DeclineReason::NOACTLINK;
+        return Err(Stop::Decline(have.decline(reason), reason));
+    }
+    if !group.await_link(&link) {
+        let reason = DeclineReason::NOSRVLINK;
         return Err(Stop::Decline(have.decline(reason), reason));
     }
     let conn = match Conn::new(&group, &link, &context.settings, context.sk) {

@@ -264,6 +264,11 @@ fn connect(
         Err(reason) => return Err(Stop::Decline(have.decline(reason), reason)),
     };
     let result = finish(context, have, group, first, &conn);
+    if matches!(&result, Err(Stop::PeerDeclined(declined)) if declined.diagnosis == DeclineReason::NOSRVLINK)
+    {
+        // The client has lost it, and so should we soon.
+        conn.doubt_link();
+    }
     if result.is_err() {
         conn.abort(ECONNABORTED);
     }

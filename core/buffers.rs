@@ -433,6 +433,12 @@ impl Pool {
         self.keep(ring);
     }
 
+    /// Gives both rings back.
+    pub(crate) fn put_both(&self, rings: &Rings) {
+        self.put(&rings.send);
+        self.put(&rings.rmb);
+    }
+
     fn keep(&self, ring: &Arc<Ring>) {
         for entry in self.all.lock().iter_mut() {
             if Arc::ptr_eq(&entry.ring, ring) {

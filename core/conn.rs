@@ -35,6 +35,7 @@ use super::{
         LinkGroup, //
     },
     link::{
+        FarEnd,
         Link,
         LinkState,
         Pending, //
@@ -269,7 +270,7 @@ struct Data {
     sk: Option<SockRef>,
     eof: bool,
     error: Option<Error>,
-    /// CDC messages posted and not completed.
+    /// CDC messages made and not completed well.
     in_flight: u32,
     /// Something could not be sent for want of a slot.
     hungry: bool,
@@ -277,6 +278,8 @@ struct Data {
     fin_wait: u32,
     /// When [`Event::Timeout`] is due.
     deadline: Option<Millis>,
+    /// The peer may have been told where it can write.
+    told: bool,
     /// The peer has said that it does not use our RMB any more.
     peer_left: bool,
     /// Nobody uses the connection any more.
@@ -323,68 +326,82 @@ impl Conn {
                 DeclineReason::NOACTLINK
             }
         })?;
-        let make = || {
+        let take = || {
             let stats = Stats::of(sk.net()).ok_or(DeclineReason::INTERR)?;
+            let pool = group.pool();
             let (rings, origins) =
-                group
-                    .pool()
-                    .take(link, half(sndbuf), half(rcvbuf), settings.buffer_kind())?;
-            let place = Held::new(rings, origins, &stats)
-                .and_then(|held| Place::new(group, link, held))
-                .map_err(|_| DeclineReason::MEM)?;
-            let data = Data {
-                place: Some(place),
-                rest: None,
-                flow: None,
-                target: None,
-                validation: None,
-                late: None,
-                early: None,
-                lack: Lack::default(),
-                life: Life::new(),
-                tcp: Tcp::default(),
-                stall: Stall::default(),
-                first_data: FirstData::default(),
-                last_sent: host::coarse_ms(),
-                last_received: host::coarse_ms(),
-                received_at: None,
-                sk: None,
-                eof: false,
-                error: None,
-                in_flight: 0,
-                hungry: false,
-                fin_wait: ORPHAN_MS,
-                deadline: None,
-                peer_left: false,
-                over: false,
-                down: false,
-            };
-            let conn = Arc::pin_init(
-                pin_init!(Self {
-                    token,
-                    stats,
-                    autocorking_size: settings.autocorking_size(),
-                    corked: Atomic::new(false),
-                    nodelay: Atomic::new(false),
-                    tells_inq: Atomic::new(false),
-                    user_timeout: Atomic::new(0),
-                    data <- new_spinlock_bh!(data, "Conn::data"),
-                    tx <- new_mutex!((), "Conn::tx"),
-                    rx <- new_mutex!((), "Conn::rx"),
-                }),
-                GFP_KERNEL,
-            )
-            .map_err(|_| DeclineReason::MEM)?;
-            group
-                .install(token, conn.clone())
-                .map_err(|_| DeclineReason::NOACTLINK)?;
-            // Either whoever takes the link down finds the connection, or it is seen here.
-            if link.state() == LinkState::Inactive {
-                return Err(DeclineReason::NOACTLINK);
-            }
-            Ok(conn)
+                pool.take(link, half(sndbuf), half(rcvbuf), settings.buffer_kind())?;
+            Self::assemble(group, link, settings, &stats, token, rings.clone(), origins)
+                .and_then(|conn| group.install(token, conn.clone()).map(|()| conn))
+                .inspect_err(|_| pool.put_both(&rings))
+                .map_err(|err| match err {
+                    ENOMEM => DeclineReason::MEM,
+                    _ => DeclineReason::NOACTLINK,
+                })
         };
-        make().inspect_err(|_| group.release_token(token))
+        let conn = take().inspect_err(|_| group.release_token(token))?;
+        // Either whoever takes the link down finds the connection, or it is seen here.
+        if !group.takes_connections(link) {
+            group.release_token(token);
+            conn.give_back();
+            return Err(DeclineReason::NOACTLINK);
+        }
+        Ok(conn)
+    }
+
+    fn assemble(
+        group: &Arc<LinkGroup>,
+        link: &Arc<Link>,
+        settings: &Settings,
+        stats: &Arc<Stats>,
+        token: u32,
+        rings: Rings,
+        origins: [Origin; 2],
+    ) -> Result<Arc<Self>> {
+        let held = Held::new(rings, origins, stats)?;
+        let data = Data {
+            place: Some(Place::new(group, link, held)?),
+            rest: None,
+            flow: None,
+            target: None,
+            validation: None,
+            late: None,
+            early: None,
+            lack: Lack::default(),
+            life: Life::new(),
+            tcp: Tcp::default(),
+            stall: Stall::default(),
+            first_data: FirstData::default(),
+            last_sent: host::coarse_ms(),
+            last_received: host::coarse_ms(),
+            received_at: None,
+            sk: None,
+            eof: false,
+            error: None,
+            in_flight: 0,
+            hungry: false,
+            fin_wait: ORPHAN_MS,
+            deadline: None,
+            told: false,
+            peer_left: false,
+            over: false,
+            down: false,
+        };
+        Arc::pin_init(
+            pin_init!(Self {
+                token,
+                stats: stats.clone(),
+                autocorking_size: settings.autocorking_size(),
+                corked: Atomic::new(false),
+                nodelay: Atomic::new(false),
+                tells_inq: Atomic::new(false),
+                user_timeout: Atomic::new(0),
+                data <- new_spinlock_bh!(data, "Conn::data"),
+                tx <- new_mutex!((), "Conn::tx"),
+                rx <- new_mutex!((), "Conn::rx"),
+            }),
+            GFP_KERNEL,
+        )
     }
 
     /// Where it is counted.
@@ -410,11 +427,16 @@ impl Conn {
         self.data.lock().place.clone()
     }
 
-    /// Our part of the connection, for the peer.
+    /// Our part of the connection, for the peer; [`None`] when the link is gone.
     pub(crate) fn endpoint(&self, registry: &registry::Registry) -> Option<RdmaEndpoint> {
         let place = self.place()?;
         let link = &place.link;
+        // The peer would look for it in vain.
+        if link.state() == LinkState::Inactive {
+            return None;
+        }
         let key = place.rmb.planned_key()?;
+        self.data.lock().told = true;
         Some(RdmaEndpoint {
             peer_id: registry.peer_id(),
             gid: link.gid(),
@@ -473,15 +495,33 @@ impl Conn {
         }
     }
 
+    /// The peer does not know the link: it is to be tested.
+    pub(crate) fn doubt_link(&self) {
+        if let Some(place) = self.place() {
+            place.link.doubt();
+        }
+    }
+
     /// Enters the peer's part: from now on messages are understood.
     pub(crate) fn meet(&self, peer: &RdmaEndpoint) -> Result {
-        let mut data = self.data.lock();
-        let place = data.place.clone().ok_or(ENOTCONN)?;
         let element = u64::from(peer.rmbe_index.elements_before());
         let offset = element
             .checked_mul(u64::from(peer.rmbe_size.bytes()))
             .ok_or(EINVAL)?;
         let target = Self::target_of(peer.rkey, peer.rmb_address, offset)?;
+        let place = self.place().ok_or(ENOTCONN)?;
+        // Either side may have moved it meanwhile; a key is one of a link.
+        let elsewhere = |far: &FarEnd| (far.gid, far.qpn) != (peer.gid, peer.qpn);
+        if place.link.far().is_some_and(elsewhere) {
+            return Err(ENOTCONN);
+        }
+        // First, as it moves with that from here on.
+        place.group.learn(&place.link, target.token);
+        let mut data = self.data.lock();
+        let on_link = |now: &Arc<Place>| Arc::ptr_eq(&now.link, &place.link);
+        if !data.place.as_ref().is_some_and(on_link) {
+            return Err(ENOTCONN);
+        }
         data.target = Some(target);
         data.flow = Some(
             Connection::new(&ConnParams {
@@ -495,8 +535,6 @@ impl Conn {
         if let Some(message) = data.early.take() {
             self.take_cdc(&mut data, &message);
         }
-        drop(data);
-        place.group.learn(&place.link, target.token);
         Ok(())
     }
 
@@ -607,11 +645,12 @@ impl Conn {
 
     /// A CDC message of ours, and the data with it, is with the peer.
     pub(super) fn handle_sent(&self, seqno: CdcSeq, sent: Cursor, success: bool) {
-        let mut data = self.data.lock();
-        data.in_flight = data.in_flight.saturating_sub(1);
         if !success {
+            // It stays under way until the connection moves, or leaves its group: its farewell may be in it.
             return;
         }
+        let mut data = self.data.lock();
+        data.in_flight = data.in_flight.saturating_sub(1);
         let Some(flow) = data.flow.as_mut() else {
             return;
         };
@@ -757,16 +796,11 @@ impl Conn {
             [Some(first), None] => slot.post(&bytes, &[first], pending),
             _ => slot.post(&bytes, &[], pending),
         };
-        match posted {
-            Ok(()) => {
-                data.in_flight = data.in_flight.saturating_add(1);
-                true
-            }
-            Err(_) => {
-                place.group.link_failed(link, LinkFailure::Post);
-                false
-            }
-        }
+        data.in_flight = data.in_flight.saturating_add(1);
+        // What could not be posted never completes.
+        posted
+            .inspect_err(|_| place.group.link_failed(link, LinkFailure::Post))
+            .is_ok()
     }
 
     /// Posts the message that has to be the first on a new link; false if there is no slot.
@@ -791,16 +825,11 @@ impl Conn {
         let posted = slot.post(&message.emit(), &[], pending);
         // If it could not be posted the link is of no use, and another one begins with another one.
         data.validation = None;
-        match posted {
-            Ok(()) => {
-                data.in_flight = data.in_flight.saturating_add(1);
-                true
-            }
-            Err(_) => {
-                place.group.link_failed(link, LinkFailure::Post);
-                false
-            }
-        }
+        data.in_flight = data.in_flight.saturating_add(1);
+        // What could not be posted never completes.
+        posted
+            .inspect_err(|_| place.group.link_failed(link, LinkFailure::Post))
+            .is_ok()
     }
 
     /// Data was added to the send buffer: send it, unless more is to come soon.
@@ -929,11 +958,11 @@ impl Conn {
 
     /// Gives the memory back, after [`Self::is_over`]. Process context.
     pub(super) fn give_back(&self) {
-        let (place, tcp, reusable, written) = {
+        let (place, tcp, unused, written) = {
             let mut data = self.data.lock();
+            let unused = data.peer_left || !data.told;
             let written = data.flow.as_ref().map(|flow| flow.written());
-            let (place, tcp) = (data.place.take(), data.tcp.take());
-            (place, tcp, data.peer_left, written)
+            (data.place.take(), data.tcp.take(), unused, written)
         };
         if let Some(place) = place {
             place.trace(false, self.token);
@@ -943,7 +972,7 @@ impl Conn {
             send.set_written(Some(of_send));
             rmb.set_written(of_rmb);
             pool.put(&send);
-            if reusable {
+            if unused {
                 pool.put(&rmb);
             } else {
                 // A peer that has not said goodbye may still write.
@@ -960,27 +989,25 @@ impl Conn {
         self.event(&mut data, Event::LinkGroupDown, ECONNABORTED);
     }
 
-    /// The link is gone: let go of everything on its device. What has come can still be read, as with TCP.
-    /// Process context.
-    pub(super) fn forget_rings(&self) {
-        if let Some(place) = self.place() {
+    /// The link is gone, and there is no other one: let go of everything on its device. What has come can still be
+    /// read, as with TCP. The rings that the connection had. Process context.
+    pub(super) fn leave(&self) -> Option<Rings> {
+        let own = self.place().and_then(|place| {
             let rmb = &place.rings().rmb;
             // The queue pair is gone, so that nothing is written any more.
             place.rmb.sync_for_cpu(0..rmb.buffer().len());
-            let own = {
-                let mut data = self.data.lock();
-                let flow = data.flow.as_ref();
-                if data.sk.is_some() && flow.is_some_and(|flow| flow.rx.readable() > 0) {
-                    data.rest = Some(rmb.shared_buffer());
-                }
-                data.place.take()
-            };
-            if let Some(own) = own {
-                own.trace(false, self.token);
+            let mut data = self.data.lock();
+            let flow = data.flow.as_ref();
+            if data.sk.is_some() && flow.is_some_and(|flow| flow.rx.readable() > 0) {
+                data.rest = Some(rmb.shared_buffer());
             }
-        }
+            data.place.take()
+        });
         // A handshake may have put it there since.
         self.reset_tcp();
+        let own = own?;
+        own.trace(false, self.token);
+        Some(own.rings().clone())
     }
 
     /// The user is gone. Data goes on being sent, as TCP would; `SO_LINGER` makes the caller wait

@@ -39,6 +39,7 @@ use super::{
             is_long_add_link,
             ConfirmRkey,
             DeleteReason,
+            DeleteRkey,
             LlcVersion,
             RToken,
             LLC_LEN, //
@@ -498,7 +499,17 @@ impl LinkGroup {
     pub(crate) fn choose_link(&self) -> Option<Arc<Link>> {
         let active = self.links().filter(|link| link.is_active());
         let least = active.min_by_key(|link| self.connections_on(link));
-        least.or_else(|| self.links().find(|link| link.is_being_made()))
+        least.or_else(|| self.links().find(|link| self.takes_connections(link)))
+    }
+
+    /// Whether a connection can be put on a link: one that is in use, or with which the group begins. Who makes a
+    /// later one takes it down again if that fails, and no connection is to be on it then.
+    pub(super) fn takes_connections(&self, link: &Link) -> bool {
+        match link.state() {
+            LinkState::Active => true,
+            LinkState::Activating => self.state() == GroupState::Forming,
+            LinkState::Inactive => false,
+        }
     }
 
     /// Is the group for the same peer, in the same role?
@@ -525,8 +536,22 @@ impl LinkGroup {
 
     /// The peer has named an RMB of its own for a link.
     pub(super) fn learn(&self, link: &Link, token: RToken) {
-        // Without room in the table the connection cannot move.
-        let _ = self.tokens.lock().add(link.slot().index(), token);
+        let mut tokens = self.tokens.lock();
+        // Whoever takes the link down says so before he forgets what was known on it.
+        if !link.is_shut() {
+            // Without room in the table the connection cannot move.
+            let _ = tokens.add(link.slot().index(), token);
+        }
+    }
+
+    /// The peer takes back RMBs, which may have been told only by the CLC messages of their connections.
+    fn forget_rkeys(&self, link: &Link, request: &DeleteRkey) {
+        let slot = link.slot();
+        for rkey in request.iter() {
+            let row = self.tokens.lock().remove(slot.index(), rkey);
+            let others = row.unwrap_or(rtoken::EMPTY);
+            self.for_each_conn(|conn| conn.lose_target(slot, rkey, &others));
+        }
     }
 
     /// The peer has a new RMB (RFC 7609, section 3.5.5.2.1); false if it is to say so again.
@@ -544,6 +569,19 @@ impl LinkGroup {
             }
         }
         true
+    }
+
+    /// Client: waits until a link is in use that the server has chosen: it is sure of a new one a moment earlier.
+    /// False if it is not. Process context.
+    pub(crate) fn await_link(&self, link: &Link) -> bool {
+        const WAIT_MS: u32 = 2_000;
+
+        let settled = || match link.state() {
+            LinkState::Active => Some(true),
+            LinkState::Activating => None,
+            LinkState::Inactive => Some(false),
+        };
+        self.changed.wait(WAIT_MS, settled).unwrap_or(false)
     }
 
     /// Client: the link that the server has chosen, by its end of it.
@@ -1008,8 +1046,7 @@ impl LinkGroup {
             }
             // Which of them was not known does not matter to the peer.
             Some(LlcEvent::PeerRkeysDeleted(request)) => {
-                let mut tokens = self.tokens.lock();
-                tokens.remove_all(link.slot().index(), request.iter());
+                self.forget_rkeys(link, &request);
                 Some(flow.answer_delete_rkey(&request, 0))
             }
             Some(LlcEvent::AddLink { msg, response }) => self.take_add_link(flow, &msg, response),
@@ -1246,7 +1283,7 @@ impl LinkGroup {
         // Nothing completes any more, so nothing waits for it.
         for conn in self.conns() {
             self.release_token(conn.token());
-            conn.forget_rings();
+            conn.leave();
         }
         self.pool.clear();
     }

@@ -109,26 +109,10 @@ impl<R: DerefMut<Target = [Row]>> RTokenTable<R> {
         self.row(place, rkey)?.get(other).copied().flatten()
     }
 
-    /// Removes the RMB with this key (RFC 7609, appendix A.3.7). Whether it was there.
-    pub fn remove(&mut self, place: usize, rkey: RKey) -> bool {
-        self.row(place, rkey).is_some_and(|row| {
-            *row = EMPTY;
-            true
-        })
-    }
-
-    /// Removes the RMBs of a DELETE RKEY. Returns a mask of those that were not there, the
-    /// first in the highest bit (RFC 7609, appendix A.3.7, "Error Mask").
-    pub fn remove_all(&mut self, place: usize, rkeys: impl Iterator<Item = RKey>) -> u16 {
-        let mut missing = 0;
-        let mut bit = 1u16 << 15;
-        for rkey in rkeys {
-            if !self.remove(place, rkey) {
-                missing |= bit;
-            }
-            bit >>= 1;
-        }
-        missing
+    /// Removes the RMB with this key (RFC 7609, appendix A.3.7): its tokens, if it was there.
+    pub fn remove(&mut self, place: usize, rkey: RKey) -> Option<Row> {
+        self.row(place, rkey)
+            .map(|row| core::mem::replace(row, EMPTY))
     }
 
     /// The link at `place` is gone.
@@ -162,13 +146,12 @@ mod tests {
         assert_eq!(table.len(), 1);
         assert_eq!(table.add(0, rtoken(8)), Ok(()));
         assert_eq!(table.add(0, rtoken(9)), Err(Full));
-        assert!(table.remove(0, RKey(7)) && !table.remove(0, RKey(7)));
-        assert!(!table.remove(1, RKey(8)));
-        // RFC 7609, appendix A.3.7: the second and the fourth.
-        table.add(0, rtoken(1)).unwrap();
-        let rkeys = [1, 2, 8, 4].map(RKey);
-        assert_eq!(table.remove_all(0, rkeys.into_iter()), 0b0101_0000 << 8);
-        assert!(table.is_empty());
+        assert!(table.add_other(0, RKey(7), 2, rtoken(70)));
+        let row = [Some(rtoken(7)), None, Some(rtoken(70))];
+        assert_eq!(table.remove(0, RKey(7)), Some(row));
+        assert_eq!(table.remove(2, RKey(70)), None);
+        assert_eq!(table.remove(1, RKey(8)), None);
+        assert!(table.remove(0, RKey(8)).is_some() && table.is_empty());
     }
 
     #[test]

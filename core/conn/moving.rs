@@ -9,10 +9,15 @@ use super::{
 };
 use crate::kapi::prelude::*;
 use crate::smc_core::{
+    buffers::Rings,
     group::LinkGroup,
-    link::Link,
+    link::{
+        Link,
+        Slot, //
+    },
     llc::wire::RToken,
     registry,
+    rtoken::Row,
     state::Event,
     time::Millis,
     types::RKey, //
@@ -50,42 +55,58 @@ impl Conn {
     /// Moves the connection to `link`, where the peer's RMB is `token`, from one that is shut: nothing
     /// completes there any more. Process context.
     ///
+    /// Without a token it can send no data there, but tell the peer that it is over.
+    ///
     /// # Errors
     ///
-    /// The link is no better, or there is no memory.
+    /// The peer is not known yet, the link is no better, or there is no memory.
     pub(in crate::smc_core) fn move_to(
         &self,
         group: &Arc<LinkGroup>,
         link: &Arc<Link>,
-        token: RToken,
+        token: Option<RToken>,
     ) -> Result {
         let Some(old) = self.place() else {
             return Ok(());
         };
-        // What the peer writes goes on to come to the same memory.
-        group.register_on(link, &old.rings().send)?;
+        if token.is_some() {
+            // What the peer writes goes on to come to the same memory.
+            group.register_on(link, &old.rings().send)?;
+        }
         let new = Place::new(group, link, old.held.clone())?;
         let replaced = {
-            let mut data = self.data.lock();
-            if data.place.is_none() {
-                return Ok(());
-            }
-            let replaced = data.place.replace(new);
+            let mut guard = self.data.lock();
+            let data = &mut *guard;
+            let (Some(flow), Some(target), Some(place)) = (
+                data.flow.as_mut(),
+                data.target.as_mut(),
+                data.place.as_mut(),
+            ) else {
+                return Err(ENOTCONN);
+            };
+            let replaced = core::mem::replace(place, new);
             data.in_flight = 0;
-            if let Some(target) = data.target.as_mut() {
-                target.token = token;
-            }
-            let moved = data.flow.as_mut().map(|flow| flow.fail_over());
-            if let Some(moved) = moved {
-                data.validation = Some(moved.validation);
-                self.push(&mut data);
-                if moved.freed > 0 {
-                    Self::tell_of_room(&mut data);
+            let moved = flow.fail_over();
+            data.validation = Some(moved.validation);
+            match token {
+                Some(token) => {
+                    target.token = token;
+                    self.push(data);
                 }
-                self.check_drained(&mut data);
+                None => {
+                    // For the peer it may be established.
+                    let _ = data.life.handle(Event::Established);
+                    self.event(data, Event::LocalAbort, ECONNABORTED);
+                    // It may have been over.
+                    self.push(data);
+                }
             }
+            if moved.freed > 0 {
+                Self::tell_of_room(data);
+            }
+            self.check_drained(data);
             if data.over {
-                self.kick(&data);
+                self.kick(data);
             }
             replaced
         };
@@ -93,12 +114,35 @@ impl Conn {
         Ok(())
     }
 
-    /// There is no link that the connection could go on on. Process context.
-    pub(in crate::smc_core) fn strand(&self) {
+    /// There is no link that the connection could go on on, and nothing to tell the peer by but the end of the TCP
+    /// connection. The rings that it had: the peer may still write to them. Process context.
+    pub(in crate::smc_core) fn strand(&self) -> Option<Rings> {
+        self.event(
+            &mut self.data.lock(),
+            Event::LinkGroupDown,
+            ECONNABORTED,
+        );
+        self.leave()
+    }
+
+    /// The peer takes an RMB back, which has the key `rkey` on the link at `slot`, and `others` on all that it is known
+    /// for (RFC 7609, section 3.5.5.2.2). A connection that would go on to write there is over: the peer has ended
+    /// it, or never had it.
+    pub(in crate::smc_core) fn lose_target(&self, slot: Slot, rkey: RKey, others: &Row) {
         let mut data = self.data.lock();
-        data.in_flight = 0;
-        data.down = true;
-        self.event(&mut data, Event::LinkGroupDown, ECONNABORTED);
+        let (Some(place), Some(target), false) = (&data.place, &data.target, data.peer_left) else {
+            return;
+        };
+        let here = place.link.slot();
+        let gone = if here == slot {
+            Some(rkey)
+        } else {
+            let token = others.get(here.index()).copied().flatten();
+            token.map(|token| token.rkey)
+        };
+        if gone == Some(target.token.rkey) {
+            self.event(&mut data, Event::LocalAbort, ECONNRESET);
+        }
     }
 
     /// From the ticker: a message of the old link that does not come, and that the peer has seen

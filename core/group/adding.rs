@@ -354,7 +354,9 @@ impl LinkGroup {
         if result.is_ok() {
             self.link_added(&new);
         } else {
+            // No connection is on it: see `takes_connections`.
             self.drop_link(&new);
+            self.changed.wake_all();
         }
         result
     }
@@ -363,6 +365,7 @@ impl LinkGroup {
     fn link_added(self: &Arc<Self>, new: &Arc<Link>) {
         self.count(new, true);
         new.activate();
+        self.changed.wake_all();
         self.trace(crate::diag::trace::Life::LinkUp);
         // A failure before that was none of the group's.
         if new.has_failed() {

@@ -110,7 +110,7 @@ impl LinkGroup {
                 self.tokens.lock().other(from, token.rkey, to)
             });
             // The key of the peer's RMB there is needed.
-            if token.is_some_and(|token| conn.move_to(self, &target, token).is_ok()) {
+            if token.is_some() && conn.move_to(self, &target, token).is_ok() {
                 return;
             }
         }
@@ -120,7 +120,17 @@ impl LinkGroup {
             conn.token(),
             self.id()
         );
-        conn.strand();
+        // To say that it is over no key is needed.
+        let mut targets = self.links().filter(|link| link.is_active());
+        if targets.any(|target| conn.move_to(self, &target, None).is_ok()) {
+            return;
+        }
+        // A peer that knows the connection, though we do not know the peer's end of it, has moved it, and writes.
+        if let Some(rings) = conn.strand() {
+            self.pool().forget(&rings.send);
+            self.pool().forget(&rings.rmb);
+        }
+        self.release_token(conn.token());
     }
 
     /// The peer wants a single link to end, or has ended it; said on `link`.

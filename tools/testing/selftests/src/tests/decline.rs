@@ -47,6 +47,7 @@ const MAXLINKERR: u32 = 0x0303_000b;
 const MODEUNSUPP: u32 = 0x0304_0000;
 const DIFFPREFIX: u32 = 0x0307_0000;
 const NOACTLINK: u32 = 0x030a_0000;
+const NOSRVLINK: u32 = 0x030b_0000;
 const VERSMISMAT: u32 = 0x030c_0000;
 const SYNCERR: u32 = 0x0400_0000;
 const PEERDECL: u32 = 0x0500_0000;
@@ -397,6 +398,21 @@ fn accept(ctx: &Ctx) -> Outcome {
         change(&mut accept);
         client_declines(ctx, &accept, reason).during(name)?;
     }
+    // There is a group with this peer, but without such a link (any more): the group goes on.
+    let listener = ctx.socket(Host::A)?;
+    listener.bind(Host::A.address(ctx.kind, 0))?;
+    listener.listen(8)?;
+    let client = ctx.socket(Host::B)?;
+    client.connect(listener.local()?)?;
+    let pair = Pair {
+        client,
+        server: listener.accept()?,
+    };
+    echo(&pair, b"a group")?;
+    let mut accept = as_later_contact(genuine);
+    accept[QUEUE_PAIR].copy_from_slice(&[0, 0xff, 0xfe]);
+    client_declines(ctx, &accept, NOSRVLINK).during("a link that is gone")?;
+    echo(&pair, b"goes on")?;
     let (listener, address) = ctx.listener(8)?;
     others_are_served(ctx, &listener, address)?;
     prove_by_queue_pairs(ctx)

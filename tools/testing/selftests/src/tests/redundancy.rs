@@ -8,6 +8,7 @@ use super::two_links::{
 };
 use super::{join, once, Pattern};
 use crate::diag;
+use crate::fault::Fault;
 use crate::kind::{Host, Kind};
 use crate::rig;
 use crate::runner::{Ctx, Pair, Test};
@@ -18,12 +19,14 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub const TESTS: [Test; 5] = [
+pub const TESTS: [Test; 7] = [
     once("link.second_link_is_added", 120, second_link_is_added),
     once("link.failover_loses_nothing", 300, failover_loses_nothing),
     once("link.silent_link_is_left", 300, silent_link_is_left),
     once("link.comes_back", 300, comes_back),
     once("link.asymmetric", 120, asymmetric),
+    once("link.closed_connection_moves", 200, closed_connection_moves),
+    once("link.no_key_for_the_other", 200, no_key_for_the_other),
 ];
 
 /// Device of a connection's link.
@@ -259,6 +262,85 @@ fn comes_back(ctx: &Ctx) -> Outcome {
         streams.await_more(300_000)?;
     }
     streams.end()?;
+    drop(second);
+    prove_by_queue_pairs(&ctx)
+}
+
+/// A server that writes, closes and drains: all of it arrives, though the link goes meanwhile.
+fn closed_connection_moves(ctx: &Ctx) -> Outcome {
+    let ctx = ctx.with_kind(Kind::Smc4);
+    let second = Second::new(&Host::BOTH)?;
+    let (listener, address) = ctx.listener(64)?;
+    let first = ctx.pair_from(&listener, address)?;
+    echo(&first, b"first")?;
+    await_both()?;
+    let mut pairs = vec![first];
+    for _ in 0..3 {
+        pairs.push(ctx.pair_from(&listener, address)?);
+    }
+    let mut answers = Vec::new();
+    for (number, pair) in pairs.into_iter().enumerate() {
+        echo(&pair, b"request")?;
+        let answer = Pattern::new(&ctx, number as u64);
+        let length = answer.fill(&pair.server)?;
+        drop(pair.server);
+        answers.push((pair.client, answer, length));
+    }
+    rig::run("rdma link del rxe2A")?;
+    for host in Host::BOTH {
+        await_links(host, SINGLE, &[host.rdma_device()])?;
+    }
+    for (number, (client, answer, length)) in answers.into_iter().enumerate() {
+        let what = format!("answer {number}");
+        let got = client.recv_to_end().during(&what)?;
+        check_eq!(got.len(), length, "bytes of {what}");
+        answer.verify(0, &got).during(&what)?;
+    }
+    drop(second);
+    prove_by_queue_pairs(&ctx)
+}
+
+/// Memory that could not be registered for the other link: that is no trouble for other connections, and when the link
+/// goes both sides of the connection hear that it is over, and keep nobody's device.
+fn no_key_for_the_other(ctx: &Ctx) -> Outcome {
+    let ctx = ctx.with_kind(Kind::Smc4);
+    let second = Second::new(&Host::BOTH)?;
+    let (listener, address) = ctx.listener(64)?;
+    let first = ctx.pair_from(&listener, address)?;
+    echo(&first, b"first")?;
+    await_both()?;
+    // Not for its own link either: there is no connection.
+    let fault = Fault::of_registration("rxe", 0, 1)?;
+    let fallen = ctx.unasked().pair_from(&listener, address)?;
+    echo(&fallen, b"over TCP")?;
+    check_eq!(fault.hits()?, 1, "failed requests");
+    drop(fault);
+    // The server registers first: for its own link, then for the other one.
+    let fault = Fault::of_registration("rxe", 1, 1)?;
+    let alone = ctx.pair_from(&listener, address)?;
+    echo(&alone, b"alone")?;
+    check_eq!(fault.hits()?, 1, "failed requests");
+    drop(fault);
+    let lost = device_of(&alone.client)?;
+    // One on each link.
+    let mut pairs = vec![first];
+    for _ in 0..2 {
+        pairs.push(ctx.pair_from(&listener, address)?);
+    }
+    let streams = Streams::start(&ctx, pairs)?;
+    streams.await_more(300_000)?;
+    rig::run(&format!("rdma link del {lost}"))?;
+    let more = streams.await_more(1_000_000);
+    streams.end()?;
+    more?;
+    for (sock, who, error) in [
+        (&alone.client, "client", libc::ECONNABORTED),
+        (&alone.server, "server", libc::ECONNRESET),
+    ] {
+        sock.await_events(libc::POLLIN).during(who)?;
+        let end = sock.recv(&mut [0], 0).err().and_then(|err| err.raw_os_error());
+        check_eq!(end, Some(error), "error of the {who}");
+    }
     drop(second);
     prove_by_queue_pairs(&ctx)
 }
