@@ -291,11 +291,10 @@ fn next_contact(context: &Context<'_>, path: &Path, have: HaveAccept) -> Result<
         Ok(conn) => conn,
         Err(reason) => return Err(Stop::Decline(have.decline(reason), reason)),
     };
-    let prepared = conn
-        .register()
-        .and_then(|()| conn.confirm_rmb())
-        .and_then(|()| conn.meet(&peer));
+    let registered = conn.register().and_then(|()| conn.confirm_rmb());
+    // Before the connection can move: it is on the server's link that the server expects it.
     let endpoint = conn.endpoint(&context.registry);
+    let prepared = registered.and_then(|()| conn.meet(&peer));
     let (Ok(()), Some(endpoint)) = (prepared, endpoint) else {
         conn.abort(ECONNABORTED);
         let reason = DeclineReason::ERR_REGBUF;

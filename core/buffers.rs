@@ -130,15 +130,16 @@ impl Ring {
     ///
     /// # Errors
     ///
-    /// `ENOTCONN` when the link is gone.
+    /// `ENOTCONN` when the link is gone. `EOPNOTSUPP` for an RMB that has a mapping for another link, where one of
+    /// both devices writes to a copy: what comes by one would be overwritten by what came by the other.
     pub(crate) fn map(&self, link: &Link) -> Result<Arc<Mapping>> {
         let mut mappings = self.mappings.lock();
         // Under the lock: whoever takes the link down says so before he comes for its mappings.
         if link.is_shut() {
             return Err(ENOTCONN);
         }
-        let place = mappings.get_mut(link.slot().index()).ok_or(EINVAL)?;
-        if let Some(mapping) = place {
+        let place = link.slot().index();
+        if let Some(mapping) = mappings.get(place).ok_or(EINVAL)? {
             return Ok(mapping.clone());
         }
         let (pd, buffer) = (link.pd(), &self.buffer);
@@ -149,8 +150,27 @@ impl Ring {
             (Use::Rmb, _) => Mapping::with_region(pd, buffer, Direction::FromDevice)?,
         };
         let mapping = Arc::new(mapping, GFP_KERNEL)?;
-        *place = Some(mapping.clone());
+        let mut others = mappings.iter().flatten();
+        if self.is_rmb() && others.any(|other| other.needs_sync() || mapping.needs_sync()) {
+            return Err(EOPNOTSUPP);
+        }
+        *mappings.get_mut(place).ok_or(EINVAL)? = Some(mapping.clone());
         Ok(mapping)
+    }
+
+    /// Forgets a mapping whose registration can neither be used nor be made again. Process context.
+    pub(crate) fn forget_spoilt(&self, mapping: &Arc<Mapping>) {
+        let mut mappings = self.mappings.lock();
+        let own = |place: &&mut Option<Arc<Mapping>>| {
+            place.as_ref().is_some_and(|own| Arc::ptr_eq(own, mapping))
+        };
+        let spoilt = mappings
+            .iter_mut()
+            .find(own)
+            .filter(|_| mapping.is_spoilt())
+            .and_then(Option::take);
+        drop(mappings);
+        drop(spoilt);
     }
 
     /// The memory as the device of a link sees it, if it was mapped for that. Process context.

@@ -257,6 +257,8 @@ struct Data {
     /// What came before the peer's part was known: the client may send as soon as it has sent its
     /// Confirm, and RDMA is quicker than TCP. Messages are cumulative, the last one says it all.
     early: Option<CdcMessage>,
+    /// That the peer has moved the connection meanwhile.
+    early_validation: Option<CdcMessage>,
     lack: Lack,
     life: Life,
     tcp: Tcp,
@@ -367,6 +369,7 @@ impl Conn {
             validation: None,
             late: None,
             early: None,
+            early_validation: None,
             lack: Lack::default(),
             life: Life::new(),
             tcp: Tcp::default(),
@@ -532,7 +535,8 @@ impl Conn {
             })
             .ok_or(EINVAL)?,
         );
-        if let Some(message) = data.early.take() {
+        let early = [data.early.take(), data.early_validation.take()];
+        for message in early.into_iter().flatten() {
             self.take_cdc(&mut data, &message);
         }
         Ok(())
@@ -569,6 +573,8 @@ impl Conn {
         let mut data = self.data.lock();
         if data.flow.is_some() {
             self.take_cdc(&mut data, message);
+        } else if message.is_validation() {
+            data.early_validation = Some(*message);
         } else {
             data.early = Some(*message);
         }

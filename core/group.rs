@@ -298,7 +298,7 @@ pub(crate) struct LinkGroup {
     tail: SpinLockBh<Tail>,
     /// Where the peer's RMBs are, on each link.
     #[pin]
-    tokens: Mutex<RTokenTable<KVec<Row>>>,
+    tokens: Mutex<RTokenTable<KVVec<Row>>>,
     #[pin]
     work: Work<LinkGroup>,
     /// Links are added.
@@ -410,7 +410,7 @@ impl LinkGroup {
         let several = limits.max_links > 1;
         let tail = Tail::new(several && key.version == LlcVersion::V2)?;
         let rows = if several { MAX_RTOKENS } else { 0 };
-        let tokens = RTokenTable::new(KVec::from_elem(rtoken::EMPTY, rows, GFP_KERNEL)?);
+        let tokens = RTokenTable::new(KVVec::from_elem(rtoken::EMPTY, rows, GFP_KERNEL)?);
         let mut entries = KVec::with_capacity(MAX_CONNS, GFP_KERNEL)?;
         for _ in 0..MAX_CONNS {
             entries.push(
@@ -497,8 +497,9 @@ impl LinkGroup {
     /// Server: the link for a new connection, that with the fewest; while the group is being formed, its
     /// first one.
     pub(crate) fn choose_link(&self) -> Option<Arc<Link>> {
-        let active = self.links().filter(|link| link.is_active());
-        let least = active.min_by_key(|link| self.connections_on(link));
+        let active = || self.links().filter(|link| link.is_active());
+        let several = active().nth(1).is_some();
+        let least = active().min_by_key(|link| several.then(|| self.connections_on(link)));
         least.or_else(|| self.links().find(|link| self.takes_connections(link)))
     }
 
@@ -556,7 +557,7 @@ impl LinkGroup {
 
     /// The peer has a new RMB (RFC 7609, section 3.5.5.2.1); false if it is to say so again.
     fn learn_rkey(&self, link: &Link, request: &ConfirmRkey) -> bool {
-        if self.is_adding() {
+        if self.adding.lock().flow.is_said() {
             return false;
         }
         self.learn(link, request.rtoken);
@@ -622,6 +623,7 @@ impl LinkGroup {
         }
         self.pool.unmap(link.slot());
         let index = link.slot().index();
+        self.tokens.lock().forget_link(index);
         if let Some(flow) = self.flow.lock().get_mut(index) {
             *flow = None;
         }
@@ -748,15 +750,20 @@ impl LinkGroup {
             user_id: self.link_user_id(link),
             peer_gid: far.gid,
             peer_qpn: far.qpn,
-            link: link.number(),
+            link: match (self.key.role, self.state()) {
+                (Role::Client, GroupState::Forming) => LinkNumber(0),
+                _ => link.number(),
+            },
             max_links: self.limits.max_links,
             max_conns: self.limits.max_conns,
             test_link_time: self.test_link_time,
         };
-        let mut flows = self.flow.lock();
-        let place = flows.get_mut(link.slot().index()).ok_or(EINVAL)?;
-        let flow = place.insert(LinkFlow::new(params));
-        let actions = flow.start(registry::now());
+        let actions = {
+            let mut flows = self.flow.lock();
+            let place = flows.get_mut(link.slot().index()).ok_or(EINVAL)?;
+            let flow = place.insert(LinkFlow::new(params));
+            flow.start(registry::now())
+        };
         Self::send(link, &actions)
     }
 
@@ -773,9 +780,11 @@ impl LinkGroup {
 
     /// Client: answers the server's CONFIRM LINK.
     pub(crate) fn answer_confirm(&self, link: &Link) -> Result {
-        let mut flows = self.flow.lock();
-        let flow = flow_of(&mut flows, link).ok_or(ENOTCONN)?;
-        let actions = flow.confirm_link_ready(registry::now());
+        let actions = {
+            let mut flows = self.flow.lock();
+            let flow = flow_of(&mut flows, link).ok_or(ENOTCONN)?;
+            flow.confirm_link_ready(registry::now())
+        };
         Self::send(link, &actions)
     }
 
@@ -928,6 +937,7 @@ impl LinkGroup {
             let mut tail = self.tail.lock();
             let tail = &mut *tail;
             tail.len = received.read_tail(&mut tail.bytes);
+            tail.on = link.slot();
         }
         {
             let mut inbox = self.inbox.lock();
@@ -1039,7 +1049,6 @@ impl LinkGroup {
             return;
         };
         let actions = step(flow);
-        let sent = Self::send(link, &actions);
         let answer = match actions.event {
             Some(LlcEvent::PeerRkey(request)) => {
                 Some(flow.answer_confirm_rkey(&request, self.learn_rkey(link, &request)))
@@ -1049,12 +1058,14 @@ impl LinkGroup {
                 self.forget_rkeys(link, &request);
                 Some(flow.answer_delete_rkey(&request, 0))
             }
-            Some(LlcEvent::AddLink { msg, response }) => self.take_add_link(flow, &msg, response),
+            Some(LlcEvent::AddLink { msg, response }) => {
+                self.take_add_link(link, flow, &msg, response)
+            }
             _ => None,
         };
         drop(flows);
-        let answered = answer.map_or(Ok(()), |message| link.send_llc(&message));
-        if sent.is_err() || answered.is_err() {
+        let mut messages = [&actions.send, &answer].into_iter().flatten();
+        if messages.any(|message| link.send_llc(message).is_err()) {
             self.link_failed(link, LinkFailure::Post);
         }
         match actions.event {
@@ -1137,24 +1148,26 @@ impl LinkGroup {
 
     /// Makes the next request about RMBs.
     fn ask_rkeys(self: &Arc<Self>, now: Millis) {
-        let Some(link) = self.links().find(|link| link.is_active()) else {
-            return;
-        };
         if self.is_adding() {
             return;
         }
-        let mut others = self
-            .links()
-            .filter(|other| other.is_active() && other.slot() != link.slot());
-        let others = [others.next(), others.next()];
-        let sent = {
-            let mut flows = self.flow.lock();
-            let actions = flow_of(&mut flows, &link)
-                .and_then(|flow| self.rkeys.ask(&link, &others, flow, now));
-            actions.map_or(Ok(()), |actions| Self::send(&link, &actions))
-        };
-        if sent.is_err() {
-            self.link_failed(&link, LinkFailure::Post);
+        for link in self.links().filter(|link| link.is_active()) {
+            let mut others = self
+                .links()
+                .filter(|other| other.is_active() && other.slot() != link.slot());
+            let others = [others.next(), others.next()];
+            let actions = {
+                let mut flows = self.flow.lock();
+                flow_of(&mut flows, &link)
+                    .and_then(|flow| self.rkeys.ask(&link, &others, flow, now))
+            };
+            let Some(actions) = actions else {
+                continue;
+            };
+            if Self::send(&link, &actions).is_err() {
+                self.link_failed(&link, LinkFailure::Post);
+            }
+            return;
         }
     }
 

@@ -92,7 +92,7 @@ pub(crate) const FINISH_MS: u32 = 4_000;
 /// The same where the peer has ended it, and waits for an answer at most.
 pub(crate) const FINISH_ANSWER_MS: u32 = 1_000;
 
-/// How long an LLC message may wait for a slot, in milliseconds: longer than a registration of
+/// How long a long LLC message may wait for a slot, in milliseconds: longer than a registration of
 /// memory, for which some devices let nothing be sent.
 const LLC_MS: u32 = 8_000;
 
@@ -198,6 +198,7 @@ pub(crate) struct Link {
     qp: Mutex<Option<AnyQp>>,
     #[pin]
     slots: SendSlots<Pending>,
+    #[pin]
     ring: RecvRing,
     #[pin]
     registrar: Registrar,
@@ -211,7 +212,7 @@ pub(crate) struct Link {
     long_busy: Atomic<bool>,
     cq: Arc<Cq<Handler>>,
     pd: Arc<Pd>,
-    /// Connections of the group wait for a slot.
+    /// Connections of the group, or control messages, wait for a slot.
     starved: Atomic<u32>,
 }
 
@@ -270,7 +271,7 @@ impl Link {
                 queues,
                 qp <- new_mutex!(Some(AnyQp::Init(qp)), "Link::qp"),
                 slots <- slots,
-                ring,
+                ring <- ring,
                 registrar <- registrar,
                 quiet <- new_mutex!((), "Link::quiet"),
                 long <- new_mutex!(None, "Link::long"),
@@ -346,8 +347,9 @@ impl Link {
             })
         };
         // No completion may come that would do so for those who found no slot meanwhile.
+        let sent = self.send_waiting();
         group.feed(self);
-        result
+        result.and(sent)
     }
 
     /// Ends the link: nothing is sent or received afterwards, and no handler runs. Process context.
@@ -357,10 +359,16 @@ impl Link {
         self.state.store(LinkState::Inactive as u32, Release);
         self.slots.close();
         self.registrar.close();
+        self.ring.end();
         let qp = self.qp.lock().take();
         if let Some(qp) = qp {
             let _ = qp.to_error();
+            self.slots.drop_waiting();
             self.slots.wait_idle(DRAIN_MS);
+            if qp.receives() {
+                // What the device has acknowledged to the peer does not come again on another link.
+                self.ring.wait_idle(DRAIN_MS);
+            }
             drop(qp);
         }
         drop(self.cq.detach());
@@ -377,11 +385,21 @@ impl Link {
         self.slots.wait_idle(wait_ms);
     }
 
-    /// Sends an LLC message, waiting for a slot if need be. Process context.
+    /// Sends an LLC message, as soon as there is a slot; waits for none, so that a link that stands still holds up
+    /// nothing but itself. Any context.
     pub(crate) fn send_llc(&self, message: &[u8; wr::MESSAGE_LEN]) -> Result {
-        self.slots
-            .reserve_wait(LLC_MS)?
-            .post(message, &[], Pending::Llc)
+        self.slots.send(message, Pending::Llc)?;
+        self.send_waiting()
+    }
+
+    /// Sends the LLC messages that wait for a slot, as far as there are slots. Any context.
+    fn send_waiting(&self) -> Result {
+        if self.slots.send_waiting()? {
+            // Again after saying so: the last slot may have become free in between.
+            self.set_starved();
+            self.slots.send_waiting()?;
+        }
+        Ok(())
     }
 
     /// Sends a long LLC message; one at a time. Process context.
@@ -404,7 +422,7 @@ impl Link {
             .inspect_err(|_| self.long_busy.store(false, Release))
     }
 
-    /// Notes that a connection found no free slot: it will be called when there is one.
+    /// Notes that a connection, or a control message, found no free slot: its turn is when there is one.
     pub(crate) fn set_starved(&self) {
         self.starved.store(1, Release);
     }
@@ -659,15 +677,20 @@ impl CqHandler for Handler {
             WrId::Write(_) => self
                 .group
                 .link_failed(link, LinkFailure::Send(completion.status)),
-            WrId::Recv(_) => self
-                .group
-                .link_failed(link, LinkFailure::Receive(completion.status)),
+            WrId::Recv(_) => {
+                link.ring.failed();
+                self.group
+                    .link_failed(link, LinkFailure::Receive(completion.status));
+            }
             WrId::Unknown(_) => {}
         }
     }
 
     fn batch_done(&self) {
         if self.link.starved.xchg(0, Full) != 0 {
+            if self.link.send_waiting().is_err() {
+                self.group.link_failed(&self.link, LinkFailure::Post);
+            }
             self.group.feed(&self.link);
         }
     }

@@ -100,7 +100,7 @@ pub(super) struct Rkeys {
 
 /// What to ask on the link at `slot`: RMBs are known by their keys there.
 fn request(errand: &Errand, slot: Slot) -> Option<(Request, RToken)> {
-    let key = errand.rmb.mapping(slot)?.planned_key()?;
+    let key = errand.rmb.mapping(slot)?.remote_key()?;
     let rkey = RKey(key.rkey);
     let request = match errand.subject {
         Subject::Confirm => Request::ConfirmRkey(rkey),
@@ -152,7 +152,7 @@ impl Rkeys {
         Ok(())
     }
 
-    /// Makes the next request, if there is one and none is under way: what to send.
+    /// Makes the next request for which `link` will do, if there is one and none is under way: what to send.
     ///
     /// It is made on `link`; keys on `others` are told, too.
     pub(super) fn ask(
@@ -167,6 +167,10 @@ impl Rkeys {
         if queue.asked.is_some() {
             return None;
         }
+        // One that is not registered for this link is for another one, and keeps nobody waiting.
+        let here = |errand: &Errand| request(errand, slot).is_some();
+        let index = queue.errands.iter().position(here)?;
+        queue.errands.get_mut(..=index)?.rotate_right(1);
         let errand = queue.errands.first_mut()?;
         if !errand.not_before.reached(now) {
             return None;
@@ -216,11 +220,15 @@ impl Rkeys {
         if again {
             return None;
         }
+        if answer == Answer::Missing {
+            // The link is given up; perhaps there is another one to ask on.
+            first.tries = 0;
+            return Some(Settled::Unanswered);
+        }
         let Errand { subject, rmb, .. } = queue.errands.remove(0).ok()?;
         drop(guard);
         match (subject, answer) {
             (Subject::Delete, Answer::Done) => Some(Settled::Returned(rmb)),
-            (_, Answer::Missing) => Some(Settled::Unanswered),
             (Subject::Delete, _) => Some(Settled::Kept(rmb)),
             (Subject::Confirm, Answer::Done) => Some(Settled::Confirmed(rmb)),
             // With a single link it does not matter what the peer makes of CONFIRM RKEY: the CLC messages
@@ -235,6 +243,18 @@ impl Rkeys {
         if queue.asked == Some(slot) {
             queue.asked = None;
         }
+    }
+
+    /// An RMB that the peer was to be told not to write to, and for which no link has a key any more. After the end of a
+    /// link, until there is none.
+    pub(super) fn take_unreachable(&self) -> Option<Arc<Ring>> {
+        let mut queue = self.queue.lock();
+        let unreachable = |errand: &Errand| {
+            errand.subject == Subject::Delete
+                && Slot::all().all(|slot| errand.rmb.mapping(slot).is_none())
+        };
+        let index = queue.errands.iter().position(unreachable)?;
+        Some(queue.errands.remove(index).ok()?.rmb)
     }
 
     /// The link is gone, and so is everything that was to be said on it.

@@ -145,6 +145,11 @@ pub struct CdcMessage {
 }
 
 impl CdcMessage {
+    /// Whether it is the first one on another link (RFC 7609, section 4.6.1): only its number counts.
+    pub const fn is_validation(&self) -> bool {
+        self.prod_flags.contains(ProducerFlags::FAILOVER_VALIDATION)
+    }
+
     /// Reads a message from the start of `bytes`. What follows the 44 bytes is ignored:
     /// a receive slot may be longer (SMC-Rv2). So are reserved bits, as the sender may be newer.
     pub fn parse(bytes: &[u8]) -> Result<Self, WireError> {

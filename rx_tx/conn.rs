@@ -425,13 +425,12 @@ impl Connection {
     /// was reached before.
     #[must_use]
     pub fn brings_data(&self, msg: &CdcMessage) -> bool {
-        let validates = msg.prod_flags.contains(ProducerFlags::FAILOVER_VALIDATION);
-        !validates && self.rx.check_peer_prod(msg.prod).is_ok_and(|n| n > 0)
+        !msg.is_validation() && self.rx.check_peer_prod(msg.prod).is_ok_and(|n| n > 0)
     }
 
     /// Applies a message of the peer. Its token has led here and is not looked at again.
     pub fn handle_cdc(&mut self, msg: &CdcMessage) -> Result<Effects, Violation> {
-        if msg.prod_flags.contains(ProducerFlags::FAILOVER_VALIDATION) {
+        if msg.is_validation() {
             // RFC 7609, section 4.6.1: only the number is significant; if ours is less, data has been
             // lost. But completions of two links come in any order.
             if self.last_received.is_before(msg.seqno) {

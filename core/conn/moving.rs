@@ -117,11 +117,7 @@ impl Conn {
     /// There is no link that the connection could go on on, and nothing to tell the peer by but the end of the TCP
     /// connection. The rings that it had: the peer may still write to them. Process context.
     pub(in crate::smc_core) fn strand(&self) -> Option<Rings> {
-        self.event(
-            &mut self.data.lock(),
-            Event::LinkGroupDown,
-            ECONNABORTED,
-        );
+        self.event(&mut self.data.lock(), Event::LinkGroupDown, ECONNABORTED);
         self.leave()
     }
 

@@ -73,6 +73,9 @@ use kernel::{
 /// How long the first message on a new link may take, in milliseconds.
 const CONFIRM_MS: u32 = 5_000;
 
+/// How long all messages with keys may take (version 1), in milliseconds.
+const KEYS_MS: u32 = 30_000;
+
 /// How long to wait before a link is tried again that could not be made, at first and at most.
 const RETRY_MS: (u32, u32) = (2_000, 60_000);
 
@@ -83,13 +86,15 @@ pub(super) struct Adding {
     wanted: bool,
     /// Server: the client has more than one port, or has said that it would like another link.
     invited: bool,
-    /// What the peer has said in ADD LINK.
-    peer: Option<AddLink>,
+    /// What the peer has said in ADD LINK, and on which link: keys in it are those of RMBs there.
+    peer: Option<(LinkNumber, AddLink)>,
     /// Keys that the peer is still to tell (version 1).
     keys_left: u8,
     /// When a link that is wanted is tried again, and how long after that.
     retry_at: Millis,
     retry_ms: u32,
+    /// When the last exchange was over.
+    ended: Millis,
 }
 
 impl Adding {
@@ -102,6 +107,7 @@ impl Adding {
             keys_left: 0,
             retry_at: Millis(0),
             retry_ms: RETRY_MS.0,
+            ended: Millis(0),
         }
     }
 }
@@ -110,6 +116,8 @@ impl Adding {
 pub(super) struct Tail {
     pub(super) bytes: KVec<u8>,
     pub(super) len: usize,
+    /// The link that it came on.
+    pub(super) on: Slot,
 }
 
 impl Tail {
@@ -119,6 +127,7 @@ impl Tail {
         Ok(Self {
             bytes: KVec::from_elem(0, len, GFP_KERNEL)?,
             len: 0,
+            on: Slot::FIRST,
         })
     }
 }
@@ -140,7 +149,8 @@ impl LinkGroup {
         {
             let mut adding = self.adding.lock();
             adding.wanted = true;
-            adding.retry_at = Millis(0);
+            // Whoever says so, and how often.
+            adding.retry_at = adding.retry_at.min(adding.ended.after(RETRY_MS.0));
             adding.retry_ms = RETRY_MS.0;
         }
         self.kick_adding();
@@ -183,19 +193,22 @@ impl LinkGroup {
     /// ADD LINK has come; the answer, if it is for here to give.
     pub(super) fn take_add_link(
         self: &Arc<Self>,
+        link: &Link,
         flow: &LinkFlow,
         msg: &AddLink,
         response: bool,
     ) -> Option<[u8; LLC_LEN]> {
         let reject = |reason| Some(flow.add_link(true, msg, Some(reason)));
+        let single = self.limits().max_links < 2;
+        let numbered = self.links().any(|other| other.number() == msg.link);
         let news = {
             let mut adding = self.adding.lock();
-            if self.limits().max_links < 2 && self.key.role == Role::Client {
+            if self.key.role == Role::Client && (single || numbered) {
                 News::Reject(AddLinkReject::NO_ALTERNATE_PATH)
             } else {
                 let news = adding.flow.on_add_link(msg, response);
                 if let News::Offer(peer) | News::Accepted(peer) = news {
-                    adding.peer = Some(peer);
+                    adding.peer = Some((link.number(), peer));
                 }
                 news
             }
@@ -216,13 +229,18 @@ impl LinkGroup {
     /// ADD LINK CONTINUATION has come on `link`.
     pub(super) fn take_keys(&self, link: &Link, msg: &AddLinkContinuation, response: bool) {
         let new = self.links().find(|link| link.number() == msg.link);
-        let news = self.adding.lock().flow.on_keys(msg, response);
-        let (News::Keys(_), Some(new)) = (news, new) else {
+        let Some(new) = new else {
             return;
         };
+        // First, as whoever waits for them goes on at once.
         let here = msg.pairs.iter().take(msg.rtokens_left.into());
         self.learn_others(link, &new, here.copied());
-        self.adding.lock().keys_left = msg.rtokens_left.saturating_sub(2);
+        {
+            let mut adding = self.adding.lock();
+            if let News::Keys(_) = adding.flow.on_keys(msg, response) {
+                adding.keys_left = msg.rtokens_left.saturating_sub(2);
+            }
+        }
         self.changed.wake_all();
     }
 
@@ -243,11 +261,12 @@ impl LinkGroup {
         let (offer, wanted) = {
             let adding = self.adding.lock();
             let offer = adding.peer.filter(|_| self.key.role == Role::Client);
-            (offer, adding.wanted && adding.flow.is_idle())
+            let due = adding.flow.is_idle() && adding.retry_at.reached(registry::now());
+            (offer, adding.wanted && due)
         };
         match (self.key.role, offer) {
-            (Role::Client, Some(offer)) => {
-                let result = self.take_offer(&offer);
+            (Role::Client, Some((via, offer))) => {
+                let result = self.take_offer(via, &offer);
                 self.added(result.is_ok());
             }
             (Role::Client, None) if wanted => self.ask_for_link(),
@@ -267,20 +286,20 @@ impl LinkGroup {
             let mut adding = self.adding.lock();
             adding.flow.done();
             adding.peer = None;
+            adding.ended = now;
             if well {
                 // Perhaps there is an even better one by now.
                 adding.wanted |= self.key.role == Role::Server;
                 adding.retry_ms = RETRY_MS.0;
-            } else {
-                adding.retry_at = now.after(adding.retry_ms);
+            }
+            // One that goes well takes its time, too.
+            adding.retry_at = now.after(adding.retry_ms);
+            if !well {
                 adding.retry_ms = adding.retry_ms.saturating_mul(2).min(RETRY_MS.1);
             }
         }
         // What was to be said about RMBs has waited for this.
         self.kick();
-        if well {
-            self.kick_adding();
-        }
     }
 
     /// A place for another link. An asymmetric one does not count: it goes when there is a better one.
@@ -381,7 +400,7 @@ impl LinkGroup {
             if self.register_on(new, &ring).is_err() || !ring.is_rmb() {
                 continue;
             }
-            ring.set_confirmed(told);
+            ring.set_confirmed(told && ring.is_known());
             if !told && ring.is_known() {
                 let _ = self.confirm_rmb(&ring);
             }
@@ -392,7 +411,9 @@ impl LinkGroup {
     pub(in crate::smc_core) fn register_on(&self, link: &Link, ring: &Ring) -> Result {
         let mapping = ring.map(link)?;
         match mapping.planned_key() {
-            Some(_) => link.register(self, &mapping),
+            Some(_) => link
+                .register(self, &mapping)
+                .inspect_err(|_| ring.forget_spoilt(&mapping)),
             None => Ok(()),
         }
     }
@@ -416,11 +437,19 @@ impl LinkGroup {
             .map_while(|place| self.pool().ring_at(place))
             .filter(|ring| ring.is_rmb())
             .filter_map(|ring| {
-                let keys = (ring.token_on(link)?, ring.map_token(new)?);
+                let (old, there) = (ring.token_on(link)?, ring.map_token(new)?);
+                // As it comes out here: whoever takes it says it.
                 ring.set_told(new.slot());
-                Some(keys)
+                Some((old.rkey, there))
             })
-            .map(|(old, new)| (old.rkey, new))
+    }
+
+    /// How many keys there are for [`Self::all_keys`].
+    fn count_keys(&self, link: &Link) -> usize {
+        (0..)
+            .map_while(|place| self.pool().ring_at(place))
+            .filter(|ring| ring.is_rmb() && ring.token_on(link).is_some())
+            .count()
     }
 
     /// Our end of `new`, as ADD LINK says it on `link`.
@@ -451,10 +480,10 @@ impl LinkGroup {
         }
     }
 
-    /// Waits until both ends are known; the peer's.
-    fn await_peer(&self, timeout_ms: u32) -> Result<AddLink> {
+    /// Waits until both ends of `new` are known, which is offered on `link`; the peer's.
+    fn await_peer(&self, link: &Link, new: &Link, timeout_ms: u32) -> Result<AddLink> {
         let ready = self.changed.wait(timeout_ms, || {
-            if !self.is_usable() {
+            if !self.is_usable() || new.has_failed() {
                 return Some(false);
             }
             let adding = self.adding.lock();
@@ -463,7 +492,10 @@ impl LinkGroup {
         if ready != Some(true) {
             return Err(ETIMEDOUT);
         }
-        self.adding.lock().peer.ok_or(EINVAL)
+        match self.adding.lock().peer {
+            Some((via, peer)) if via == link.number() => Ok(peer),
+            _ => Err(EINVAL),
+        }
     }
 
     /// What the peer has told of its keys in ADD LINK (SMC-Rv2).
@@ -474,6 +506,9 @@ impl LinkGroup {
         let mut copy = KVec::from_elem(0u8, ADD_LINK_MAX - LLC_LEN, GFP_KERNEL)?;
         let len = {
             let tail = self.tail.lock();
+            if tail.on != link.slot() {
+                return Err(EINVAL);
+            }
             let len = tail.len.min(copy.len());
             for (to, from) in copy.iter_mut().zip(tail.bytes.iter().take(len)) {
                 *to = *from;
@@ -503,7 +538,7 @@ impl LinkGroup {
         // Before the answer can be here.
         self.adding.lock().flow.offered(registry::now());
         self.send_add_link(link, new, Gid::ZERO)?;
-        let peer = self.await_peer(MAKE_WAIT + ADD_LINK_WAIT)?;
+        let peer = self.await_peer(link, new, MAKE_WAIT + ADD_LINK_WAIT)?;
         let result = self
             .learn_tail(link, new)
             .and_then(|()| self.ready(new, &peer))
@@ -522,26 +557,34 @@ impl LinkGroup {
         result
     }
 
-    /// Client: takes or rejects what the server offers.
-    fn take_offer(self: &Arc<Self>, offer: &AddLink) -> Result {
-        let link = self.links().find(|link| link.is_active()).ok_or(ENOTCONN)?;
-        let result = self.find_end(&link, offer);
-        let (slot, path, settings) = match result {
+    /// Client: takes or rejects what the server offers on the link with the number `via`.
+    fn take_offer(self: &Arc<Self>, via: LinkNumber, offer: &AddLink) -> Result {
+        let mut links = self.links();
+        let link = links
+            .find(|link| link.is_active() && link.number() == via)
+            .ok_or(ENOTCONN)?;
+        let (slot, path, settings) = match self.find_end(&link, offer) {
             Ok(end) => end,
-            Err(reason) => {
-                let answer = {
-                    let mut flows = self.flow.lock();
-                    let flow = flow_of(&mut flows, &link).ok_or(ENOTCONN)?;
-                    flow.add_link(true, offer, Some(reason))
-                };
-                link.send_llc(&answer)?;
-                // For want of another port: nothing that time would mend.
-                return Ok(());
-            }
+            // For want of another port: nothing that time would mend.
+            Err(reason) => return self.reject(&link, offer, reason),
         };
-        self.make(slot, offer.link, &path, &settings, |new| {
-            self.take_made(&link, new, offer)
-        })
+        let mut answered = false;
+        let made = self.make(slot, offer.link, &path, &settings, |new| {
+            self.take_made(&link, new, offer, &mut answered)
+        });
+        if made.is_err() && !answered {
+            self.reject(&link, offer, AddLinkReject::NO_ALTERNATE_PATH)?;
+        }
+        made
+    }
+
+    fn reject(&self, link: &Link, offer: &AddLink, reason: AddLinkReject) -> Result {
+        let answer = {
+            let mut flows = self.flow.lock();
+            let flow = flow_of(&mut flows, link).ok_or(ENOTCONN)?;
+            flow.add_link(true, offer, Some(reason))
+        };
+        link.send_llc(&answer)
     }
 
     /// Client: where our end of the offered link can be.
@@ -564,13 +607,20 @@ impl LinkGroup {
     }
 
     /// Client: our end is made.
-    fn take_made(self: &Arc<Self>, link: &Arc<Link>, new: &Arc<Link>, offer: &AddLink) -> Result {
+    fn take_made(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        new: &Arc<Link>,
+        offer: &AddLink,
+        answered: &mut bool,
+    ) -> Result {
         let far = self.ready(new, offer)?;
         // The server's CONFIRM LINK may be quicker than we are.
         self.begin_confirm(new, &far)?;
         self.learn_tail(link, new)?;
         // Before the answer can be here.
         self.adding.lock().flow.answered();
+        *answered = true;
         self.send_add_link(link, new, Gid::ZERO)?;
         let result = self.exchange_keys(link, new).and_then(|()| {
             match self.wait_confirmed(new, CONFIRM_MS + ADD_LINK_WAIT) {
@@ -591,15 +641,18 @@ impl LinkGroup {
         }
         let server = self.key.role == Role::Server;
         let mut keys = self.all_keys(link, new);
-        let mut left = self.all_keys(link, new).count().min(u8::MAX.into()) as u8;
-        loop {
+        let mut left = self.count_keys(link).min(u8::MAX.into()) as u8;
+        self.adding.lock().keys_left = 0;
+        // As many as both can have. In all no longer than a device may be kept that is removed meanwhile.
+        let deadline = registry::now().after(KEYS_MS);
+        for _ in 0..=u8::MAX / 2 {
             if !server {
-                self.await_keys()?;
+                self.await_keys(new, deadline)?;
             }
             let none = (RKey(0), RToken::default());
             let mut pairs = [none; 2];
-            for (place, pair) in pairs.iter_mut().zip(keys.by_ref()) {
-                *place = pair;
+            for place in pairs.iter_mut().take(left.into()) {
+                *place = keys.next().unwrap_or(none);
             }
             let msg = AddLinkContinuation {
                 link: new.number(),
@@ -616,17 +669,18 @@ impl LinkGroup {
             link.send_llc(&bytes)?;
             left = left.saturating_sub(2);
             if server {
-                self.await_keys()?;
+                self.await_keys(new, deadline)?;
             }
             let keys_left = self.adding.lock().keys_left;
             if left == 0 && keys_left == 0 {
                 return Ok(());
             }
         }
+        Err(EMSGSIZE)
     }
 
     /// Waits for the peer's next ADD LINK CONTINUATION.
-    fn await_keys(&self) -> Result {
+    fn await_keys(&self, new: &Link, deadline: Millis) -> Result {
         let here = {
             let mut adding = self.adding.lock();
             let here = adding.flow.keys_here();
@@ -637,13 +691,15 @@ impl LinkGroup {
         };
         let come = || {
             let adding = self.adding.lock();
-            if adding.flow.has_failed() || !self.is_usable() {
+            let over = deadline.reached(registry::now()) || new.has_failed();
+            if over || adding.flow.has_failed() || !self.is_usable() {
                 return Some(false);
             }
             adding.flow.keys_here().then_some(true)
         };
         match here {
-            true => Ok(()),
+            true if !deadline.reached(registry::now()) => Ok(()),
+            true => Err(ETIMEDOUT),
             false => match self.changed.wait(ADD_LINK_WAIT + 1_000, come) {
                 Some(true) => Ok(()),
                 _ => Err(ETIMEDOUT),

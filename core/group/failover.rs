@@ -91,8 +91,11 @@ impl LinkGroup {
             }
         }
         self.rkeys.restart(link.slot());
-        self.tokens.lock().forget_link(link.slot().index());
         self.drop_link(link);
+        while let Some(rmb) = self.rkeys.take_unreachable() {
+            rmb.set_known(false);
+            self.pool().put(&rmb);
+        }
         if self.key.role == Role::Server {
             // The client may have another port, even if we have none.
             self.invited();

@@ -434,7 +434,8 @@ impl LinkFlow {
         if !expected {
             return Actions::event(LlcEvent::Dropped);
         }
-        let numbered = self.params.role == Role::Client || msg.link == self.params.link;
+        // The client learns the number of the first link here, those of others from ADD LINK.
+        let numbered = self.params.link.0 == 0 || msg.link == self.params.link;
         if msg.gid != self.params.peer_gid || msg.qpn != self.params.peer_qpn || !numbered {
             return self.confirm_failed(ConfirmFailure::WrongPeer);
         }

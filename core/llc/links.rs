@@ -98,6 +98,17 @@ impl LinksFlow {
         self.stage == Stage::Idle
     }
 
+    /// Whether the other side knows, or may know, of an exchange: then keys wait for its end (RFC 7609, section
+    /// 3.5.5.3).
+    pub fn is_said(&self) -> bool {
+        match self.stage {
+            Stage::Idle => false,
+            // ADD LINK is yet to be sent.
+            Stage::Making => self.role == Role::Client,
+            _ => true,
+        }
+    }
+
     /// Whether both sides wait for nothing but themselves, or it has failed: see [`Self::has_failed`].
     pub fn is_known(&self) -> bool {
         matches!(self.stage, Stage::Known | Stage::KeysHere | Stage::Failed)
@@ -310,10 +321,12 @@ mod tests {
         let (mut client, mut server) = pair();
         let number = server.offer(|number| number.0 < 3).unwrap();
         assert_eq!((number, server.number()), (LinkNumber(3), LinkNumber(3)));
+        assert!(!server.is_idle() && !server.is_said());
         assert_eq!(server.offer(|_| false), Err(Busy));
         server.offered(T0);
         let offer = end(number, 8);
         assert_eq!(client.on_add_link(&offer, false), News::Offer(offer));
+        assert!(server.is_said() && client.is_said());
         assert!(!client.is_known());
         client.answered();
         let answer = end(number, 9);

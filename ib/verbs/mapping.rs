@@ -221,6 +221,20 @@ impl Mapping {
         })
     }
 
+    /// Whether the device writes to, or reads from, a copy of the memory.
+    pub(crate) fn needs_sync(&self) -> bool {
+        self.mapped
+            .as_deref()
+            .is_some_and(|mapped| mapped.needs_sync)
+    }
+
+    /// Whether registration was asked for, and has not succeeded. Once nobody waits for that any more, the mapping is
+    /// of no use: it is asked for only once.
+    pub(crate) fn is_spoilt(&self) -> bool {
+        self.region()
+            .is_some_and(|(_, state)| state.load(Acquire) == registration::POSTED)
+    }
+
     /// Whether a region is registered.
     pub(crate) fn is_registered(&self) -> bool {
         self.remote_key().is_some()

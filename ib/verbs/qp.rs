@@ -399,6 +399,11 @@ impl AnyQp {
         }
     }
 
+    /// Whether messages may have come.
+    pub(crate) fn receives(&self) -> bool {
+        !matches!(self, Self::Init(_))
+    }
+
     /// [`Qp::<Init>::to_rtr`]; on failure (`EINVAL` in another state) it stays as it was.
     pub(crate) fn connect(
         self,

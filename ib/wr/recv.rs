@@ -8,9 +8,16 @@
 //! can be received; a second one that comes before the first was looked at damages it. Whoever
 //! speaks the protocol knows that what a peer sends can be anything anyway.
 
-use kernel::{
-    prelude::*,
-    sync::Arc, //
+use crate::kapi::prelude::*;
+use kernel::sync::{
+    atomic::{
+        Acquire,
+        Atomic,
+        Full,
+        Relaxed,
+        Release, //
+    },
+    Arc, //
 };
 
 use super::{
@@ -25,13 +32,18 @@ use crate::ib::verbs::{
         Mapping, //
     },
     pd::Pd,
-    queues::Queues, //
+    queues::Queues,
+    wait::{
+        new_wait_queue,
+        WaitQueue, //
+    }, //
 };
 
 /// Bytes of memory that are allocated at once for long slots.
 const CHUNK_LEN: usize = 8 * LONG_MESSAGE_LEN;
 
 /// The receive requests of a queue pair.
+#[pin_data]
 pub(crate) struct RecvRing {
     queues: Arc<Queues>,
     slots: KVec<Mapping>,
@@ -40,6 +52,12 @@ pub(crate) struct RecvRing {
     slot_room: usize,
     spill: Option<Mapping>,
     count: u32,
+    /// Requests that the device has, or whose message is just looked at.
+    posted: Atomic<u32>,
+    /// They are not posted again.
+    ended: Atomic<bool>,
+    #[pin]
+    changed: WaitQueue,
 }
 
 /// A message as it was received: anything at all.
@@ -54,7 +72,11 @@ pub(crate) struct Received<'a> {
 impl RecvRing {
     /// Allocates memory for as many receive requests as the queue pair was granted, at most
     /// `limit`. May sleep.
-    pub(crate) fn new(pd: &Arc<Pd>, queues: &Arc<Queues>, limit: u32) -> Result<Self> {
+    pub(crate) fn new(
+        pd: &Arc<Pd>,
+        queues: &Arc<Queues>,
+        limit: u32,
+    ) -> Result<impl PinInit<Self>> {
         let capabilities = queues.capabilities();
         let count = capabilities.max_recv_wr.min(limit);
         let total = usize::try_from(count)?;
@@ -85,20 +107,61 @@ impl RecvRing {
         } else {
             None
         };
-        Ok(Self {
-            queues: queues.clone(),
+        let queues = queues.clone();
+        Ok(pin_init!(Self {
+            queues,
             slots,
             slots_per_chunk,
             slot_len,
             slot_room,
             spill,
             count,
-        })
+            posted: Atomic::new(0),
+            ended: Atomic::new(false),
+            changed <- new_wait_queue!("ib::RecvRing::changed"),
+        }))
     }
 
     /// Posts all receive requests: once, when the queue pair has reached INIT.
     pub(crate) fn post_all(&self) -> Result {
-        (0..self.count).try_for_each(|slot| self.post(slot))
+        (0..self.count).try_for_each(|slot| {
+            self.posted.fetch_add(1, Relaxed);
+            self.post(slot).inspect_err(|_| self.spent())
+        })
+    }
+
+    /// Posts no request again from now on.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Release);
+    }
+
+    /// Waits, after [`Self::end`], until all messages that the device has received were looked at: once the queue
+    /// pair was set to its error state all requests complete. It gives up when none has for `patience_ms`
+    /// milliseconds. For process context.
+    pub(crate) fn wait_idle(&self, patience_ms: u32) {
+        let mut before = self.posted.load(Acquire);
+        let idle = || (self.posted.load(Acquire) == 0).then_some(());
+
+        while self.changed.wait(patience_ms, idle).is_none() {
+            let left = self.posted.load(Acquire);
+            if left == before {
+                return;
+            }
+            before = left;
+        }
+    }
+
+    /// A request has completed badly. For process and BH context.
+    pub(crate) fn failed(&self) {
+        self.spent();
+    }
+
+    fn spent(&self) {
+        let left = self.posted.fetch_sub(1, Full).wrapping_sub(1);
+
+        if left == 0 {
+            self.changed.wake_all();
+        }
     }
 
     /// Memory of a slot and its place therein.
@@ -125,8 +188,8 @@ impl RecvRing {
         }
     }
 
-    /// Gives `handle` the message of a successful completion, and posts the request again. For
-    /// process and BH context.
+    /// Gives `handle` the message of a successful completion, and posts the request again, unless that has
+    /// an end. For process and BH context.
     ///
     /// # Errors
     ///
@@ -160,7 +223,11 @@ impl RecvRing {
             },
         });
 
-        self.post(slot)?;
+        if self.ended.load(Acquire) {
+            self.spent();
+            return Ok(result);
+        }
+        self.post(slot).inspect_err(|_| self.spent())?;
         Ok(result)
     }
 }

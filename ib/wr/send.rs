@@ -33,6 +33,9 @@ use crate::{
     },
 };
 
+/// Short messages that can wait for a slot.
+const WAITING: usize = 16;
+
 /// A fixed number of messages that can be under way, each with a value that says what to do when
 /// it has been sent.
 ///
@@ -56,6 +59,8 @@ struct Inner<T> {
     posted: u32,
     /// Counts completions, and wraps.
     completed: u32,
+    /// Short messages that wait for a slot: their turn is before that of [`SendSlots::reserve`].
+    waiting: KVec<([u8; MESSAGE_LEN], T)>,
     waiters: u32,
     /// Tasks among them that wait for a slot: their turn is before that of [`SendSlots::reserve`].
     turns: u32,
@@ -96,6 +101,7 @@ impl<T: Send> SendSlots<T> {
             pending,
             posted: 0,
             completed: 0,
+            waiting: KVec::with_capacity(WAITING, GFP_KERNEL)?,
             waiters: 0,
             turns: 0,
             closed: false,
@@ -129,14 +135,55 @@ impl<T: Send> SendSlots<T> {
     pub(crate) fn reserve(&self) -> Option<Slot<'_, T>> {
         let mut inner = self.inner.lock();
 
-        if inner.closed
-            || inner.paused
-            || inner.free.len() <= usize::try_from(inner.turns).unwrap_or(0)
-        {
+        if inner.closed || inner.paused || inner.free.len() <= inner.claims() {
             return None;
         }
         let index = inner.free.pop()?;
         Some(Slot { slots: self, index })
+    }
+
+    /// Sends a short message, as soon as there is a slot; what waits for one is sent by [`Self::send_waiting`]. For
+    /// process and BH context.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTCONN` after [`Self::close`], `EBUSY` if too many wait already.
+    pub(crate) fn send(&self, message: &[u8; MESSAGE_LEN], value: T) -> Result {
+        {
+            let mut inner = self.inner.lock();
+            if inner.closed {
+                return Err(ENOTCONN);
+            }
+            inner
+                .waiting
+                .push_within_capacity((*message, value))
+                .map_err(|_| EBUSY)?;
+        }
+        Ok(())
+    }
+
+    /// Posts messages that wait for a slot, as long as there are slots; whether some are left. To be called after
+    /// [`Self::send`], after completions, and after a [`Pause`]. For process and BH context.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Queues::send`]: the message is lost, and the queue pair of no use.
+    pub(crate) fn send_waiting(&self) -> Result<bool> {
+        loop {
+            let mut inner = self.inner.lock();
+            if inner.waiting.is_empty() {
+                return Ok(false);
+            }
+            let index = if inner.paused { None } else { inner.free.pop() };
+            let Some(index) = index else {
+                return Ok(true);
+            };
+            let next = inner.waiting.remove(0);
+            drop(inner);
+            let slot = Slot { slots: self, index };
+            let (message, value) = next.map_err(|_| EINVAL)?;
+            slot.post(&message, &[], value)?;
+        }
     }
 
     /// Reserves a slot for a task whose turn it is.
@@ -210,16 +257,22 @@ impl<T: Send> SendSlots<T> {
         Some(value)
     }
 
-    /// Number of messages that are under way.
-    pub(crate) fn in_flight(&self) -> u32 {
-        self.inner.lock().posted
+    /// Throws away what waits for a slot: it will find none.
+    pub(crate) fn drop_waiting(&self) {
+        self.inner.lock().waiting.clear();
     }
 
-    /// Waits until no message is under way: after the queue pair was set to its error state all of
+    /// Whether no message is under way, or waits for a slot.
+    fn is_idle(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.posted == 0 && inner.waiting.is_empty()
+    }
+
+    /// Waits until no message is under way, or waits for a slot: after the queue pair was set to its error state all of
     /// them complete. Whether that came true; it gives up when nothing has completed for
     /// `patience_ms` milliseconds. For process context.
     pub(crate) fn wait_idle(&self, patience_ms: u32) -> bool {
-        let idle = || (self.in_flight() == 0).then_some(());
+        let idle = || self.is_idle().then_some(());
 
         self.waiting(|| {
             let mut before = self.inner.lock().completed;
@@ -251,7 +304,7 @@ impl<T: Send> SendSlots<T> {
                 }
                 if pause.is_none() {
                     // Control messages first: one registration after the other would leave them none.
-                    if inner.turns > 0 {
+                    if inner.claims() > 0 {
                         return None;
                     }
                     inner.paused = true;
@@ -264,7 +317,7 @@ impl<T: Send> SendSlots<T> {
         pause.ok_or(EINVAL)
     }
 
-    /// Gives out no more slots, and ends all waits for one.
+    /// Gives out no more slots, and ends all waits for one. What [`Self::send`] has taken is still sent.
     pub(crate) fn close(&self) {
         self.inner.lock().closed = true;
         self.changed.wake_all();
@@ -283,6 +336,12 @@ impl<T: Send> SendSlots<T> {
 }
 
 impl<T> Inner<T> {
+    /// How many slots are others' before [`SendSlots::reserve`] gives one.
+    fn claims(&self) -> usize {
+        let turns = usize::try_from(self.turns).unwrap_or(0);
+        self.waiting.len().saturating_add(turns)
+    }
+
     /// Frees a slot; whether somebody has to be woken.
     fn release(&mut self, index: u32) -> bool {
         // There is room for all slots, and each is here at most once.

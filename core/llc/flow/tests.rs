@@ -359,3 +359,20 @@ fn messages_of_the_other_version_are_dropped() {
     let dropped = Some(LlcEvent::Dropped);
     assert_eq!(client.handle_bytes(&request, T0).event, dropped);
 }
+
+#[test]
+fn the_number_of_an_added_link_is_known() {
+    for (number, other) in [(2, false), (3, true)] {
+        let params = |role, link| LinkParams {
+            link: LinkNumber(link),
+            ..params(role)
+        };
+        let mut client = LinkFlow::new(params(Role::Client, 2));
+        let mut server = LinkFlow::new(params(Role::Server, number));
+        assert!(client.start(T0).is_empty());
+        let request = server.start(T0).send.unwrap();
+        let event = client.handle_bytes(&request, T0).event;
+        let wrong = Some(LlcEvent::ConfirmFailed(ConfirmFailure::WrongPeer));
+        assert_eq!(event == wrong, other, "{event:?}");
+    }
+}
