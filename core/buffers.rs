@@ -90,8 +90,6 @@ pub(crate) struct Ring {
     #[pin]
     mappings: Mutex<[Option<Arc<Mapping>>; MAX_LINKS]>,
     _share: Share,
-    /// Bytes from the beginning that the connection which gives it back can have written.
-    written: Atomic<u64>,
     /// RMB: the peer knows it as one of the link group, or is being told.
     known: Atomic<bool>,
     /// RMB: the peer has said so.
@@ -116,7 +114,6 @@ impl Ring {
                 buffer,
                 mappings <- new_mutex!([const { None }; MAX_LINKS], "Ring::mappings"),
                 _share: share,
-                written: Atomic::new(u64::MAX),
                 known: Atomic::new(false),
                 confirmed: Atomic::new(false),
                 told: [const { Atomic::new(false) }; MAX_LINKS],
@@ -187,11 +184,6 @@ impl Ring {
             .get_mut(slot.index())
             .and_then(Option::take);
         drop(mapping);
-    }
-
-    /// Notes how many bytes from the beginning are to be cleared before the next use; [`None`] for all.
-    pub(crate) fn set_written(&self, bytes: Option<u64>) {
-        self.written.store(bytes.unwrap_or(u64::MAX), Relaxed);
     }
 
     /// Notes that the peer knows this RMB, or does not any more; whether it was known before.
@@ -442,9 +434,7 @@ impl Pool {
     /// Gives a ring of a connection back. Nobody, neither peer nor device, may still use it.
     pub(crate) fn put(&self, ring: &Arc<Ring>) {
         // What went through one connection is none of the next one's business.
-        let written = ring.written.xchg(u64::MAX, Relaxed);
-        let written = usize::try_from(written).unwrap_or(usize::MAX);
-        ring.buffer.clear(written);
+        ring.buffer.clear();
         if ring.purpose == Use::Rmb {
             for mapping in ring.mappings.lock().iter().flatten() {
                 mapping.sync_for_device(0..ring.buffer.len());

@@ -964,19 +964,15 @@ impl Conn {
 
     /// Gives the memory back, after [`Self::is_over`]. Process context.
     pub(super) fn give_back(&self) {
-        let (place, tcp, unused, written) = {
+        let (place, tcp, unused) = {
             let mut data = self.data.lock();
             let unused = data.peer_left || !data.told;
-            let written = data.flow.as_ref().map(|flow| flow.written());
-            (data.place.take(), data.tcp.take(), unused, written)
+            (data.place.take(), data.tcp.take(), unused)
         };
         if let Some(place) = place {
             place.trace(false, self.token);
             let Rings { send, rmb } = place.rings().clone();
             let pool = place.group.pool();
-            let (of_send, of_rmb) = written.unwrap_or((0, None));
-            send.set_written(Some(of_send));
-            rmb.set_written(of_rmb);
             pool.put(&send);
             if unused {
                 pool.put(&rmb);

@@ -277,19 +277,6 @@ impl Connection {
         self.traffic
     }
 
-    /// How many bytes from the beginning of the send buffer and of the RMB can have been written; more than
-    /// there are if the ring has wrapped, [`None`] if that is not known.
-    pub fn written(&self) -> (u64, Option<u64>) {
-        let unsent = u64::from(self.tx.unsent());
-        // Who closes has announced all that he has written (RFC 7609, section 4.8.1); who aborts has not.
-        let all_told = self.peer_state.contains(ConnState::CLOSED)
-            && !self.peer_state.contains(ConnState::ABORT);
-        (
-            self.traffic.bytes_sent.saturating_add(unsent),
-            all_told.then_some(self.traffic.bytes_received),
-        )
-    }
-
     /// What the peer has said about the connection so far.
     pub const fn peer_state(&self) -> ConnState {
         self.peer_state
@@ -425,12 +412,13 @@ impl Connection {
     /// was reached before.
     #[must_use]
     pub fn brings_data(&self, msg: &CdcMessage) -> bool {
-        !msg.is_validation() && self.rx.check_peer_prod(msg.prod).is_ok_and(|n| n > 0)
+        let validates = msg.prod_flags.contains(ProducerFlags::FAILOVER_VALIDATION);
+        !validates && self.rx.check_peer_prod(msg.prod).is_ok_and(|n| n > 0)
     }
 
     /// Applies a message of the peer. Its token has led here and is not looked at again.
     pub fn handle_cdc(&mut self, msg: &CdcMessage) -> Result<Effects, Violation> {
-        if msg.is_validation() {
+        if msg.prod_flags.contains(ProducerFlags::FAILOVER_VALIDATION) {
             // RFC 7609, section 4.6.1: only the number is significant; if ours is less, data has been
             // lost. But completions of two links come in any order.
             if self.last_received.is_before(msg.seqno) {
@@ -733,23 +721,6 @@ mod tests {
             assert_eq!((b.rx.readable(), a.tx.unsent()), (50, 5));
             assert_eq!(a.traffic().bytes_sent, b.traffic().bytes_received);
         }
-    }
-
-    #[test]
-    fn what_was_written_is_known_after_a_close_only() {
-        let (mut a, mut b) = (conn(), conn());
-        a.tx.commit(20);
-        transmit(&mut a, &mut b);
-        a.tx.commit(10);
-        assert_eq!(a.written(), (30, None));
-        transmit(&mut a, &mut b);
-        assert_eq!(b.written(), (0, None));
-        a.announce(ConnState::CLOSED);
-        transmit(&mut a, &mut b);
-        assert_eq!(b.written(), (0, Some(30)));
-        a.announce(ConnState::ABORT);
-        transmit(&mut a, &mut b);
-        assert_eq!(b.written(), (0, None));
     }
 
     #[test]

@@ -144,11 +144,11 @@ impl Buffer {
         })
     }
 
-    /// Sets so many bytes at its beginning to zero, or all.
-    pub(crate) fn clear(&self, len: usize) {
+    /// Sets everything to zero.
+    pub(crate) fn clear(&self) {
         // SAFETY: The memory is valid for writes. Nobody has references to it; a device that
         // writes at the same time leaves an undefined mixture of bytes, which users expect.
-        unsafe { bindings::buffer_clear(self.base.as_ptr().cast(), len.min(self.len)) };
+        unsafe { bindings::buffer_clear(self.base.as_ptr().cast(), self.len) };
     }
 
     /// Copies bytes from the buffer; `EINVAL` if it is not that large.
