@@ -345,7 +345,7 @@ pub fn report(dir: &str, kernel: &str) -> Outcome {
             text += &format!("\n{title}: {name}\n");
             let mut all: Vec<(&String, &f64)> = count.functions.iter().collect();
             all.sort_by(|a, b| b.1.total_cmp(a.1));
-            for (function, instructions) in all.iter().take(80) {
+            for (function, instructions) in all.iter().take(200) {
                 text += &format!("{instructions:>10.1}  {function}\n");
             }
         }

@@ -77,6 +77,29 @@ impl Stack {
     }
 }
 
+/// Sets `net.smc.wmem` and `net.smc.rmem` of both hosts, if told to; what they were.
+pub fn buffers(stack: Stack, size: Option<[u32; 2]>) -> Outcome<Option<[u32; 2]>> {
+    let mut before = None;
+    if stack == Stack::Tcp {
+        return Ok(before);
+    }
+    for host in Host::BOTH {
+        sys::enter(host)?;
+        let mut old = [0; 2];
+        for (number, name) in ["wmem", "rmem"].into_iter().enumerate() {
+            let path = format!("/proc/sys/net/smc/{name}");
+            let text = sys::read_file(&path).during(&path)?;
+            old[number] = text.trim().parse().unwrap_or(0);
+            if let Some(size) = size {
+                sys::write_file(&path, &size[number].to_string()).during(&path)?;
+            }
+        }
+        before = Some(old);
+    }
+    sys::leave()?;
+    Ok(before)
+}
+
 /// Packets by RDMA and fallbacks up to a moment: what a measurement went by.
 pub struct Witness {
     stack: Stack,
@@ -93,6 +116,11 @@ impl Witness {
         })
     }
 
+    /// Fallbacks since.
+    pub fn fallbacks(&self) -> Outcome<u64> {
+        Ok(fallbacks(self.stack)? - self.fallbacks)
+    }
+
     /// Fails if what was measured since went another way: at least so many packets by RDMA.
     pub fn judge(&self, least: u64) -> Outcome {
         let now = Witness::new(self.stack)?;
@@ -101,7 +129,11 @@ impl Witness {
             check!(packets == 0, "{packets} packets of TCP went by RDMA");
             return Ok(());
         }
-        check!(fallbacks == 0, "{fallbacks} connections fell back unasked");
+        check!(
+            fallbacks == 0,
+            "{fallbacks} fallbacks unasked: {}",
+            reasons()?
+        );
         check!(
             packets >= least,
             "only {packets} packets went by RDMA, and there must be {least} at least"
@@ -130,6 +162,25 @@ fn fallbacks(stack: Stack) -> Outcome<u64> {
     }
     sys::leave()?;
     Ok(all)
+}
+
+/// Why connections of both hosts have fallen back so far, as Documentation/uapi.rst lists the codes.
+pub fn reasons() -> Outcome<String> {
+    let mut all = Vec::new();
+    for host in Host::BOTH {
+        sys::enter(host)?;
+        for message in Client::new(genl::SMC_GEN)?.dump(genl::GET_FBACK_STATS)? {
+            let stats = message.attrs.nest(8)?;
+            let (side, code, count) = (stats.number(1)?, stats.number(4)?, stats.number(5)?);
+            let side = if side == 1 { "server" } else { "client" };
+            all.push(format!(
+                "{side} on {}: {code:#010x} {count} times",
+                host.name()
+            ));
+        }
+    }
+    sys::leave()?;
+    Ok(all.join(", "))
 }
 
 /// A server process on host B, of one stack; ended when dropped.

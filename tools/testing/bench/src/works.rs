@@ -1,7 +1,7 @@
 //! The programs that are measured, unmodified, as Debian ships them.
 
 use crate::clock;
-use crate::stack::{Figures, Server, Stack, Witness};
+use crate::stack::{buffers, Figures, Server, Stack, Witness};
 use crate::{messages, places};
 use smc_selftest::kind::{Host, Kind};
 use smc_selftest::sys::{self, Sock};
@@ -39,13 +39,23 @@ struct Redis {
     p99_ms: f64,
 }
 
+/// A connection for each request; some may fall back, which the bench's own program counts.
+fn redis_short(stack: Stack) -> Outcome<Redis> {
+    redis_run(stack, "PING_MBULK", 500, "-t ping_mbulk -k 0 -c 8")
+}
+
 /// One run of redis-benchmark, of which one test is read.
 fn redis_benchmark(stack: Stack, test: &str, requests: u64, options: &str) -> Outcome<Redis> {
     let witness = Witness::new(stack)?;
-    let line = format!("timeout 300 redis-benchmark -h 10.9.0.2 -n {requests} {options} --csv");
-    let text = rig::run_on(Host::A, &stack.line(&line))?;
+    let result = redis_run(stack, test, requests, options)?;
     // Each request goes there and comes back; in pipelines of 16, many by one.
     witness.judge(requests / 16)?;
+    Ok(result)
+}
+
+fn redis_run(stack: Stack, test: &str, requests: u64, options: &str) -> Outcome<Redis> {
+    let line = format!("timeout 300 redis-benchmark -h 10.9.0.2 -n {requests} {options} --csv");
+    let text = rig::run_on(Host::A, &stack.line(&line))?;
     // The line after the headings: "SET","rps","avg_latency_ms","min","p50","p95","p99","max"
     let found = text
         .lines()
@@ -105,12 +115,26 @@ fn redis(stack: Stack) -> Outcome<Figures> {
     all.push(("redis GET, 64 clients, p99".to_owned(), get.p99_ms));
     let pipe = redis_benchmark(stack, "SET", 32_000, "-t set -c 16 -P 16")?;
     all.push(("redis SET, 16 clients, pipeline 16".to_owned(), pipe.rate));
-    let short = redis_benchmark(stack, "PING_MBULK", 500, "-t ping_mbulk -k 0 -c 8")?;
+    let short = redis_short(stack)?;
     all.push(("redis, a connection each, 8 clients".to_owned(), short.rate));
     Ok(all)
 }
 
 fn iperf3(stack: Stack) -> Outcome<Figures> {
+    let own = iperf3_run(stack)?;
+    let mut all = vec![("iperf3".to_owned(), own)];
+    let before = buffers(stack, Some([128 << 10; 2]))?;
+    let same = iperf3_run(stack)?;
+    all.push(("iperf3, buffers of 128 KiB".to_owned(), same));
+    let name = "messages of 64 KiB, buffers of 128 KiB";
+    let rate = messages::one_stream(stack, 64 << 10, 32 << 20, false)?;
+    println!("  {name}: {rate:.1} MiB/s");
+    all.push((name.to_owned(), rate));
+    buffers(stack, before)?;
+    Ok(all)
+}
+
+fn iperf3_run(stack: Stack) -> Outcome<f64> {
     let _server = Server::start(stack, "iperf3 -s -4 -B 10.9.0.2", 5201)?;
     let witness = Witness::new(stack)?;
     let line = "timeout 300 iperf3 -4 -c 10.9.0.2 -t 1 -J";
@@ -129,7 +153,7 @@ fn iperf3(stack: Stack) -> Outcome<Figures> {
         .ok_or_else(|| Fail(format!("'{line}' was not understood: {text}")))
         .during("iperf3")?;
     println!("  iperf3: {:.3} Gbit/s", rate / 1e9);
-    Ok(vec![("iperf3".to_owned(), rate / 1e9)])
+    Ok(rate / 1e9)
 }
 
 const NGINX: &str = "
