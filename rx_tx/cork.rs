@@ -8,6 +8,11 @@
 
 #![forbid(unsafe_code)]
 
+/// So many messages of a connection with `TCP_NODELAY` may be under way before it is held back as others are.
+/// Who asks and waits for the answer never comes so far; who only sends would need a message, and what the
+/// devices say of it, for each write. TCP gathers such writes as well, while the device is busy.
+const NODELAY_MESSAGES: u32 = 2;
+
 /// What the decision depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct CorkView {
@@ -23,7 +28,7 @@ pub struct CorkView {
     pub autocorking_size: u32,
     /// `MSG_MORE` on this write, or `TCP_CORK` on the socket.
     pub corked: bool,
-    /// `TCP_NODELAY` on the socket: the application has opted out of delays.
+    /// `TCP_NODELAY` on the socket: the application has opted out of delays, but see [`NODELAY_MESSAGES`].
     pub nodelay: bool,
     /// Urgent data is waiting.
     pub urgent: bool,
@@ -45,7 +50,8 @@ pub const fn hold(view: &CorkView) -> bool {
     } else {
         half
     };
-    !view.nodelay && view.in_flight > 0 && view.unsent <= limit && limit > 0
+    let messages = if view.nodelay { NODELAY_MESSAGES } else { 1 };
+    view.in_flight >= messages && view.unsent <= limit && limit > 0
 }
 
 #[cfg_attr(CONFIG_KUNIT = "y", kernel::macros::kunit_tests(smc_rs_cork))]
@@ -77,6 +83,16 @@ mod tests {
             ..busy
         };
         assert!(!hold(&nodelay));
+        let many = CorkView {
+            in_flight: NODELAY_MESSAGES,
+            ..nodelay
+        };
+        assert!(hold(&many));
+        assert!(!hold(&CorkView {
+            corked: false,
+            autocorking_size: 0,
+            ..many
+        }));
         let off = CorkView {
             autocorking_size: 0,
             ..busy
