@@ -431,13 +431,15 @@ impl Pool {
         Ok(ring)
     }
 
-    /// Gives a ring of a connection back. Nobody, neither peer nor device, may still use it.
-    pub(crate) fn put(&self, ring: &Arc<Ring>) {
-        // What went through one connection is none of the next one's business.
-        ring.buffer.clear();
+    /// Gives a ring of a connection back. Nobody, neither peer nor device, may still use it; so many bytes from
+    /// its beginning may have been written.
+    pub(crate) fn put(&self, ring: &Arc<Ring>, written: u32) {
+        let written = (written as usize).min(ring.buffer.len());
+        // What went through one connection is none of the next one's business. The rest is zero already.
+        ring.buffer.clear(written);
         if ring.purpose == Use::Rmb {
             for mapping in ring.mappings.lock().iter().flatten() {
-                mapping.sync_for_device(0..ring.buffer.len());
+                mapping.sync_for_device(0..written);
             }
         }
         self.keep(ring);
@@ -445,8 +447,8 @@ impl Pool {
 
     /// Gives both rings back.
     pub(crate) fn put_both(&self, rings: &Rings) {
-        self.put(&rings.send);
-        self.put(&rings.rmb);
+        self.put(&rings.send, u32::MAX);
+        self.put(&rings.rmb, u32::MAX);
     }
 
     fn keep(&self, ring: &Arc<Ring>) {

@@ -259,6 +259,8 @@ struct Data {
     early: Option<CdcMessage>,
     /// That the peer has moved the connection meanwhile.
     early_validation: Option<CdcMessage>,
+    /// Something was copied into the send buffer that was not taken over.
+    spilled: bool,
     lack: Lack,
     life: Life,
     tcp: Tcp,
@@ -370,6 +372,7 @@ impl Conn {
             late: None,
             early: None,
             early_validation: None,
+            spilled: false,
             lack: Lack::default(),
             life: Life::new(),
             tcp: Tcp::default(),
@@ -964,18 +967,22 @@ impl Conn {
 
     /// Gives the memory back, after [`Self::is_over`]. Process context.
     pub(super) fn give_back(&self) {
-        let (place, tcp, unused) = {
+        let (place, tcp, unused, written) = {
             let mut data = self.data.lock();
             let unused = data.peer_left || !data.told;
-            (data.place.take(), data.tcp.take(), unused)
+            let written = match data.flow.as_ref() {
+                Some(flow) if !data.spilled => flow.written(),
+                _ => (u32::MAX, u32::MAX),
+            };
+            (data.place.take(), data.tcp.take(), unused, written)
         };
         if let Some(place) = place {
             place.trace(false, self.token);
             let Rings { send, rmb } = place.rings().clone();
             let pool = place.group.pool();
-            pool.put(&send);
+            pool.put(&send, written.0);
             if unused {
-                pool.put(&rmb);
+                pool.put(&rmb, written.1);
             } else {
                 // A peer that has not said goodbye may still write.
                 place.group.delete_rmb(rmb);

@@ -309,10 +309,19 @@ pub(crate) struct LinkGroup {
 struct Table {
     entries: KVec<Entry>,
     used: usize,
+    /// All entries from here on are free.
+    end: usize,
     /// The entry that gets the next free slot.
     next_fed: usize,
     /// Since when there is no connection.
     idle_since: Millis,
+}
+
+impl Table {
+    /// The entries among which all are that are not free.
+    fn in_use(&self) -> &[Entry] {
+        self.entries.get(..self.end).unwrap_or(&self.entries)
+    }
 }
 
 struct Entry {
@@ -444,7 +453,7 @@ impl LinkGroup {
                 tcp_woken: Atomic::new(false),
                 changed <- new_wait_queue!("LinkGroup::changed"),
                 conns <- new_spinlock_bh!(
-                    Table { entries, used: 0, next_fed: 0, idle_since: registry::now() },
+                    Table { entries, used: 0, end: 0, next_fed: 0, idle_since: registry::now() },
                     "LinkGroup::conns"
                 ),
                 inbox <- new_spinlock_bh!(
@@ -813,8 +822,16 @@ impl LinkGroup {
 
     // Connections.
 
-    /// Reserves an alert token for a new connection.
+    /// Reserves an alert token for a new connection. Process context.
     pub(crate) fn reserve_token(&self) -> Option<u32> {
+        self.try_reserve_token().or_else(|| {
+            // Where connections come and go quickly, most may be over, and wait for the work item.
+            self.reap();
+            self.try_reserve_token()
+        })
+    }
+
+    fn try_reserve_token(&self) -> Option<u32> {
         let mut table = self.conns.lock();
         // The server chooses the group and keeps to its limit. Connections that it has seen the end
         // of may still be ending here, so that the client must be able to take some more.
@@ -838,6 +855,7 @@ impl LinkGroup {
         entry.state = Place::Reserved;
         let token = token_of(index, entry.generation);
         table.used = table.used.saturating_add(1);
+        table.end = table.end.max(index.saturating_add(1));
         Some(token)
     }
 
@@ -870,7 +888,13 @@ impl LinkGroup {
             if table.used == 0 {
                 table.idle_since = registry::now();
             }
-            core::mem::replace(&mut entry.state, Place::Free)
+            let conn = core::mem::replace(&mut entry.state, Place::Free);
+            table.end = table
+                .in_use()
+                .iter()
+                .rposition(|entry| !matches!(entry.state, Place::Free))
+                .map_or(0, |index| index.saturating_add(1));
+            conn
         };
         drop(conn);
     }
@@ -891,8 +915,9 @@ impl LinkGroup {
     /// left without last time. Any context.
     pub(super) fn feed(&self, link: &Link) {
         let mut table = self.conns.lock();
-        let start = table.next_fed;
-        let (before, from) = table.entries.split_at(start.min(table.entries.len()));
+        let all = table.in_use();
+        let start = table.next_fed.min(all.len());
+        let (before, from) = all.split_at(start);
         let order = Iterator::chain(from.iter(), before);
         let unfed = order
             .enumerate()
@@ -901,7 +926,7 @@ impl LinkGroup {
                 _ => None,
             });
         if let Some(turn) = unfed {
-            let len = table.entries.len().max(1);
+            let len = all.len().max(1);
             table.next_fed = start.wrapping_add(turn).checked_rem(len).unwrap_or(0);
         }
     }
@@ -909,7 +934,7 @@ impl LinkGroup {
     /// Calls `f` for every connection. Any context.
     pub(crate) fn for_each_conn(&self, mut f: impl FnMut(&Arc<Conn>)) {
         let table = self.conns.lock();
-        for entry in table.entries.iter() {
+        for entry in table.in_use() {
             if let Place::Taken(conn) = &entry.state {
                 f(conn);
             }
@@ -918,9 +943,16 @@ impl LinkGroup {
 
     /// The connections, one after the other, without a lock between them. Process context.
     pub(crate) fn conns(&self) -> impl Iterator<Item = Arc<Conn>> + '_ {
-        (0..MAX_CONNS).filter_map(|index| match &self.conns.lock().entries.get(index)?.state {
-            Place::Taken(conn) => Some(conn.clone()),
-            _ => None,
+        let mut index = 0usize;
+        core::iter::from_fn(move || {
+            let table = self.conns.lock();
+            loop {
+                let entry = table.in_use().get(index)?;
+                index = index.saturating_add(1);
+                if let Place::Taken(conn) = &entry.state {
+                    return Some(conn.clone());
+                }
+            }
         })
     }
 
@@ -1132,7 +1164,7 @@ impl LinkGroup {
         match self.rkeys.answered(request, answer, registry::now()) {
             Some(Settled::Returned(rmb)) => {
                 rmb.set_known(false);
-                self.pool.put(&rmb);
+                self.pool.put(&rmb, rmb.len());
             }
             Some(Settled::Confirmed(rmb)) => {
                 rmb.set_confirmed(true);
@@ -1185,11 +1217,17 @@ impl LinkGroup {
 
     /// Frees connections that are over. Process context.
     fn reap(&self) {
-        for conn in self.conns() {
-            if conn.is_over() {
-                self.release_token(conn.token());
-                conn.give_back();
-            }
+        let next = || {
+            let table = self.conns.lock();
+            let mut entries = table.in_use().iter();
+            entries.find_map(|entry| match &entry.state {
+                Place::Taken(conn) if conn.is_over() => Some(conn.clone()),
+                _ => None,
+            })
+        };
+        while let Some(conn) = next() {
+            self.release_token(conn.token());
+            conn.give_back();
         }
     }
 

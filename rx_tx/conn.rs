@@ -277,6 +277,19 @@ impl Connection {
         self.traffic
     }
 
+    /// How many bytes from its beginning may have been written in the send buffer, and in the RMBE. After an
+    /// abort that is not known: what was written and not told counts.
+    pub fn written(&self) -> (u32, u32) {
+        let (sndbuf, rmbe) = (self.tx.sndbuf_len(), self.rx.rmb_len());
+        if self.state.union(self.peer_state).contains(ConnState::ABORT) {
+            return (sndbuf, rmbe);
+        }
+        let least = |bytes: u64, len: u32| u32::try_from(bytes).unwrap_or(len).min(len);
+        let traffic = &self.traffic;
+        let sent = traffic.bytes_sent.saturating_add(self.tx.unsent().into());
+        (least(sent, sndbuf), least(traffic.bytes_received, rmbe))
+    }
+
     /// What the peer has said about the connection so far.
     pub const fn peer_state(&self) -> ConnState {
         self.peer_state
@@ -412,13 +425,12 @@ impl Connection {
     /// was reached before.
     #[must_use]
     pub fn brings_data(&self, msg: &CdcMessage) -> bool {
-        let validates = msg.prod_flags.contains(ProducerFlags::FAILOVER_VALIDATION);
-        !validates && self.rx.check_peer_prod(msg.prod).is_ok_and(|n| n > 0)
+        !msg.is_validation() && self.rx.check_peer_prod(msg.prod).is_ok_and(|n| n > 0)
     }
 
     /// Applies a message of the peer. Its token has led here and is not looked at again.
     pub fn handle_cdc(&mut self, msg: &CdcMessage) -> Result<Effects, Violation> {
-        if msg.prod_flags.contains(ProducerFlags::FAILOVER_VALIDATION) {
+        if msg.is_validation() {
             // RFC 7609, section 4.6.1: only the number is significant; if ours is less, data has been
             // lost. But completions of two links come in any order.
             if self.last_received.is_before(msg.seqno) {
@@ -574,6 +586,30 @@ mod tests {
         let effects = transmit(&mut b, &mut a);
         assert!(effects.push_tx && effects.confirmed == 50);
         assert_eq!(transmit(&mut a, &mut b).received, 30);
+    }
+
+    #[test]
+    fn what_may_have_been_written() {
+        let (mut a, mut b) = (conn(), conn());
+        assert_eq!(a.written(), (0, 0));
+        a.tx.commit(80);
+        transmit(&mut a, &mut b);
+        // What waits in the send buffer counts.
+        assert_eq!((a.written(), b.written()), ((80, 0), (0, 50)));
+        b.rx.consume(50);
+        transmit(&mut b, &mut a);
+        transmit(&mut a, &mut b);
+        a.on_send_complete(a.last_sent(), a.tx.sent());
+        a.tx.commit(40);
+        // Around the rings.
+        assert_eq!((a.written(), b.written()), ((100, 0), (0, 50)));
+        let (mut a, mut b) = (conn(), conn());
+        a.tx.commit(10);
+        transmit(&mut a, &mut b);
+        a.announce(ConnState::ABORT);
+        assert_eq!((a.written(), b.written()), ((100, 50), (0, 10)));
+        transmit(&mut a, &mut b);
+        assert_eq!(b.written(), (100, 50));
     }
 
     #[test]

@@ -214,6 +214,10 @@ impl Receiver {
 
     /// Whether a consumer cursor update is to be sent now. See [`super::window`].
     pub fn needs_update(&self) -> bool {
+        // Most often nothing was read since the last message.
+        if self.update_forced || self.told == self.cons {
+            return self.update_forced;
+        }
         let view = WindowView {
             len: self.ring.len(),
             unread: self.unread(),
@@ -221,7 +225,7 @@ impl Receiver {
             peer_blocked: self.peer_blocked,
             reader_starved: self.starved,
         };
-        self.update_forced || view.update_worthwhile()
+        view.update_worthwhile()
     }
 
     /// A reader goes to sleep for more than what is readable (or has woken up): call it with

@@ -221,6 +221,9 @@ impl Sender {
 
     /// Bytes that can be sent now.
     pub fn sendable(&self) -> u32 {
+        if self.sent == self.prep {
+            return 0;
+        }
         let n = self.unsent().min(self.window());
         match self.urgent {
             Urgent::Idle => n,

@@ -59,6 +59,26 @@ enum Reader {
     Gone,
 }
 
+/// What is behind the bytes of a read.
+#[derive(Clone, Copy)]
+enum Ahead {
+    /// The urgent mark.
+    Mark,
+    /// There may be more.
+    More,
+    Nothing,
+}
+
+impl Ahead {
+    fn new(mark: bool, more: bool) -> Self {
+        match (mark, more) {
+            (true, _) => Self::Mark,
+            (false, true) => Self::More,
+            (false, false) => Self::Nothing,
+        }
+    }
+}
+
 /// Who has ended the stream that is read.
 enum End {
     Peer,
@@ -136,9 +156,9 @@ impl Conn {
                 Err(_) if sent > 0 => break,
                 Err(err) => return Err(err),
             }
-            let place = self.place().ok_or(EPIPE)?;
-            let spans = {
+            let (place, spans) = {
                 let mut data = self.data.lock();
+                let place = data.place.clone().ok_or(EPIPE)?;
                 if let (Some(flow), 0) = (data.flow.as_ref(), sent) {
                     let buffers = &counter::TX_BUFFERS;
                     if total > flow.tx.sndbuf_len() as usize {
@@ -160,7 +180,7 @@ impl Conn {
                 if spans.as_ref().is_none_or(|spans| spans.is_empty()) {
                     data.lack.poller = true;
                 }
-                spans
+                (place, spans)
             };
             let Some(spans) = spans.filter(|spans| !spans.is_empty()) else {
                 self.stats.count(counter::TX_BUFFERS.full);
@@ -202,8 +222,10 @@ impl Conn {
             let closed = self.with_link(|data| {
                 // Another thread may have said meanwhile that no more comes.
                 if sk.shutdown_mask() & SEND_SHUTDOWN != 0 {
+                    data.spilled = true;
                     return true;
                 }
+                data.spilled |= fault;
                 if let Some(flow) = data.flow.as_mut() {
                     let n = u32::try_from(copied).unwrap_or(0);
                     if urgent && last {
@@ -317,7 +339,7 @@ impl Conn {
             // Before the data is looked at: what came before the end, or an error, is read before it.
             let failed = sk.has_error();
             let end = self.end(sk);
-            let n = match self.copy_out(sk, msg, got, peek, discard) {
+            let (n, ahead) = match self.copy_out(sk, msg, got, peek, discard) {
                 Err(_) if got > 0 => break,
                 copied => copied?,
             };
@@ -325,10 +347,11 @@ impl Conn {
                 got += n;
                 sk.move_peek_offset(peek.is_some(), n);
                 // As in TCP, one read does not go past the urgent mark.
-                if self.is_at_mark(peek.map(|offset| offset.saturating_add(got))) {
-                    break;
+                match ahead {
+                    Ahead::Mark => break,
+                    Ahead::Nothing if got >= target.max(1) => break,
+                    Ahead::More | Ahead::Nothing => continue,
                 }
-                continue;
             }
             if got == 0 && total > 0 && peek.is_none() {
                 if let Some(flow) = self.data.lock().flow.as_mut() {
@@ -401,7 +424,7 @@ impl Conn {
             .map_or(usize::MAX, |flow| flow.rx.rmb_len() as usize / 2)
     }
 
-    /// Copies what is there; the number of bytes.
+    /// Copies what is there; the number of bytes, and what is next.
     ///
     /// With `peek` it is only looked at, from so many bytes on.
     fn copy_out(
@@ -411,12 +434,12 @@ impl Conn {
         got: usize,
         peek: Option<usize>,
         discard: bool,
-    ) -> Result<usize> {
+    ) -> Result<(usize, Ahead)> {
         let rest = u32::try_from(msg.len - got).unwrap_or(u32::MAX);
         let (place, left, spans) = {
             let data = self.data.lock();
             let Some(flow) = data.flow.as_ref() else {
-                return Ok(0);
+                return Ok((0, Ahead::Nothing));
             };
             if got == 0 {
                 if msg.len > flow.rx.rmb_len() as usize {
@@ -436,7 +459,7 @@ impl Conn {
         };
         let rmb = place.as_ref().map(|place| &*place.rings().rmb);
         let Some(buffer) = rmb.map(Ring::buffer).or(left.as_deref()) else {
-            return Ok(0);
+            return Ok((0, Ahead::Nothing));
         };
         let mut copied = 0;
         for span in spans.iter() {
@@ -460,13 +483,21 @@ impl Conn {
         if let (Some(place), true) = (place.as_ref(), copied > 0) {
             trace::rx_recvmsg(sk, || place.moved(copied));
         }
-        if peek.is_none() && copied > 0 {
-            let n = u32::try_from(copied).unwrap_or(0);
-            self.take(|flow| {
-                flow.rx.consume(n);
-            });
+        let mut ahead = Ahead::Nothing;
+        if copied == 0 {
+            return Ok((0, ahead));
         }
-        Ok(copied)
+        let n = u32::try_from(copied).unwrap_or(0);
+        match peek {
+            Some(offset) => {
+                ahead = self.ahead_of_peek(offset.saturating_add(got).saturating_add(copied));
+            }
+            None => self.take(|flow| {
+                flow.rx.consume(n);
+                ahead = Ahead::new(flow.rx.at_mark(), flow.rx.readable() > 0);
+            }),
+        }
+        Ok((copied, ahead))
     }
 
     /// A reader takes something. The peer is told if need be, and if there is a link.
@@ -504,12 +535,12 @@ impl Conn {
         }
     }
 
-    /// Has a read come to the urgent mark, or a look that has gone over so many bytes?
-    fn is_at_mark(&self, peeked: Option<usize>) -> bool {
+    /// What is behind so many bytes that were looked at.
+    fn ahead_of_peek(&self, len: usize) -> Ahead {
         let data = self.data.lock();
-        data.flow.as_ref().is_some_and(|flow| match peeked {
-            Some(len) => u32::try_from(len).is_ok_and(|len| flow.rx.is_mark_at(len)),
-            None => flow.rx.at_mark(),
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
+        data.flow.as_ref().map_or(Ahead::Nothing, |flow| {
+            Ahead::new(flow.rx.is_mark_at(len), flow.rx.peekable(len) > 0)
         })
     }
 

@@ -94,7 +94,7 @@ impl LinkGroup {
         self.drop_link(link);
         while let Some(rmb) = self.rkeys.take_unreachable() {
             rmb.set_known(false);
-            self.pool().put(&rmb);
+            self.pool().put(&rmb, rmb.len());
         }
         if self.key.role == Role::Server {
             // The client may have another port, even if we have none.

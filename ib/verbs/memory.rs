@@ -144,11 +144,12 @@ impl Buffer {
         })
     }
 
-    /// Sets everything to zero.
-    pub(crate) fn clear(&self) {
-        // SAFETY: The memory is valid for writes. Nobody has references to it; a device that
+    /// Sets the first `len` bytes to zero, or all of them if there are less.
+    pub(crate) fn clear(&self, len: usize) {
+        let len = len.min(self.len);
+        // SAFETY: The memory is valid for writes of `self.len` bytes. Nobody has references to it; a device that
         // writes at the same time leaves an undefined mixture of bytes, which users expect.
-        unsafe { bindings::buffer_clear(self.base.as_ptr().cast(), self.len) };
+        unsafe { bindings::buffer_clear(self.base.as_ptr().cast(), len) };
     }
 
     /// Copies bytes from the buffer; `EINVAL` if it is not that large.
