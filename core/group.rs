@@ -304,6 +304,9 @@ pub(crate) struct LinkGroup {
     /// Links are added.
     #[pin]
     links_work: Work<LinkGroup, 1>,
+    /// Links that are lost are shut.
+    #[pin]
+    shut_work: Work<LinkGroup, 2>,
 }
 
 struct Table {
@@ -348,6 +351,7 @@ struct Inbox {
 kernel::impl_has_work! {
     impl HasWork<Self> for LinkGroup { self.work }
     impl HasWork<Self, 1> for LinkGroup { self.links_work }
+    impl HasWork<Self, 2> for LinkGroup { self.shut_work }
 }
 
 impl WorkItem for LinkGroup {
@@ -467,6 +471,7 @@ impl LinkGroup {
                 tokens <- new_mutex!(tokens, "LinkGroup::tokens"),
                 work <- new_work!("LinkGroup::work"),
                 links_work <- new_work!("LinkGroup::links_work"),
+                shut_work <- new_work!("LinkGroup::shut_work"),
             }),
             GFP_KERNEL,
         )
@@ -1030,6 +1035,7 @@ impl LinkGroup {
             let now = registry::now();
             self.for_each_conn(|conn| conn.look_at_tcp(now));
         }
+        self.leave_lost_links();
         self.lose_failed_links();
         self.lose_asymmetric();
         self.reap();

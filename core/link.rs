@@ -183,6 +183,8 @@ pub(crate) struct Link {
     heard: Atomic<bool>,
     /// It is to be tested, whatever the idle time.
     doubtful: Atomic<bool>,
+    /// Its group goes on without it.
+    lost: Atomic<bool>,
     shut: Atomic<bool>,
     dropped: Atomic<bool>,
     port: Port,
@@ -258,6 +260,7 @@ impl Link {
                 confirmation <- new_spinlock_bh!(None, "Link::confirmation"),
                 heard: Atomic::new(false),
                 doubtful: Atomic::new(false),
+                lost: Atomic::new(false),
                 shut: Atomic::new(false),
                 dropped: Atomic::new(false),
                 port: path.port.clone(),
@@ -354,15 +357,22 @@ impl Link {
 
     /// Ends the link: nothing is sent or received afterwards, and no handler runs. Process context.
     ///
+    /// A device that has died lets it wait, for 15 s and more.
+    ///
     /// The mappings for it are to be dropped then, with [`super::buffers::Pool::unmap`].
     pub(crate) fn shut(&self) {
         self.state.store(LinkState::Inactive as u32, Release);
         self.slots.close();
         self.registrar.close();
         self.ring.end();
-        let qp = self.qp.lock().take();
-        if let Some(qp) = qp {
+        // Locked until the queue pair is gone: whoever comes second waits for that.
+        let mut place = self.qp.lock();
+        if let Some(qp) = place.take() {
+            // What the device has acknowledged to the peer counts, also if its interrupt got lost: the peer does not
+            // send it again elsewhere. At once, as the next step may take long.
+            self.cq.catch_up();
             let _ = qp.to_error();
+            self.cq.catch_up();
             self.slots.drop_waiting();
             self.slots.wait_idle(DRAIN_MS);
             if qp.receives() {
@@ -371,6 +381,7 @@ impl Link {
             }
             drop(qp);
         }
+        drop(place);
         drop(self.cq.detach());
         let long = self.long.lock().take();
         drop(long);
@@ -501,6 +512,16 @@ impl Link {
     /// Whether it has failed.
     pub(crate) fn has_failed(&self) -> bool {
         self.failed.load(Acquire)
+    }
+
+    /// Notes that its group goes on without it; true if that is news.
+    pub(crate) fn lose(&self) -> bool {
+        !self.lost.xchg(true, Full)
+    }
+
+    /// Whether its group goes on without it.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.load(Acquire)
     }
 
     /// Something has come from the peer.

@@ -12,6 +12,7 @@ use crate::kapi::prelude::*;
 use crate::{
     diag::trace,
     ib::verbs::device::Device,
+    queues,
     smc_core::{
         conn::Conn,
         link::Link,
@@ -24,15 +25,29 @@ use crate::{
         }, //
     }, //
 };
-use kernel::sync::{
-    atomic::Acquire,
-    Arc, //
+use kernel::{
+    sync::{
+        atomic::Acquire,
+        Arc, //
+    },
+    workqueue::WorkItem, //
 };
+
+impl WorkItem<2> for LinkGroup {
+    type Pointer = Arc<LinkGroup>;
+
+    fn run(this: Arc<LinkGroup>) {
+        this.shut_lost_links();
+    }
+}
 
 impl LinkGroup {
     /// Takes down the links that have failed; without another one the group ends. From its work item.
     pub(super) fn lose_failed_links(self: &Arc<Self>) {
-        for link in self.links().filter(|link| link.has_failed()) {
+        for link in self
+            .links()
+            .filter(|link| link.has_failed() && !link.is_lost())
+        {
             if link.is_being_made() && self.phase.load(Acquire) == Phase::Active as u32 {
                 // Whoever makes it sees that.
                 continue;
@@ -61,9 +76,12 @@ impl LinkGroup {
         }
     }
 
-    /// Takes a link down, and moves its connections to another one; tells the peer the reason, if there is
-    /// one to be told. Process context, from the group's work item only.
+    /// Takes a link down, and tells the peer the reason, if there is one to be told; its connections move when no
+    /// completion of it comes any more ([`Self::leave_lost_links`]). Process context, from the group's work item only.
     fn lose(self: &Arc<Self>, link: &Arc<Link>, tell: Option<DeleteReason>) {
+        if !link.lose() {
+            return;
+        }
         // From here on no connection begins on it, and nothing is posted.
         link.deactivate();
         self.count(link, false);
@@ -83,25 +101,43 @@ impl LinkGroup {
         if let (Some(reason), Some(other)) = (tell, self.other_than(link)) {
             self.say_deleted(&other, link.number(), reason);
         }
-        // When that is done, no completion of it comes any more: what has not completed goes again.
-        link.shut();
-        for conn in self.conns() {
-            if conn.is_on(link) {
-                self.move_conn(&conn, link);
-            }
+        // A device that has died may let that wait for long. Meanwhile the peer is answered on the other link.
+        if let Some(queue) = queues::handshake().queue() {
+            // If it is queued already, it will see this link, too.
+            let _ = queue.enqueue::<Arc<Self>, 2>(self.clone());
         }
-        self.rkeys.restart(link.slot());
-        self.drop_link(link);
-        while let Some(rmb) = self.rkeys.take_unreachable() {
-            rmb.set_known(false);
-            self.pool().put(&rmb, rmb.len());
-        }
-        if self.key.role == Role::Server {
-            // The client may have another port, even if we have none.
-            self.invited();
-            self.want_link();
+    }
+
+    /// Shuts the links that are lost. Process context, from a work item of its own.
+    fn shut_lost_links(self: &Arc<Self>) {
+        for link in self.links().filter(|link| link.is_lost()) {
+            link.shut();
         }
         self.kick();
+    }
+
+    /// No completion of a lost link comes any more: what has not completed goes again, on another one. Process context,
+    /// from the group's work item only.
+    pub(super) fn leave_lost_links(self: &Arc<Self>) {
+        for link in self.links().filter(|link| link.is_lost() && link.is_shut()) {
+            for conn in self.conns() {
+                if conn.is_on(&link) {
+                    self.move_conn(&conn, &link);
+                }
+            }
+            self.rkeys.restart(link.slot());
+            self.drop_link(&link);
+            while let Some(rmb) = self.rkeys.take_unreachable() {
+                rmb.set_known(false);
+                self.pool().put(&rmb, rmb.len());
+            }
+            if self.key.role == Role::Server {
+                // The client may have another port, even if we have none.
+                self.invited();
+                self.want_link();
+            }
+            self.kick();
+        }
     }
 
     /// Moves a connection away from a link that is down.

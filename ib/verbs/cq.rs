@@ -196,6 +196,14 @@ impl<H: CqHandler> Cq<H> {
         unsafe { (*self.handler.get()).take() }
     }
 
+    /// Handles what has completed by now, also if the device has told nobody of it. May sleep. Not to be called by the
+    /// handler.
+    pub(crate) fn catch_up(&self) {
+        self.queue_work();
+        // SAFETY: The work item was initialised by `new`.
+        unsafe { kernel::bindings::flush_work(self.work.get()) };
+    }
+
     fn queue_work(&self) {
         // SAFETY: The work item was initialised by `new`, and the queue exists for ever. Queueing
         // is allowed in any context.
