@@ -108,9 +108,9 @@ demo:
 demo-failover:
 	@$(RIG)/demo $(KERNEL) failover
 
-# Two machines with an emulated eRDMA adapter each.
+# Two machines with an emulated eRDMA adapter each. C=no: without the C implementation and its kernel.
 demo-erdma:
-	@tools/testing/erdma-sim/demo $(KERNEL)
+	@tools/testing/erdma-sim/demo $(KERNEL) $(if $(filter no,$(C)),no-c)
 
 # BENCH='--only redis': options of the runner.
 bench:
@@ -151,7 +151,8 @@ help:
 	@echo 'make deb             a Debian package of the tools; the last line is its file'
 	@echo 'make demo            boot the kernel with two hosts: Redis, nginx and iperf3 over SMC-R beside TCP'
 	@echo 'make demo-failover   Redis under load over two links, one of which is pulled and put back: no client sees an error'
-	@echo 'make demo-erdma      two machines with an emulated eRDMA adapter each: the same programs, and what they cost'
+	@echo 'make demo-erdma      two machines with an emulated eRDMA adapter each: the same programs and PostgreSQL, and what they'
+	@echo '                     cost over TCP, C SMC-R (C=no: without it, and its kernel) and smc_rs'
 	@echo 'make test            everything that proves the project; the last line counts'
 	@echo 'make bench           TCP, C SMC-R and smc_rs on one lean kernel, by instructions; fails if a row got 3 % worse'
 	@echo 'make bench-fallback  what a fallback costs, in instructions beside plain TCP; fails above 3 %'

@@ -4,6 +4,8 @@
 //! the adapters count. A processor's busy time is what was not idle (`smc_idle.ko`); on the instruction clock (boot with
 //! `rig.icount`) a nanosecond of it is an instruction, of the kernel or of a program.
 
+use crate::plot;
+use smc_selftest::genl::{self, Client};
 use smc_selftest::{check, rig, sys, Context, Fail, Outcome};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -35,10 +37,69 @@ struct Figures {
     count: u64,
 }
 
-const REDIS: [Work; 3] = [
+/// What carries the programs' connections.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Tcp,
+    /// The kernel's own `net/smc`, if it has one; asked for by preloading, as it has no `tcp2smc`.
+    C,
+    Rust,
+}
+
+/// The enterprise ID that smc_rs has by itself.
+const UEID: &str = "SMC-RS.DEFAULT";
+
+impl Mode {
+    fn parse(word: &str) -> Option<Mode> {
+        [Mode::Tcp, Mode::C, Mode::Rust]
+            .into_iter()
+            .find(|mode| mode.word() == word)
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Mode::Tcp => "tcp",
+            Mode::C => "c",
+            Mode::Rust => "smc",
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Mode::Tcp => "TCP",
+            Mode::C => "C SMC-R",
+            Mode::Rust => "smc_rs",
+        }
+    }
+
+    /// From now on new sockets of programs are of this kind.
+    fn enter(self) -> Outcome {
+        if self != Mode::C {
+            sys::write_file(SYSCTL, if self == Mode::Rust { "1" } else { "0" })?;
+        } else if rig::module_loaded() {
+            unload("smc_rs")?;
+            rig::run("modprobe -a smc smc_diag")?;
+            // Blank padded to 32 bytes, as the wire has it.
+            Client::new(genl::SMC_GEN)?
+                .execute(genl::ADD_UEID, &genl::text(1, &format!("{UEID:<32}")))
+                .during("SMC_NETLINK_ADD_UEID")?;
+        }
+        Ok(())
+    }
+
+    fn line(self, line: &str) -> String {
+        match self {
+            Mode::C => format!("env LD_PRELOAD=/usr/lib/libsmc-preload.so {line}"),
+            Mode::Tcp | Mode::Rust => line.to_owned(),
+        }
+    }
+}
+
+const REDIS: [Work; 4] = [
     redis("redis SET, 1 client", 3000, "1"),
     redis("redis SET, 16 clients", 6000, "16"),
     redis("redis SET, 64 clients", 6000, "64"),
+    redis("redis SET, 256 clients", 8000, "256"),
 ];
 
 const fn redis(title: &'static str, count: u64, clients: &'static str) -> Work {
@@ -94,6 +155,51 @@ const IPERF: Work = Work {
     },
 };
 
+/// The binaries are in no directory of PATH.
+macro_rules! pgbench {
+    ($options:literal) => {
+        concat!(
+            "timeout 300 /usr/lib/postgresql/17/bin/pgbench -h 10.9.0.2 -U postgres -n -c 8 ",
+            $options,
+            " postgres"
+        )
+    };
+}
+
+const PGBENCH: [Work; 2] = [
+    Work {
+        title: "pgbench -S, 8 clients",
+        unit: "transaction",
+        count: 8 * 250,
+        // A query of one account.
+        bytes: 60,
+        line: pgbench!("-S -t 250"),
+        read: read_pgbench,
+    },
+    Work {
+        title: "pgbench, 8 clients",
+        unit: "transaction",
+        count: 8 * 50,
+        // Seven queries.
+        bytes: 400,
+        line: pgbench!("-t 50"),
+        read: read_pgbench,
+    },
+];
+
+/// latency average = 3.842 ms, tps = 2082.215043 (without initial connection time)
+fn read_pgbench(text: &str) -> Option<Figures> {
+    let field = |name: &str| -> Option<f64> {
+        let rest = &text[text.find(name)? + name.len()..];
+        rest.split_whitespace().next()?.parse().ok()
+    };
+    Some(Figures {
+        rate: field("tps =")?,
+        latency: Some(field("latency average =")? * 1000.0),
+        count: 0,
+    })
+}
+
 /// The line after the headings: "SET","rps","avg_latency_ms",...
 fn read_redis(text: &str) -> Option<Figures> {
     let line = text
@@ -122,12 +228,15 @@ fn command(work: &Work) -> String {
     }
 }
 
-pub fn main(machine: &str) -> ExitCode {
-    let result = match machine {
-        "a" => clients(),
-        "b" => servers(),
-        _ => Err(Fail("adapter a | adapter b".into())),
+/// `a`, with the C implementation, too: `a c`; or `b`.
+pub fn main(words: &[&str]) -> ExitCode {
+    let result = match words {
+        ["a"] => clients(false),
+        ["a", "c"] => clients(true),
+        ["b"] => servers(),
+        _ => Err(Fail("adapter a [c] | adapter b".into())),
     };
+    let machine = words.first().copied().unwrap_or_default();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -158,8 +267,26 @@ fn up(address: &str) -> Outcome {
     Ok(())
 }
 
+/// Connections of before end in the background.
+fn unload(modules: &str) -> Outcome {
+    let mut last = Ok(String::new());
+    let gone = sys::eventually("the module goes", || {
+        last = rig::run(&format!("rmmod {modules}"));
+        Ok(last.is_ok())
+    });
+    if gone.is_err() {
+        last?;
+    }
+    Ok(())
+}
+
 fn down() -> Outcome {
-    rig::run("rmmod smc_rs")?;
+    if rig::module_loaded() {
+        sys::write_file(SYSCTL, "0")?;
+        unload("smc_rs")?;
+    } else {
+        unload("smc_diag smc")?;
+    }
     rig::run("rmmod erdma")?;
     rig::run("rmmod smc_idle")?;
     Ok(())
@@ -191,7 +318,8 @@ fn by_rdma() -> Outcome<u64> {
         .map_err(|_| Fail(format!("{path}: '{}' is no number", text.trim())))
 }
 
-fn start(line: &str) -> Outcome<Child> {
+fn start(mode: Mode, line: &str) -> Outcome<Child> {
+    let line = &mode.line(line);
     let log = File::create("/tmp/server.log")?;
     let mut words = line.split_whitespace();
     let program = words.next().unwrap_or_default();
@@ -221,7 +349,7 @@ http {
 }
 ";
 
-fn serve() -> Outcome<Vec<Child>> {
+fn serve(mode: Mode) -> Outcome<Vec<Child>> {
     for dir in ["/tmp/www", "/var/lib/nginx", "/var/log/nginx"] {
         std::fs::create_dir_all(dir)?;
     }
@@ -231,8 +359,11 @@ fn serve() -> Outcome<Vec<Child>> {
         "redis-server --bind 10.9.0.2 --protected-mode no --appendonly no --dir /tmp",
         "nginx -c /tmp/nginx.conf",
         "iperf3 -s -4 -B 10.9.0.2",
+        // Not as root, which it refuses; the files are nobody's.
+        "chroot --userspec=65534:65534 / /usr/lib/postgresql/17/bin/postgres -D /var/lib/pg \
+         -c listen_addresses=10.9.0.2 -c unix_socket_directories=",
     ];
-    all.into_iter().map(start).collect()
+    all.into_iter().map(|line| start(mode, line)).collect()
 }
 
 fn stop(servers: &mut Vec<Child>) {
@@ -252,20 +383,20 @@ fn servers() -> Outcome {
     for line in BufReader::new(stream.try_clone()?).lines() {
         let line = line?;
         let answer = match line.as_str() {
-            "tcp" | "smc" => {
-                stop(&mut running);
-                sys::write_file(SYSCTL, if line == "smc" { "1" } else { "0" })?;
-                running = serve()?;
-                0
-            }
             "busy" => busy()?,
             "rdma" => by_rdma()?,
             "end" => {
                 stop(&mut running);
-                sys::write_file(SYSCTL, "0")?;
                 0
             }
-            _ => return Err(Fail(format!("machine A says '{line}'"))),
+            word => {
+                let mode =
+                    Mode::parse(word).ok_or_else(|| Fail(format!("machine A says '{word}'")))?;
+                stop(&mut running);
+                mode.enter()?;
+                running = serve(mode)?;
+                0
+            }
         };
         writeln!(stream, "{answer}")?;
         if line == "end" {
@@ -315,18 +446,18 @@ struct Row {
     rdma: u64,
 }
 
-fn measure(other: &mut Other, work: &Work, smc: bool) -> Outcome<Row> {
+fn measure(other: &mut Other, work: &Work, mode: Mode) -> Outcome<Row> {
     // What is about to happen anyway, has happened.
     std::thread::sleep(Duration::from_millis(200));
     let before = (busy()?, other.ask("busy")?, by_rdma()? + other.ask("rdma")?);
-    let line = command(work);
+    let line = mode.line(&command(work));
     let text = rig::run(&line)?;
     let after = (busy()?, other.ask("busy")?, by_rdma()? + other.ask("rdma")?);
     let figures =
         (work.read)(&text).ok_or_else(|| Fail(format!("'{line}' was not understood: {text}")))?;
     let count = work.count.max(figures.count).max(1);
     let rdma = after.2 - before.2;
-    if smc {
+    if mode != Mode::Tcp {
         check!(
             rdma >= count * work.bytes,
             "{}: {rdma} bytes went by RDMA, and there were {} at least",
@@ -349,100 +480,100 @@ fn measure(other: &mut Other, work: &Work, smc: bool) -> Outcome<Row> {
     })
 }
 
-/// 12345678 as 12.3M.
-fn short(value: f64) -> String {
-    match value {
-        v if v >= 1e9 => format!("{:.2}G", v / 1e9),
-        v if v >= 1e6 => format!("{:.1}M", v / 1e6),
-        v if v >= 1e4 => format!("{:.1}k", v / 1e3),
-        v if v >= 100.0 => format!("{v:.0}"),
-        v => format!("{v:.2}"),
+const MODES: [Mode; 3] = [Mode::Tcp, Mode::C, Mode::Rust];
+
+/// One table: a figure of each row and mode, and how smc_rs stands to the others.
+fn table(heading: &str, rows: &[(&Work, [Option<Row>; 3])], figure: fn(&Row) -> Option<f64>) {
+    let three = rows.iter().any(|(_, row)| row[1].is_some());
+    let shown = MODES.into_iter().filter(|mode| three || *mode != Mode::C);
+    print!("\n| {heading:<22} |");
+    for mode in shown.clone() {
+        print!(" {:>9} |", mode.title());
+    }
+    println!(" to TCP |{} |", if three { "  to C |" } else { "" });
+    println!(
+        "|---|---:|---:|---:|{}---|",
+        if three { "---:|---:|" } else { "" }
+    );
+    for (work, row) in rows {
+        let figures = [0, 1, 2].map(|n| row[n].as_ref().and_then(figure));
+        let Some(own) = figures[2] else {
+            continue;
+        };
+        print!("| {:<22} |", work.title);
+        for mode in shown.clone() {
+            print!(
+                " {:>9} |",
+                figures[mode as usize].map(plot::short).unwrap_or_default()
+            );
+        }
+        let ratio =
+            |other: Option<f64>| other.map_or(String::new(), |other| format!("{:.2}", own / other));
+        print!(" {:>6} |", ratio(figures[0]));
+        if three {
+            print!(" {:>5} |", ratio(figures[1]));
+        }
+        println!(" {} |", work.unit);
     }
 }
 
-/// Twenty blocks are one.
-fn bar(ratio: f64) -> String {
-    "#".repeat(((ratio * 20.0).round() as usize).min(60))
-}
-
-fn clients() -> Outcome {
+fn clients(with_c: bool) -> Outcome {
     up("10.9.0.1")?;
     let mut other = Other::find()?;
     let instructions = sys::read_file("/proc/cmdline")?.contains("rig.icount");
-    let work: Vec<&Work> = REDIS.iter().chain([&NGINX, &IPERF]).collect();
-    let mut rows: Vec<[Option<Row>; 2]> = work.iter().map(|_| [None, None]).collect();
-    for (n, mode) in ["tcp", "smc"].into_iter().enumerate() {
-        sys::write_file(SYSCTL, "0")?;
-        other.ask(mode)?;
-        sys::write_file(SYSCTL, if n == 1 { "1" } else { "0" })?;
+    let work: Vec<&Work> = REDIS
+        .iter()
+        .chain(&PGBENCH)
+        .chain([&NGINX, &IPERF])
+        .collect();
+    let mut rows: Vec<(&Work, [Option<Row>; 3])> = work
+        .into_iter()
+        .map(|work| (work, [None, None, None]))
+        .collect();
+    // smc_rs gives way to the C implementation, which comes last.
+    for mode in [Mode::Tcp, Mode::Rust, Mode::C] {
+        if mode == Mode::C && !with_c {
+            continue;
+        }
+        if mode != Mode::C {
+            Mode::Tcp.enter()?;
+        }
+        other.ask(mode.word())?;
+        mode.enter()?;
         // A server that is not there yet refuses.
-        sys::eventually("the servers answer", || {
-            let one = rig::run("redis-cli -h 10.9.0.2 ping").is_ok();
-            Ok(one && rig::run("curl -sS -o /dev/null http://10.9.0.2/").is_ok())
-        })?;
-        for (row, work) in rows.iter_mut().zip(&work) {
-            let measured = measure(&mut other, work, n == 1)?;
+        for line in [
+            "redis-cli -h 10.9.0.2 ping",
+            "curl -sS -o /dev/null http://10.9.0.2/",
+            pgbench!("-S -t 1"),
+        ] {
+            sys::eventually(&format!("'{line}' succeeds"), || {
+                Ok(rig::run(&mode.line(line)).is_ok())
+            })?;
+        }
+        for (work, row) in &mut rows {
+            let measured = measure(&mut other, work, mode)?;
             println!(
-                "  {mode}: {}: {} {}s a second, {} ns of both processors for one, {} bytes by RDMA",
+                "  {}: {}: {} {}s a second, {} ns of both processors for one, {} bytes by RDMA",
+                mode.title(),
                 work.title,
-                short(measured.rate),
+                plot::short(measured.rate),
                 work.unit,
-                short(measured.cost),
+                plot::short(measured.cost),
                 measured.rdma
             );
-            row[n] = Some(measured);
+            row[mode as usize] = Some(measured);
         }
     }
-    sys::write_file(SYSCTL, "0")?;
+    if !with_c {
+        Mode::Tcp.enter()?;
+    }
     other.ask("end")?;
-    let what = if instructions {
-        "guest instructions"
+    // By the wall clock a processor's nanoseconds are the emulator's, and on the instruction clock what is idle takes real time.
+    if instructions {
+        table(plot::INSTRUCTIONS, &rows, |row| Some(row.cost));
     } else {
-        "ns of emulated processors"
-    };
-    println!(
-        "\n| {:<22} | {:>9} | {:>9} | {:>5} |  {what} for one {:<7}|",
-        "", "TCP", "SMC-R", "ratio", ""
-    );
-    println!("|---|---:|---:|---:|---|");
-    for (row, work) in rows.iter().zip(&work) {
-        let [Some(tcp), Some(smc)] = row else {
-            continue;
-        };
-        let ratio = smc.cost / tcp.cost;
-        println!(
-            "| {:<22} | {:>9} | {:>9} | {ratio:>5.2} | `{:<20}` {} |",
-            work.title,
-            short(tcp.cost),
-            short(smc.cost),
-            bar(ratio),
-            work.unit
-        );
-    }
-    if !instructions {
-        println!(
-            "\n| {:<22} | {:>9} | {:>9} | {:>5} |  a second; latency |",
-            "", "TCP", "SMC-R", "ratio"
-        );
-        println!("|---|---:|---:|---:|---|");
-        for (row, work) in rows.iter().zip(&work) {
-            let [Some(tcp), Some(smc)] = row else {
-                continue;
-            };
-            let ratio = smc.rate / tcp.rate;
-            let latency = match (tcp.latency, smc.latency) {
-                (Some(tcp), Some(smc)) => format!(" {} us, {} us", short(tcp), short(smc)),
-                _ => String::new(),
-            };
-            println!(
-                "| {:<22} | {:>9} | {:>9} | {ratio:>5.2} | `{:<20}` {}s{latency} |",
-                work.title,
-                short(tcp.rate),
-                short(smc.rate),
-                bar(ratio),
-                work.unit
-            );
-        }
+        table(plot::RATE, &rows, |row| Some(row.rate));
+        table(plot::LATENCY, &rows, |row| row.latency);
     }
     std::thread::sleep(Duration::from_secs(1));
     down()

@@ -3,11 +3,13 @@
 //! Runs inside the test machine. Nothing here is told to believe a program: bytes are counted by
 //! the packet filter, packets by the RDMA devices, modes by sock_diag, content by checksums.
 //!
-//! `smc-demo failover` is `make demo-failover`; `smc-demo adapter a` and `adapter b` are the two machines of `make demo-erdma`.
+//! `smc-demo failover` is `make demo-failover`; `smc-demo adapter a` and `adapter b` are the two machines of
+//! `make demo-erdma`, and `smc-demo plot` makes its picture.
 
 mod adapter;
 mod apps;
 mod failover;
+mod plot;
 mod witness;
 
 use smc_selftest::ktap::{Report, Verdict};
@@ -19,8 +21,9 @@ use witness::Evidence;
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["adapter", machine] => return adapter::main(machine),
+        ["adapter", ref rest @ ..] => return adapter::main(rest),
         ["failover"] => return failover::main(),
+        ["plot", rates, instructions] => return plot::main(rates, instructions),
         _ => {}
     }
     let mut report = Report::silent(1 + apps::ALL.len() * 2 + rig::ORACLES.len());
