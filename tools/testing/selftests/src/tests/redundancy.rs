@@ -336,6 +336,8 @@ fn no_key_for_the_other(ctx: &Ctx) -> Outcome {
     let ctx = ctx.with_kind(Kind::Smc4);
     let second = Second::new(&Host::BOTH)?;
     second.fresh(&ctx)?;
+    // A size that no earlier connection had: there is no such memory in the pool.
+    let _size = Changed::new(&Host::BOTH, "rmem", 262_144)?;
     let (listener, address) = ctx.listener(64)?;
     let first = ctx.pair_from(&listener, address)?;
     echo(&first, b"first")?;
