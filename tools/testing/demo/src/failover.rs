@@ -30,7 +30,7 @@ const CLIENTS: u64 = 15;
 /// all; and of those that come afterwards.
 const BEFORE: u64 = 1500;
 const WITHOUT: u64 = 2000;
-const REQUESTS: u64 = 9000;
+const REQUESTS: u64 = 30_000;
 const AFTERWARDS: u64 = 1200;
 /// How long a part may take. It ends a hang and measures nothing.
 const PATIENCE: Duration = Duration::from_secs(120);
