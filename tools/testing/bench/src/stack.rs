@@ -208,7 +208,7 @@ impl Server {
         );
         // Asked of the kernel: a connection to find out would make a link group. SMC's sockets have one of TCP below.
         sys::eventually(&format!("'{line}' listens on port {port}"), || {
-            listens(port)
+            rig::listens(port)
         })
         .map_err(|error| {
             Fail(format!(
@@ -226,15 +226,4 @@ impl Drop for Server {
         unsafe { libc::kill(self.0.id() as i32, libc::SIGTERM) };
         let _ = self.0.wait();
     }
-}
-
-fn listens(port: u16) -> std::io::Result<bool> {
-    sys::enter(Host::B)?;
-    let text = sys::read_file("/proc/thread-self/net/tcp")?;
-    sys::leave()?;
-    let wanted = format!(":{port:04X}");
-    Ok(text.lines().any(|line| {
-        let mut words = line.split_whitespace().skip(1);
-        words.next().is_some_and(|local| local.ends_with(&wanted)) && words.nth(1) == Some("0A")
-    }))
 }

@@ -3,7 +3,6 @@
 use smc_selftest::kind::Host;
 use smc_selftest::{rig, sys, Context, Fail, Outcome};
 use std::fs::File;
-use std::io;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -62,7 +61,7 @@ impl Server {
         let server = Server { child };
         // Asked of the kernel: a connection to find out would be one more to account for.
         sys::eventually(&format!("'{line}' listens on port {port}"), || {
-            listens(port)
+            rig::listens(port)
         })
         .map_err(|error| {
             let log = std::fs::read_to_string("/tmp/server.log").unwrap_or_default();
@@ -93,18 +92,6 @@ impl Drop for Server {
             self.stop();
         }
     }
-}
-
-/// Whether a TCP socket of host B listens on a port; SMC's have one below.
-fn listens(port: u16) -> io::Result<bool> {
-    sys::enter(Host::B)?;
-    let text = sys::read_file("/proc/thread-self/net/tcp")?;
-    sys::leave()?;
-    let wanted = format!(":{port:04X}");
-    Ok(text.lines().any(|line| {
-        let mut words = line.split_whitespace().skip(1);
-        words.next().is_some_and(|local| local.ends_with(&wanted)) && words.nth(1) == Some("0A")
-    }))
 }
 
 const REDIS: &str = "

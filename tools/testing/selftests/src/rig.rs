@@ -364,3 +364,15 @@ pub const ORACLES: [Oracle; 6] = [
         check: |_| hosts_down(),
     },
 ];
+
+/// Whether a TCP socket of host B listens on a port; SMC's have one below.
+pub fn listens(port: u16) -> io::Result<bool> {
+    sys::enter(Host::B)?;
+    let text = sys::read_file("/proc/thread-self/net/tcp")?;
+    sys::leave()?;
+    let wanted = format!(":{port:04X}");
+    Ok(text.lines().any(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        words.next().is_some_and(|local| local.ends_with(&wanted)) && words.nth(1) == Some("0A")
+    }))
+}
