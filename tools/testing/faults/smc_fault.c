@@ -18,7 +18,7 @@
 
 static char *function;
 module_param(function, charp, 0444);
-MODULE_PARM_DESC(function, "name of the function");
+MODULE_PARM_DESC(function, "name of the function, or MODULE:NAME");
 
 static long result;
 module_param(result, long, 0444);

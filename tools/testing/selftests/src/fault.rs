@@ -6,6 +6,11 @@ use crate::{Context, Outcome};
 
 const HITS: &str = "/sys/module/smc_fault/parameters/hits";
 
+/// Name of a function of the Soft-RoCE in use: the other one may be loaded, too.
+fn of_soft_roce(function: &str) -> String {
+    format!("{}:{function}", SoftRoce::here().module())
+}
+
 /// A function fails for smc_rs until this is dropped.
 pub struct Fault(());
 
@@ -17,17 +22,19 @@ impl Fault {
         ))
     }
 
-    /// A driver does not take requests to register memory.
-    pub fn of_registration(driver: &str, skip: u32, count: u32) -> Outcome<Fault> {
+    /// Soft-RoCE does not take requests to register memory.
+    pub fn of_registration(skip: u32, count: u32) -> Outcome<Fault> {
+        let function = of_soft_roce("rxe_post_send");
         Fault::load(&format!(
-            "function={driver}_post_send result=-12 skip={skip} count={count} registrations=Y"
+            "function={function} result=-12 skip={skip} count={count} registrations=Y"
         ))
     }
 
     /// Soft-RoCE loses the data of RDMA WRITEs of this length, and says that it has written it.
     pub fn of_rdma_write(length: usize) -> Outcome<Fault> {
+        let function = of_soft_roce("rxe_mr_copy");
         Fault::load(&format!(
-            "function=rxe_mr_copy caller=[{} argument=3 value={length} result=0",
+            "function={function} caller=[{} argument=3 value={length} result=0",
             SoftRoce::here().module()
         ))
     }

@@ -636,7 +636,7 @@ fn refused_resources(ctx: &Ctx) -> Outcome {
     echo(&open[0], b"nothing fails any more")?;
     for (skip, who) in [(0, Host::B), (1, Host::A)] {
         let what = format!("registration fails on host {}", who.name());
-        let fault = Fault::of_registration("rxe", skip, 1)?;
+        let fault = Fault::of_registration(skip, 1)?;
         let _pair = fallen_pair(ctx, &listener, who, ERR_REGBUF).during(&what)?;
         check_eq!(fault.hits()?, 1, "{what}: failed requests");
         drop(fault);

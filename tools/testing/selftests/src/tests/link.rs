@@ -772,6 +772,7 @@ fn devices_come_and_go(ctx: &Ctx) -> Outcome {
 
 /// Namespaces are deleted while a process still has connections there; they go when it dies.
 fn namespaces_go(ctx: &Ctx) -> Outcome {
+    let roce = rig::SoftRoce::here().link_type();
     for command in [
         "ip netns add C",
         "ip netns add D",
@@ -780,8 +781,8 @@ fn namespaces_go(ctx: &Ctx) -> Outcome {
         "ip -n D link set vD up",
         "ip -n C addr add 10.9.1.1/24 dev vC",
         "ip -n D addr add 10.9.1.2/24 dev vD",
-        "ip netns exec C rdma link add rxeC type rxe netdev vC",
-        "ip netns exec D rdma link add rxeD type rxe netdev vD",
+        &format!("ip netns exec C rdma link add rxeC type {roce} netdev vC"),
+        &format!("ip netns exec D rdma link add rxeD type {roce} netdev vD"),
         "ip netns exec C ping -q -c 1 -W 10 10.9.1.2",
     ] {
         rig::run(command)?;

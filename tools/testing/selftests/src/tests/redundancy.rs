@@ -343,13 +343,13 @@ fn no_key_for_the_other(ctx: &Ctx) -> Outcome {
     echo(&first, b"first")?;
     await_both()?;
     // Not for its own link either: there is no connection.
-    let fault = Fault::of_registration("rxe", 0, 1)?;
+    let fault = Fault::of_registration(0, 1)?;
     let fallen = ctx.unasked().pair_from(&listener, address)?;
     echo(&fallen, b"over TCP")?;
     check_eq!(fault.hits()?, 1, "failed requests");
     drop(fault);
     // The server registers first: for its own link, then for the other one.
-    let fault = Fault::of_registration("rxe", 1, 1)?;
+    let fault = Fault::of_registration(1, 1)?;
     let alone = ctx.pair_from(&listener, address)?;
     echo(&alone, b"alone")?;
     check_eq!(fault.hits()?, 1, "failed requests");
