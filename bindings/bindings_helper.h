@@ -18,6 +18,7 @@
 #include <linux/poll.h>
 #include <linux/ptrace.h>
 #include <linux/ratelimit.h>
+#include <linux/reboot.h>
 #include <linux/sched/signal.h>
 #include <linux/security.h>
 #include <linux/skbuff.h>

@@ -43,6 +43,10 @@ use crate::{
         },
         host,
         netns::Net,
+        reboot::{
+            GoingDown,
+            Notice, //
+        },
         ticker::Ticker, //
     }, //
 };
@@ -102,6 +106,7 @@ struct Devices {
 /// Keeps the module at work; dropping it ends all link groups and lets all devices go.
 pub(crate) struct Running {
     // In the order of the teardown. Removing the devices ends their link groups.
+    _notice: Notice<Farewell>,
     _client: Client<DeviceEvents>,
     ports: Ports,
     _ticker: Ticker,
@@ -136,7 +141,9 @@ pub(crate) fn start(rsvd_ports_base: u16) -> Result<Running> {
     let ticker = Ticker::start(TICK_MS, tick)?;
     let ports = Ports::start(rsvd_ports_base)?;
     let client = Client::new()?;
+    let notice = Notice::new()?;
     let running = Running {
+        _notice: notice,
         _client: client,
         ports,
         _ticker: ticker,
@@ -364,6 +371,17 @@ impl Registry {
             .position(|other| core::ptr::eq(&**other, group))
         {
             let _ = groups.remove(index);
+        }
+    }
+}
+
+/// When the system goes down peers are told, who would have to find out.
+struct Farewell;
+
+impl GoingDown for Farewell {
+    fn going_down() {
+        if let Some(registry) = get() {
+            registry.for_each_group(|_| true, LinkGroup::end_orderly);
         }
     }
 }

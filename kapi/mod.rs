@@ -18,6 +18,7 @@ pub(crate) mod percpu;
 pub(crate) mod ports;
 pub(crate) mod prelude;
 pub(crate) mod proto_ops;
+pub(crate) mod reboot;
 pub(crate) mod sock;
 pub(crate) mod sock_diag;
 pub(crate) mod sock_table;
