@@ -129,9 +129,9 @@ test:
 test-apps:
 	@tools/testing/apps/run $(KERNEL) $(APPS)
 
-# INTEROP='--pair rust-c --filter close': options of the runner.
+# PEER=newest: the lean kernel's C instead of Debian 13's. INTEROP='--pair rust-c --filter close': options of the runner.
 test-interop:
-	@tools/testing/interop/run $(KERNEL) $(INTEROP)
+	@tools/testing/interop/run $(KERNEL) $(if $(PEER),--peer $(PEER)) $(INTEROP)
 
 # The emulated eRDMA adapter under mainline's driver and smc_rs.
 test-erdma:
@@ -158,6 +158,7 @@ help:
 	@echo 'make bench-fallback  what a fallback costs, in instructions beside plain TCP; fails above 3 %'
 	@echo 'make test-apps       programs that nobody here wrote over TCP and over SMC-R; the table; the last line counts'
 	@echo 'make test-interop    two machines on a wire, smc_rs and Debian 13'"'"'s own kernel with C net/smc; the last line counts'
+	@echo '                     PEER=newest: the lean kernel of make bench instead'
 	@echo 'make test-erdma      the emulated eRDMA adapter: verbs, iWARP, faults under traffic; the last line counts'
 	@echo 'make check           the quick part: formatting, clippy, host tests, lints; no kernel'
 	@echo 'make fmt             format all Rust sources with the build root'"'"'s rustfmt'

@@ -24,6 +24,19 @@ pub const SCRIPTS: &[Script] = &[
     Script::new("close.linger_0_by_server", |side| {
         linger_0(side, !side.is_client)
     }),
+    Script::new("close.reset_by_both_at_once", reset_by_both),
+    Script::new("close.reset_of_a_writer_by_client", |side| {
+        reset_of_a_writer(side, side.is_client)
+    }),
+    Script::new("close.reset_of_a_writer_by_server", |side| {
+        reset_of_a_writer(side, !side.is_client)
+    }),
+    Script::new("close.reset_after_half_by_client", |side| {
+        reset_after_half(side, side.is_client)
+    }),
+    Script::new("close.reset_after_half_by_server", |side| {
+        reset_after_half(side, !side.is_client)
+    }),
     Script::new("close.write_to_who_has_closed", write_to_who_has_closed),
     Script::new("kill.client", |side| kill(side, side.is_client)),
     Script::new("kill.server", |side| kill(side, !side.is_client)),
@@ -125,6 +138,88 @@ fn linger_0(side: &Side, first: bool) -> Outcome {
         } else {
             expect_reset(side, &sock)?;
         }
+        drop(sock);
+    }
+    side.await_connections(0)?;
+    side.meet("gone")?;
+    Ok(())
+}
+
+/// Both sides throw away what the other one has sent.
+fn reset_by_both(side: &Side) -> Outcome {
+    for _ in 0..8 {
+        let sock = side.connection()?;
+        send(side, &sock, 0, 5000)?;
+        sock.await_events(libc::POLLIN)?;
+        side.meet("now")?;
+        drop(sock);
+    }
+    side.await_connections(0)?;
+    side.meet("gone")?;
+    Ok(())
+}
+
+/// One side closes with unread data while the other one waits for room to write more.
+fn reset_of_a_writer(side: &Side, first: bool) -> Outcome {
+    let sock = side.connection()?;
+    if first {
+        sock.await_events(libc::POLLIN)?;
+        side.meet("full")?;
+        drop(sock);
+        side.meet("closed")?;
+    } else {
+        sock.set_nonblocking(true)?;
+        // Until both buffers are full, and stay so.
+        let mut quiet = 0;
+        while quiet < 10 {
+            match sock.send(&[0; 10_000], libc::MSG_NOSIGNAL) {
+                Ok(_) => quiet = 0,
+                Err(_) => quiet += 1,
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        sock.set_nonblocking(false)?;
+        side.meet("full")?;
+        let sent = sock.send_all(&[0; 1_000_000]);
+        let error = sent.err().and_then(|error| error.raw_os_error());
+        check!(
+            matches!(error, Some(libc::ECONNRESET | libc::EPIPE)),
+            "a blocked write to who resets gives {error:?}"
+        );
+        side.meet("closed")?;
+        drop(sock);
+    }
+    side.await_connections(0)?;
+    side.meet("gone")?;
+    Ok(())
+}
+
+/// One side says that it is done, and then throws away what the other one has sent.
+fn reset_after_half(side: &Side, first: bool) -> Outcome {
+    let sock = side.connection()?;
+    if first {
+        send(side, &sock, 0, 1000)?;
+        sock.shutdown(libc::SHUT_WR).during("shutdown(SHUT_WR)")?;
+        sock.await_events(libc::POLLIN)?;
+        drop(sock);
+        side.meet("closed")?;
+    } else {
+        receive(side, &sock, 0, 1000)?;
+        expect_end(&sock)?;
+        send(side, &sock, 0, 1000)?;
+        side.meet("closed")?;
+        let mut failed = None;
+        for _ in 0..100 {
+            if let Err(error) = sock.send(b"!", libc::MSG_NOSIGNAL) {
+                failed = error.raw_os_error();
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        check!(
+            matches!(failed, Some(libc::EPIPE | libc::ECONNRESET)),
+            "writing to a peer that has reset gives {failed:?}"
+        );
         drop(sock);
     }
     side.await_connections(0)?;

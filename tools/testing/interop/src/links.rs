@@ -2,7 +2,7 @@
 
 use super::scripts::there_and_back;
 use super::ways::fresh;
-use super::{Script, Side, RDMA_DEVICE};
+use super::{gid_ready, port_ready, rdma_link_add, Script, Side, Stack, RDMA_DEVICE};
 use smc_selftest::genl::{self, Client};
 use smc_selftest::kind::Kind;
 use smc_selftest::pattern::Pattern;
@@ -11,10 +11,76 @@ use smc_selftest::sys::{self, Sock};
 use smc_selftest::{check, Context, Fail, Outcome};
 use std::time::Duration;
 
-pub const SCRIPTS: &[Script] = &[Script::new("links.path_goes", path_goes)];
+pub const SCRIPTS: &[Script] = &[
+    Script::new("links.path_goes", |side| path_goes(side, Way::BothPorts)),
+    Script::among_ours("links.address_of_client_goes", |side| {
+        path_goes(
+            side,
+            Way::Address {
+                here: side.is_client,
+            },
+        )
+    }),
+    Script::among_ours("links.address_of_server_goes", |side| {
+        path_goes(
+            side,
+            Way::Address {
+                here: !side.is_client,
+            },
+        )
+    }),
+    Script::among_ours("links.mtu_changes", |side| path_goes(side, Way::Mtu)),
+    Script::new("links.limit_of_client", |side| limit(side, side.is_client)),
+    Script::new("links.limit_of_server", |side| limit(side, !side.is_client)),
+];
+
+/// How the second path becomes unusable while it is used. C does not take a link down before all that it has sent is
+/// acknowledged, and rxe repeats for ever what nobody acknowledges: with C, both ports have to go.
+#[derive(Clone, Copy)]
+enum Way {
+    /// Both ports go down.
+    BothPorts,
+    /// The device of one side loses its address, and with it the GID of its link.
+    Address { here: bool },
+    /// What A's device sends gets too long for its network.
+    Mtu,
+}
+
+impl Way {
+    fn go(self, side: &Side, number: usize) -> Outcome {
+        match self {
+            Way::BothPorts => run(&format!("ip link set {SECOND_NETDEV} down"))?,
+            Way::Address { here: true } => run(&format!(
+                "ip addr del 10.9.0.{number}/24 dev {SECOND_NETDEV}"
+            ))?,
+            Way::Mtu if side.is_first() => run(&format!("ip link set {SECOND_NETDEV} mtu 1000"))?,
+            Way::Address { here: false } | Way::Mtu => String::new(),
+        };
+        Ok(())
+    }
+
+    fn come_back(self, side: &Side, number: usize) -> Outcome {
+        match self {
+            Way::BothPorts => {
+                run(&format!("ip link set {SECOND_NETDEV} up"))?;
+                run(&route(number))?;
+            }
+            Way::Address { here: true } => {
+                run(&address(number))?;
+                run(&route(number))?;
+            }
+            Way::Mtu if side.is_first() => {
+                run(&format!("ip link set {SECOND_NETDEV} mtu 4000"))?;
+            }
+            Way::Address { here: false } | Way::Mtu => {}
+        }
+        Ok(())
+    }
+}
 
 const SECOND_NETDEV: &str = "eth1";
 const SECOND_DEVICE: &str = "rxe1";
+const SINGLE: u64 = 1;
 const SYMMETRIC: u64 = 2;
 
 /// A second network device at the same network, which TCP does not take.
@@ -24,12 +90,16 @@ pub fn second_netdev_up(number: usize) -> Outcome {
     }
     for line in [
         format!("ip link set {SECOND_NETDEV} up"),
-        format!("ip addr add 10.9.0.{number}/24 dev {SECOND_NETDEV} noprefixroute"),
+        address(number),
         route(number),
     ] {
         run(&line)?;
     }
     Ok(())
+}
+
+fn address(number: usize) -> String {
+    format!("ip addr add 10.9.0.{number}/24 dev {SECOND_NETDEV} noprefixroute")
 }
 
 fn route(number: usize) -> String {
@@ -45,9 +115,7 @@ impl Second {
         const IBNAME: u16 = 3;
         const IBPORT: u16 = 4;
         const ADD: u8 = 2;
-        run(&format!(
-            "rdma link add {SECOND_DEVICE} type rxe netdev {SECOND_NETDEV}"
-        ))?;
+        rdma_link_add(SECOND_DEVICE, SECOND_NETDEV)?;
         let second = Second;
         for device in [RDMA_DEVICE, SECOND_DEVICE] {
             let request = [
@@ -59,6 +127,11 @@ impl Second {
             Client::new("SMC_PNETID")?
                 .execute(ADD, &request)
                 .during("SMC_PNETID_ADD")?;
+        }
+        // A C server whose second device is not ready offers the second link by its first one.
+        gid_ready(SECOND_DEVICE)?;
+        for device in [RDMA_DEVICE, SECOND_DEVICE] {
+            port_ready(device, "NET1")?;
         }
         Ok(second)
     }
@@ -117,9 +190,9 @@ fn await_two(side: &Side) -> Outcome {
     })
 }
 
-/// Streams both ways on all connections while the link of some of them goes: not a byte is lost. Both ports
-/// go: rxe repeats for ever what nobody acknowledges, and C does not take a link down before all is.
-fn path_goes(side: &Side) -> Outcome {
+/// Streams both ways on all connections while the link of some of them goes: not a byte is lost. Then the path comes
+/// back, and with it the link.
+fn path_goes(side: &Side, way: Way) -> Outcome {
     const TOTAL: usize = 3_000_000;
     // First, as a group that is there would get a second link, too, and live on.
     fresh(side)?;
@@ -134,14 +207,7 @@ fn path_goes(side: &Side) -> Outcome {
         socks.push(side.through(&door)?);
     }
     side.meet("connected")?;
-    let number = if sys::read_file("/sys/class/net/eth1/address")?
-        .trim()
-        .ends_with('1')
-    {
-        11
-    } else {
-        12
-    };
+    let number = 11 + usize::from(!side.is_first());
     std::thread::scope(|scope| -> Outcome {
         let mut threads = Vec::new();
         for sock in &socks {
@@ -150,21 +216,33 @@ fn path_goes(side: &Side) -> Outcome {
             threads.push(scope.spawn(move || read(sock, &inc, TOTAL)));
         }
         std::thread::sleep(Duration::from_millis(300));
-        let gone = run(&format!("ip link set {SECOND_NETDEV} down"));
+        let gone = way.go(side, number);
         for thread in threads {
             match thread.join() {
                 Ok(outcome) => outcome?,
                 Err(_) => check!(false, "a thread panicked"),
             }
         }
-        gone.map(drop)
+        gone
     })?;
-    await_links(side, "one link", |_, devices| devices == [RDMA_DEVICE])?;
+    match way {
+        Way::BothPorts => await_links(side, "one link", |_, devices| devices == [RDMA_DEVICE])?,
+        // Who still has a device may use it for an asymmetric link.
+        Way::Address { here: true } => {
+            await_links(side, "no link on the second device", |_, devices| {
+                devices.iter().all(|device| device == RDMA_DEVICE)
+            })?
+        }
+        // With shorter packets the link may be there again already.
+        Way::Address { here: false } | Way::Mtu => {}
+    }
     side.meet("survived")?;
-    run(&format!("ip link set {SECOND_NETDEV} up"))?;
-    run(&route(number))?;
-    await_two(side)?;
-    side.meet("two links again")?;
+    way.come_back(side, number)?;
+    // C's server offers a link once when its port is up; if that of C's client is not yet, there is one link.
+    if (side.own, side.peer) != (Stack::C, Stack::C) {
+        await_two(side)?;
+    }
+    side.meet("the path is back")?;
     for (offset, sock) in socks.iter().enumerate() {
         there_and_back(side, sock, offset, 100_000)?;
     }
@@ -174,6 +252,37 @@ fn path_goes(side: &Side) -> Outcome {
     drop(second);
     side.meet("one device")?;
     Ok(())
+}
+
+/// One side allows one link: there is one, whatever devices there are.
+fn limit(side: &Side, this: bool) -> Outcome {
+    const SETTING: &str = "/proc/sys/net/smc/smcr_max_links_per_lgr";
+    fresh(side)?;
+    let second = Second::new()?;
+    let before = sys::read_file(SETTING)?;
+    if this {
+        sys::write_file(SETTING, "1").during(SETTING)?;
+    }
+    side.meet("set")?;
+    let outcome = (|| {
+        let sock = side.connection()?;
+        there_and_back(side, &sock, 0, 1000)?;
+        // So long a C client would wait for an offer.
+        std::thread::sleep(Duration::from_millis(2500));
+        let now = shown(side)?;
+        check!(
+            now == (SINGLE, vec![RDMA_DEVICE.to_owned()]),
+            "links of a group that may have one: {now:?}"
+        );
+        there_and_back(side, &sock, 1000, 1000)
+    })();
+    sys::write_file(SETTING, before.trim()).during(SETTING)?;
+    outcome?;
+    side.await_connections(0)?;
+    side.meet("closed")?;
+    drop(second);
+    // It may have as many as there are, from now on.
+    fresh(side)
 }
 
 fn write(sock: &Sock, pattern: &Pattern, total: usize) -> Outcome {

@@ -5,6 +5,7 @@
 
 mod endings;
 mod links;
+mod reboot;
 mod scripts;
 mod urgent;
 mod ways;
@@ -16,7 +17,7 @@ use smc_selftest::kind::Kind;
 use smc_selftest::ktap::{Report, Verdict};
 use smc_selftest::mode::{self, Mode};
 use smc_selftest::pattern::Pattern;
-use smc_selftest::rig::run;
+use smc_selftest::rig::{run, SoftRoce};
 use smc_selftest::sys::{self, Sock};
 use smc_selftest::{check, check_eq, diag, Context, Fail, Outcome};
 use std::cell::{Cell, RefCell};
@@ -32,6 +33,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const NETDEV: &str = "eth0";
 const RDMA_DEVICE: &str = "rxe0";
 const UEID: &str = "SMC-RS.DEFAULT";
+const TESTLINK_TIME: &str = "/proc/sys/net/smc/smcr_testlink_time";
+/// An option: RDMA devices have GIDs of RoCEv1 only, so that there is no SMC-Rv2.
+const ONLY_V1: &str = "--v1";
 
 /// Which implementation a machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,15 +67,14 @@ impl Stack {
             Stack::C => run("modprobe -a smc smc_diag")?,
         };
         // So that every script that takes a while has seen TEST LINK.
-        sys::write_file("/proc/sys/net/smc/smcr_testlink_time", "2")
-            .during("smcr_testlink_time")?;
+        sys::write_file(TESTLINK_TIME, "2").during(TESTLINK_TIME)?;
         if self == Stack::C {
             // Blank padded to 32 bytes, as the wire has it.
             Client::new(genl::SMC_GEN)?
                 .execute(genl::ADD_UEID, &genl::text(1, &format!("{UEID:<32}")))
                 .during("SMC_NETLINK_ADD_UEID")?;
         }
-        port_ready()
+        port_ready(RDMA_DEVICE, "")
     }
 
     fn unload(self) -> Outcome {
@@ -87,11 +90,50 @@ impl Stack {
 pub struct Script {
     pub name: &'static str,
     pub body: fn(&Side) -> Outcome,
+    scope: Scope,
+}
+
+/// When a script is chosen.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    Always,
+    /// Only if both machines have smc_rs.
+    AmongOurs,
+    /// Never: it is the rest of another one, for a machine that has lost its part of it.
+    Rest,
 }
 
 impl Script {
     const fn new(name: &'static str, body: fn(&Side) -> Outcome) -> Script {
-        Script { name, body }
+        Script {
+            name,
+            body,
+            scope: Scope::Always,
+        }
+    }
+
+    const fn among_ours(name: &'static str, body: fn(&Side) -> Outcome) -> Script {
+        Script {
+            name,
+            body,
+            scope: Scope::AmongOurs,
+        }
+    }
+
+    const fn rest(name: &'static str, body: fn(&Side) -> Outcome) -> Script {
+        Script {
+            name,
+            body,
+            scope: Scope::Rest,
+        }
+    }
+
+    fn is_for(&self, one: Stack, other: Stack) -> bool {
+        match self.scope {
+            Scope::Always => true,
+            Scope::AmongOurs => (one, other) == (Stack::Rust, Stack::Rust),
+            Scope::Rest => false,
+        }
     }
 }
 
@@ -150,6 +192,17 @@ impl Side<'_> {
     /// Waits until the other side is there as well; what it says.
     pub fn meet(&self, words: &str) -> Outcome<String> {
         self.control.meet(words)
+    }
+
+    /// Whether this is machine A, which decides.
+    pub fn is_first(&self) -> bool {
+        self.control.listener.is_some()
+    }
+
+    /// Machine A: waits until B's program is there again, and has it play the rest of a script.
+    pub fn peer_returns(&self, script: &str) -> Outcome {
+        self.control.accept(self.peer)?;
+        self.control.play(script, self)
     }
 
     /// The same number sequence on both machines.
@@ -261,34 +314,81 @@ impl Side<'_> {
 
 /// The connection between the two programs.
 struct Control {
-    read: RefCell<BufReader<TcpStream>>,
-    write: TcpStream,
+    stream: RefCell<BufReader<TcpStream>>,
     /// How the other side's part of this script ended, if it did.
     ended: RefCell<Option<String>>,
+    /// Where B's program comes in; A has it.
+    listener: Option<TcpListener>,
 }
 
 impl Control {
-    fn new(stream: TcpStream) -> Outcome<Control> {
+    fn new(stream: TcpStream, listener: Option<TcpListener>) -> Outcome<Control> {
+        Ok(Control {
+            stream: RefCell::new(Control::limited(stream)?),
+            ended: RefCell::new(None),
+            listener,
+        })
+    }
+
+    fn limited(stream: TcpStream) -> Outcome<BufReader<TcpStream>> {
+        stream.set_nonblocking(false)?;
         stream.set_nodelay(true)?;
         // Longer than any call of the other side's.
         stream.set_read_timeout(Some(PATIENCE * 2))?;
-        Ok(Control {
-            read: RefCell::new(BufReader::new(stream.try_clone()?)),
-            write: stream,
-            ended: RefCell::new(None),
+        Ok(BufReader::new(stream))
+    }
+
+    /// A's: waits for B's program.
+    fn first(peer: Stack) -> Outcome<Control> {
+        let listener = TcpListener::bind((ADDRESSES[0], CONTROL_PORT))?;
+        listener.set_nonblocking(true)?;
+        let control = Control::new(Control::await_peer(&listener)?, Some(listener))?;
+        control.expect(peer)?;
+        Ok(control)
+    }
+
+    /// Waits for B's program, instead of the one that was there.
+    fn accept(&self, peer: Stack) -> Outcome {
+        let listener = self.listener.as_ref();
+        let listener = listener.ok_or_else(|| Fail("B waits for nobody".into()))?;
+        *self.stream.borrow_mut() = Control::limited(Control::await_peer(listener)?)?;
+        self.expect(peer)
+    }
+
+    fn await_peer(listener: &TcpListener) -> Outcome<TcpStream> {
+        awaited("the other machine's program", || {
+            listener.accept().ok().map(|(stream, _)| stream)
         })
+    }
+
+    fn expect(&self, peer: Stack) -> Outcome {
+        check_eq!(
+            self.hear()?,
+            peer.name(),
+            "the other machine's implementation"
+        );
+        Ok(())
+    }
+
+    /// Has B play its part of a script.
+    fn play(&self, script: &str, side: &Side) -> Outcome {
+        let role = if side.is_client { "server" } else { "client" };
+        let own = side.own.name().to_lowercase();
+        self.say(&format!("play {script} {role} {} {own}", side.seed))
     }
 
     fn say(&self, line: &str) -> Outcome {
         let line = format!("{}\n", line.replace('\n', " / "));
-        (&self.write)
+        self.stream
+            .borrow_mut()
+            .get_mut()
             .write_all(line.as_bytes())
             .during("tell the other machine")
     }
 
     fn hear(&self) -> Outcome<String> {
         let mut line = String::new();
-        let got = self.read.borrow_mut().read_line(&mut line);
+        let got = self.stream.borrow_mut().read_line(&mut line);
         check!(
             got.during("wait for the other machine")? > 0,
             "the other machine's program has gone"
@@ -331,7 +431,12 @@ const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 9, 0, 1), Ipv4Addr::new(10, 
 
 /// The network, the RDMA device and the implementation of this machine.
 fn machine_up(own: Stack, address: Ipv4Addr) -> Outcome {
-    run("modprobe -a virtio_net ib_core ib_uverbs rdma_rxe")?;
+    run("modprobe -a virtio_net ib_core ib_uverbs")?;
+    if std::env::args().any(|word| word == ONLY_V1) {
+        run("modprobe rxe_v1 gid_types=1")?;
+    } else {
+        run("modprobe rdma_rxe")?;
+    }
     sys::eventually("a network device", || {
         Ok(std::path::Path::new("/sys/class/net").join(NETDEV).exists())
     })?;
@@ -343,11 +448,21 @@ fn machine_up(own: Stack, address: Ipv4Addr) -> Outcome {
 }
 
 fn device_up() -> Outcome {
+    rdma_link_add(RDMA_DEVICE, NETDEV)?;
+    gid_ready(RDMA_DEVICE)
+}
+
+fn rdma_link_add(device: &str, netdev: &str) -> Outcome {
+    let kind = SoftRoce::here().link_type();
     run(&format!(
-        "rdma link add {RDMA_DEVICE} type rxe netdev {NETDEV}"
-    ))?;
-    let gids = format!("/sys/class/infiniband/{RDMA_DEVICE}/ports/1/gids");
-    sys::eventually("the IPv4 GID of the RDMA device", || {
+        "rdma link add {device} type {kind} netdev {netdev}"
+    ))
+    .map(drop)
+}
+
+fn gid_ready(device: &str) -> Outcome {
+    let gids = format!("/sys/class/infiniband/{device}/ports/1/gids");
+    sys::eventually(&format!("the IPv4 GID of {device}"), || {
         // Filled from its beginning; all 1024 entries would take seconds.
         Ok((0..8).any(|index| {
             std::fs::read_to_string(format!("{gids}/{index}"))
@@ -366,16 +481,23 @@ fn packets() -> Outcome<u64> {
     sys::read_file(&path)?.trim().parse().during(&path)
 }
 
-/// Waits until the implementation knows that the port is active: C learns of a new device's port after the device,
-/// and until then tells its peer an MTU of zero.
-fn port_ready() -> Outcome {
+/// Waits until the implementation knows that a device's port is active, and its PNETID: C learns of both after the
+/// device, and until then tells its peer an MTU of zero, or takes another device.
+fn port_ready(device: &str, pnetid: &str) -> Outcome {
     const DEV_SMCR: u16 = 6;
+    const IB_NAME: u16 = 10;
     const PORT: u16 = 8;
+    const PNETID: u16 = 2;
     const STATE: u16 = 4;
-    sys::eventually("the port is active, as SMC_GEN_NETLINK says", || {
+    let what = format!("{device}'s port is active and of '{pnetid}', as SMC_GEN_NETLINK says");
+    sys::eventually(&what, || {
         for message in Client::new(genl::SMC_GEN)?.dump(genl::GET_DEV_SMCR)? {
-            let port = message.attrs.nest(DEV_SMCR)?.nest(PORT)?;
-            if port.number(STATE)? == 1 {
+            let shown = message.attrs.nest(DEV_SMCR)?;
+            let port = shown.nest(PORT)?;
+            if shown.text(IB_NAME)? == device
+                && port.number(STATE)? == 1
+                && port.text(PNETID)?.trim_end() == pnetid
+            {
                 return Ok(true);
             }
         }
@@ -396,7 +518,7 @@ impl NoDevice {
 
 impl Drop for NoDevice {
     fn drop(&mut self) {
-        if let Err(fail) = device_up().and_then(|()| port_ready()) {
+        if let Err(fail) = device_up().and_then(|()| port_ready(RDMA_DEVICE, "")) {
             println!("# the RDMA device does not come back: {fail}");
         }
     }
@@ -428,6 +550,7 @@ fn all() -> Vec<&'static Script> {
         urgent::SCRIPTS,
         ways::SCRIPTS,
         links::SCRIPTS,
+        reboot::SCRIPTS,
     ];
     parts.into_iter().flatten().collect()
 }
@@ -445,18 +568,13 @@ fn awaited<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> Outcome<T> {
 /// The first machine: it decides what is played, and reports.
 fn run_a(own: Stack, peer: Stack, filter: Option<&str>, seed: u64) -> Outcome<bool> {
     machine_up(own, ADDRESSES[0])?;
-    let listener = TcpListener::bind((ADDRESSES[0], CONTROL_PORT))?;
-    listener.set_nonblocking(true)?;
-    let stream = awaited("the other machine's program", || {
-        listener.accept().ok().map(|(stream, _)| stream)
-    })?;
-    stream.set_nonblocking(false)?;
-    let control = Control::new(stream)?;
-    let there = control.hear()?;
-    check_eq!(there, peer.name(), "the other machine's implementation");
+    let control = Control::first(peer)?;
     let chosen: Vec<&Script> = all()
         .into_iter()
-        .filter(|script| filter.is_none_or(|text| script.name.contains(text)))
+        .filter(|script| {
+            let wanted = |text: &str| text.split(',').any(|part| script.name.contains(part));
+            script.is_for(own, peer) && filter.is_none_or(wanted)
+        })
         .collect();
     // A client of each kind; where both machines are the same, one will do.
     let clients: &[bool] = if own == peer { &[true] } else { &[true, false] };
@@ -467,12 +585,6 @@ fn run_a(own: Stack, peer: Stack, filter: Option<&str>, seed: u64) -> Outcome<bo
         for (number, script) in chosen.iter().enumerate() {
             let name = format!("{}[{}-{}]", script.name, client.name(), server.name());
             let seed = seed.wrapping_add(number as u64);
-            let role = if is_client { "server" } else { "client" };
-            control.say(&format!(
-                "play {} {role} {seed} {}",
-                script.name,
-                own.name().to_lowercase()
-            ))?;
             let side = Side {
                 is_client,
                 own,
@@ -483,6 +595,7 @@ fn run_a(own: Stack, peer: Stack, filter: Option<&str>, seed: u64) -> Outcome<bo
                 seed,
                 proved: Cell::new(0),
             };
+            control.play(script.name, &side)?;
             let own_end = (script.body)(&side);
             let peer_end = control.end(&own_end)?;
             let mut why = String::new();
@@ -510,9 +623,10 @@ fn run_a(own: Stack, peer: Stack, filter: Option<&str>, seed: u64) -> Outcome<bo
 fn run_b(own: Stack) -> Outcome<bool> {
     machine_up(own, ADDRESSES[1])?;
     let address = (ADDRESSES[0], CONTROL_PORT).into();
-    let control = Control::new(awaited("the other machine's program", || {
+    let stream = awaited("the other machine's program", || {
         TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()
-    })?)?;
+    })?;
+    let control = Control::new(stream, None)?;
     control.say(own.name())?;
     loop {
         let line = control.hear()?;
@@ -540,8 +654,8 @@ fn run_b(own: Stack) -> Outcome<bool> {
 }
 
 const USAGE: &str = "\
-smc-interop A --stack rust|c --peer rust|c [--filter TEXT] [--seed N]    decides, and reports in KTAP
-smc-interop B --stack rust|c                                             plays what A says";
+smc-interop A --stack rust|c --peer rust|c [--filter TEXT,...] [--seed N] [--v1]    decides, and reports in KTAP
+smc-interop B --stack rust|c [--v1]                                                 plays what A says";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -556,7 +670,8 @@ fn main() -> ExitCode {
 }
 
 fn dispatch(arguments: &[String]) -> Outcome<bool> {
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let words = arguments.iter().map(String::as_str);
+    let words: Vec<&str> = words.filter(|word| *word != ONLY_V1).collect();
     let (mut own, mut peer, mut filter, mut seed) = (None, None, None, 1);
     let [machine, rest @ ..] = words.as_slice() else {
         return Err(Fail(format!("usage:\n{USAGE}")));

@@ -124,7 +124,7 @@ fn limit(side: &Side, this: bool) -> Outcome {
 }
 
 /// Waits until there is no link group of this role; a dead one ends by TEST LINK.
-fn no_groups(side: &Side) -> Outcome {
+pub fn no_groups(side: &Side) -> Outcome {
     sys::eventually("no link group", || {
         let groups = side
             .groups()

@@ -1,0 +1,100 @@
+//! A machine that goes and comes back.
+
+use super::scripts::there_and_back;
+use super::ways::{fresh, no_groups};
+use super::{Script, Side, TESTLINK_TIME};
+use smc_selftest::kind::Kind;
+use smc_selftest::sys::{self, Sock};
+use smc_selftest::{check, check_eq, Context, Fail, Outcome};
+
+pub const SCRIPTS: &[Script] = &[
+    Script::new("peer.dies", |side| reboots(side, How::PowerCut)),
+    Script::new("peer.reboots", |side| reboots(side, How::Orderly)),
+    Script::rest(REST, rest),
+];
+
+const REST: &str = "peer.returns";
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// Without a word: TEST LINK finds out.
+    PowerCut,
+    /// By reboot(2): the peer is told, and does not need TEST LINK.
+    Orderly,
+}
+
+/// B goes, with connections open that are read, written and idle: A is told by an error, and new connections work, in a
+/// link group of their own.
+fn reboots(side: &Side, how: How) -> Outcome {
+    // One without TEST LINK if need be.
+    let before = sys::read_file(TESTLINK_TIME)?;
+    if how == How::Orderly {
+        sys::write_file(TESTLINK_TIME, "0").during(TESTLINK_TIME)?;
+    }
+    fresh(side)?;
+    let outcome = survive(side, how);
+    sys::write_file(TESTLINK_TIME, before.trim()).during(TESTLINK_TIME)?;
+    outcome?;
+    side.peer_returns(REST)?;
+    rest(side)
+}
+
+fn survive(side: &Side, how: How) -> Outcome {
+    let door = side.door(Kind::Smc4)?;
+    let socks = (0..3)
+        .map(|_| side.through(&door))
+        .collect::<Outcome<Vec<Sock>>>()?;
+    for sock in &socks {
+        there_and_back(side, sock, 0, 1000)?;
+    }
+    side.meet("open")?;
+    if !side.is_first() {
+        match how {
+            How::PowerCut => sys::write_file("/proc/sysrq-trigger", "b").during("sysrq-trigger")?,
+            // SAFETY: no pointers.
+            How::Orderly => drop(unsafe { libc::reboot(libc::RB_AUTOBOOT) }),
+        }
+        return Err(Fail("the machine is still there".into()));
+    }
+    std::thread::scope(|scope| -> Outcome {
+        let reader = scope.spawn(|| socks[0].recv(&mut [0; 1], 0));
+        let writer = scope.spawn(|| loop {
+            if let Err(error) = socks[1].send(&[0; 1000], libc::MSG_NOSIGNAL) {
+                return error;
+            }
+        });
+        let (Ok(read), Ok(written)) = (reader.join(), writer.join()) else {
+            return Err(Fail("a thread panicked".into()));
+        };
+        check!(
+            read.as_ref()
+                .is_err_and(|error| is_loss(error.raw_os_error())),
+            "the reader gets {read:?}"
+        );
+        check!(
+            is_loss(written.raw_os_error()),
+            "the writer gets {written:?}"
+        );
+        socks[2].await_events(libc::POLLERR | libc::POLLHUP)?;
+        let error = socks[2].error()?;
+        check!(is_loss(Some(error)), "SO_ERROR of the idle one is {error}");
+        Ok(())
+    })?;
+    drop(socks);
+    no_groups(side)
+}
+
+fn is_loss(error: Option<i32>) -> bool {
+    matches!(
+        error,
+        Some(libc::ECONNRESET | libc::ETIMEDOUT | libc::ECONNABORTED)
+    )
+}
+
+fn rest(side: &Side) -> Outcome {
+    let sock = side.connection()?;
+    there_and_back(side, &sock, 0, 100_000)?;
+    check_eq!(side.await_connections(1)?.len(), 1, "link groups");
+    side.meet("counted")?;
+    Ok(())
+}
