@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub const TESTS: [Test; 7] = [
+pub const TESTS: [Test; 8] = [
     once("link.second_link_is_added", 120, second_link_is_added),
     once("link.failover_loses_nothing", 300, failover_loses_nothing),
     once("link.silent_link_is_left", 300, silent_link_is_left),
@@ -27,6 +27,7 @@ pub const TESTS: [Test; 7] = [
     once("link.asymmetric", 120, asymmetric),
     once("link.closed_connection_moves", 200, closed_connection_moves),
     once("link.no_key_for_the_other", 200, no_key_for_the_other),
+    once("link.second_link_refused", 300, second_link_refused),
 ];
 
 /// Device of a connection's link.
@@ -412,5 +413,55 @@ fn asymmetric(ctx: &Ctx) -> Outcome {
         more?;
         drop(second);
     }
+    prove_by_queue_pairs(&ctx)
+}
+
+/// Each resource of a second link, refused to the server (which makes its end first) and to the client: the connections
+/// go on on the first one. When it is there again, so is the second link.
+fn second_link_refused(ctx: &Ctx) -> Outcome {
+    let ctx = ctx.with_kind(Kind::Smc4);
+    let second = Second::new(&[])?;
+    second.fresh(&ctx)?;
+    let pair = ctx.pair()?;
+    echo(&pair, b"one link")?;
+    let streams = Streams::start(&ctx, vec![pair])?;
+    const ALL: u32 = i32::MAX as u32;
+    for (function, result, skip) in [
+        ("__ib_alloc_pd", -12, 0),
+        ("__ib_alloc_pd", -12, 1),
+        ("__ib_create_cq", -12, 0),
+        ("__ib_create_cq", -12, 1),
+        ("ib_create_qp_kernel", -12, 0),
+        ("ib_create_qp_kernel", -12, 1),
+        ("ib_alloc_mr", -12, 0),
+        // Memory of the link's own.
+        ("rust_helper_alloc_pages", 0, 0),
+    ] {
+        let what = format!("{function} fails after {skip}");
+        let fault = Fault::new(function, result, skip, ALL)?;
+        add_second(Host::A)?;
+        add_second(Host::B)?;
+        sys::eventually(&format!("{what}: it is called"), || {
+            fault
+                .hits()
+                .map(|hits| hits > 0)
+                .map_err(|fail| std::io::Error::other(fail.0))
+        })?;
+        streams.await_more(300_000).during(&what)?;
+        for host in Host::BOTH {
+            check_eq!(shown(host)?.0, SINGLE, "{what}: type of the group");
+        }
+        drop(fault);
+        await_both().during(&what)?;
+        streams.await_more(300_000).during(&what)?;
+        for host in Host::BOTH {
+            rig::run(&format!("rdma link del {}", second_device(host)))?;
+        }
+        for host in Host::BOTH {
+            await_links(host, SINGLE, &[host.rdma_device()]).during(&what)?;
+        }
+    }
+    streams.end()?;
+    drop(second);
     prove_by_queue_pairs(&ctx)
 }
