@@ -21,11 +21,13 @@ use crate::{
         Request, //
     },
     smc_core::{
+        group::LinkGroup,
         pnet::PnetId,
         pnet_table::{
             self as table,
             Entry, //
-        }, //
+        },
+        registry, //
     }, //
 };
 use kernel::{
@@ -112,6 +114,10 @@ fn add(request: &Request<'_>, id: PnetId) -> Result {
     let mut new = false;
     for at in attachments.into_iter().flatten() {
         new |= table::with(request.net(), |table| table.add(id, at))??;
+    }
+    // A port may be good for another link now.
+    if let Some(registry) = registry::get().filter(|_| new) {
+        registry.for_each_group(|_| true, LinkGroup::want_link);
     }
     new.then_some(()).ok_or(EEXIST)
 }

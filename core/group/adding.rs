@@ -270,11 +270,14 @@ impl LinkGroup {
                 self.added(result.is_ok());
             }
             (Role::Client, None) if wanted => self.ask_for_link(),
-            (Role::Server, _) if wanted => match self.offer_link() {
-                Some(result) => self.added(result.is_ok()),
-                // There is no port for it.
-                None => self.adding.lock().wanted = false,
-            },
+            (Role::Server, _) if wanted => {
+                // First: a port that comes while there is none yet wants it again.
+                self.adding.lock().wanted = false;
+                if let Some(result) = self.offer_link() {
+                    self.adding.lock().wanted = true;
+                    self.added(result.is_ok());
+                }
+            }
             _ => {}
         }
     }

@@ -134,8 +134,9 @@ impl LinkGroup {
             if self.key.role == Role::Server {
                 // The client may have another port, even if we have none.
                 self.invited();
-                self.want_link();
             }
+            // A port that came before had no place.
+            self.want_link();
             self.kick();
         }
     }
