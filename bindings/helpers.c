@@ -111,6 +111,53 @@ int smc_rs_helper_clcsk_egress_ifindex(struct sock *sk)
 	return ifindex;
 }
 
+/*
+ * Whether the connection's route leads through a gateway: 1 and its Ethernet address, 0, or -1 if that address is not
+ * known.
+ */
+int smc_rs_helper_clcsk_gateway(struct sock *sk, u8 *mac)
+{
+	struct dst_entry *dst = sk_dst_get(sk);
+	struct neighbour *neigh;
+	int ret = 0;
+
+	if (dst && dst->ops->family == AF_INET && dst_rtable(dst)->rt_uses_gateway) {
+		ret = -1;
+		neigh = dst_neigh_lookup(dst, &inet_sk(sk)->inet_daddr);
+		if (!IS_ERR_OR_NULL(neigh)) {
+			if (READ_ONCE(neigh->nud_state) & NUD_VALID && neigh->dev->addr_len == ETH_ALEN) {
+				neigh_ha_snapshot((char *)mac, neigh, neigh->dev);
+				ret = 1;
+			}
+			neigh_release(neigh);
+		}
+	}
+	dst_release(dst);
+	return ret;
+}
+
+/*
+ * Index of the device that the VLAN device @ifindex is on, if both are of @net, and the number of the VLAN; 0 if @ifindex
+ * is no such device.
+ */
+int smc_rs_helper_vlan_base(struct net *net, int ifindex, u16 *vlan)
+{
+	struct net_device *dev, *base;
+	int index = 0;
+
+	rcu_read_lock();
+	dev = dev_get_by_index_rcu(net, ifindex);
+	if (dev && is_vlan_dev(dev)) {
+		base = vlan_dev_real_dev(dev);
+		if (net_eq(dev_net(base), net)) {
+			index = base->ifindex;
+			*vlan = vlan_dev_vlan_id(dev);
+		}
+	}
+	rcu_read_unlock();
+	return index;
+}
+
 void smc_rs_helper_init_work(struct work_struct *work, work_func_t func)
 {
 	__INIT_WORK(work, func, 0);

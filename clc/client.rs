@@ -253,6 +253,7 @@ fn key(context: &Context<'_>, path: &Path, have: &HaveAccept) -> GroupKey {
         peer_gid: terms.peer.gid,
         peer_mac: terms.peer.mac,
         local_gid: Gid(path.gid.gid),
+        vlan: path.gid.vlan,
         net: context.sk.net().cookie(),
     }
 }
@@ -260,7 +261,7 @@ fn key(context: &Context<'_>, path: &Path, have: &HaveAccept) -> GroupKey {
 /// The server uses a link group that exists.
 fn next_contact(context: &Context<'_>, path: &Path, have: HaveAccept) -> Result<Arc<Conn>, Stop> {
     let peer = have.terms().peer;
-    let far = far_end(&peer);
+    let far = far_end(context.clc, &peer);
     let key = key(context, path, &have);
     let registry = &context.registry;
     let group = registry.find(&key, |group| group.link_to(&far).is_some());
@@ -301,7 +302,7 @@ fn next_contact(context: &Context<'_>, path: &Path, have: HaveAccept) -> Result<
         return Err(Stop::Decline(have.decline(reason), reason));
     };
     let mut room = [0; MAX_MESSAGE_LEN];
-    let sent = match have.confirm(endpoint, this_host(), &[], &mut room) {
+    let sent = match have.confirm(endpoint, this_host(context.clc), &[], &mut room) {
         Ok((_agreed, len)) => io::send(context.clc, room.get(..len).unwrap_or(&[])),
         Err(_) => Err(EINVAL),
     };
@@ -372,7 +373,7 @@ fn form(
         Ok(conn) => conn,
         Err(reason) => return Err(Stop::Decline(have.decline(reason), reason)),
     };
-    let far = far_end(&peer);
+    let far = far_end(context.clc, &peer);
     let prepared = conn
         .meet(&peer)
         .and_then(|()| group.begin_confirm(&link, &far))
@@ -387,7 +388,7 @@ fn form(
     let gids = gids.get(..1 + usize::from(other.is_some())).unwrap_or(&[]);
     let mut room = [0; MAX_MESSAGE_LEN];
     let (agreed, len) = have
-        .confirm(endpoint, this_host(), gids, &mut room)
+        .confirm(endpoint, this_host(context.clc), gids, &mut room)
         .map_err(|_| Stop::Fail(EINVAL))?;
     io::send(context.clc, room.get(..len).unwrap_or(&[]))?;
 

@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     kapi::{
-        clcsock::ClcSock,
+        clcsock::{
+            ClcSock,
+            NextHop, //
+        },
         host, //
     },
     smc_core::{
@@ -25,7 +28,8 @@ use crate::{
             Link, //
         },
         llc::wire::LlcVersion,
-        registry, //
+        registry,
+        types::Mac, //
     }, //
 };
 
@@ -33,9 +37,9 @@ use crate::{
 pub(super) const LATE_DECLINE_MS: u32 = 1_000;
 
 /// This host, as it describes itself at first contact.
-pub(super) fn this_host() -> Host {
+pub(super) fn this_host(clc: &ClcSock) -> Host {
     Host {
-        direct: true,
+        direct: clc.next_hop() == NextHop::Peer,
         hostname: host::hostname(),
     }
 }
@@ -49,10 +53,14 @@ pub(super) fn llc_version(mode: &Mode) -> LlcVersion {
 }
 
 /// The peer's end of the link that its Accept or Confirm names.
-pub(super) fn far_end(peer: &RdmaEndpoint) -> FarEnd {
+pub(super) fn far_end(clc: &ClcSock, peer: &RdmaEndpoint) -> FarEnd {
     FarEnd {
         gid: peer.gid,
         mac: peer.mac,
+        gateway: match clc.next_hop() {
+            NextHop::Gateway(mac) => Some(Mac(mac)),
+            NextHop::Peer | NextHop::Unknown => None,
+        },
         qpn: peer.qpn,
     }
 }

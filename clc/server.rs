@@ -221,6 +221,7 @@ fn join(
         peer_gid: choice.peer_gid,
         peer_mac: choice.peer_mac,
         local_gid: Gid(path.gid.gid),
+        vlan: path.gid.vlan,
         net: context.sk.net().cookie(),
     };
     let deadline = registry::now().after(FORM_MS);
@@ -299,7 +300,7 @@ fn finish(
         let reason = DeclineReason::ERR_REGBUF;
         return Err(Stop::Decline(have.decline(reason), reason));
     };
-    let host = first.then(this_host);
+    let host = first.then(|| this_host(context.clc));
     let mut room = [0; MAX_MESSAGE_LEN];
     let (expect, len): (ExpectConfirm, usize) = have
         .accept(endpoint, host, &mut room)
@@ -330,7 +331,10 @@ fn finish(
         return Ok(());
     };
     group.set_about(&agreed.terms().mode, &terms);
-    let (link, far) = (group.first_link().map_err(Stop::Fail)?, far_end(&peer));
+    let (link, far) = (
+        group.first_link().map_err(Stop::Fail)?,
+        far_end(context.clc, &peer),
+    );
     let ready = link
         .connect(&far, peer.psn, terms.peer_mtu)
         .and_then(|()| link.start())

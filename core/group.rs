@@ -149,6 +149,8 @@ pub(crate) struct GroupKey {
     pub(crate) peer_mac: Mac,
     /// Our port.
     pub(crate) local_gid: Gid,
+    /// The VLAN: in each of them a port can have the same GID (RoCEv1).
+    pub(crate) vlan: Option<u16>,
     /// Cookie of our network namespace.
     pub(crate) net: u64,
 }
@@ -539,7 +541,7 @@ impl LinkGroup {
         self.key == *key
             || self.links().any(|link| {
                 link.is_active()
-                    && link.gid() == key.local_gid
+                    && (link.gid(), link.vlan()) == (key.local_gid, key.vlan)
                     && link.far().is_some_and(|far| {
                         // A Proposal of version 2 only need not tell the MAC.
                         let same_mac =

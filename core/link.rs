@@ -130,6 +130,9 @@ pub(crate) enum LinkState {
     Inactive = 2,
 }
 
+/// How far packets may go that leave the network: the recommended default of IP.
+const HOPS: u8 = 64;
+
 /// The other end of a link.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FarEnd {
@@ -137,6 +140,8 @@ pub(crate) struct FarEnd {
     pub(crate) gid: Gid,
     /// The peer's Ethernet address.
     pub(crate) mac: Mac,
+    /// That of the gateway that the way there leads through.
+    pub(crate) gateway: Option<Mac>,
     /// The peer's queue pair.
     pub(crate) qpn: Qpn24,
 }
@@ -191,6 +196,7 @@ pub(crate) struct Link {
     gid_index: u8,
     gid: Gid,
     gid_kind: GidKind,
+    vlan: Option<u16>,
     mac: Mac,
     mtu: Mtu,
     psn: Psn24,
@@ -267,6 +273,7 @@ impl Link {
                 gid_index: path.gid.index,
                 gid: Gid(path.gid.gid),
                 gid_kind: path.gid.kind,
+                vlan: path.gid.vlan,
                 mac: Mac(path.gid.mac),
                 mtu: path.mtu,
                 psn: Psn24::from_low_bits(random),
@@ -304,11 +311,11 @@ impl Link {
             gid_index: self.gid_index,
             // RFC 7609, section A.2.3: the lower one of both sides is used.
             mtu: self.mtu.code().min(peer_mtu.code()),
-            hop_limit: 1,
+            hop_limit: if far.gateway.is_some() { HOPS } else { 1 },
         };
         let peer = PeerAddress {
             gid: far.gid.0,
-            mac: far.mac.0,
+            mac: far.gateway.unwrap_or(far.mac).0,
             qpn: far.qpn.value(),
             psn: peer_psn.value(),
         };
@@ -633,6 +640,16 @@ impl Link {
             gid: self.port.lookup_gid(self.gid_kind, &self.gid.0)?,
             mtu: self.mtu,
         })
+    }
+
+    /// The VLAN that it is in.
+    pub(crate) fn vlan(&self) -> Option<u16> {
+        self.vlan
+    }
+
+    /// Whether it leads through a gateway, as far as its other end is known.
+    pub(crate) fn is_routed(&self) -> bool {
+        self.far().is_some_and(|far| far.gateway.is_some())
     }
 
     /// Our Ethernet address.

@@ -40,7 +40,8 @@ use crate::{
     kapi::{
         clcsock::{
             ClcSock,
-            NameOf, //
+            NameOf,
+            NextHop, //
         },
         netaddr,
         netns::Net, //
@@ -104,7 +105,7 @@ impl Paths {
     /// Looks at a port, whose network device has index `ifindex`; false if it has nothing to use.
     ///
     /// If `other`, that is not the connection's own.
-    fn take(&mut self, port: &Port, ifindex: i32, other: bool) -> bool {
+    fn take(&mut self, port: &Port, ifindex: i32, vlan: Option<u16>, other: bool) -> bool {
         let Some(mtu) = port.active_mtu().and_then(Mtu::from_code) else {
             return false;
         };
@@ -117,20 +118,21 @@ impl Paths {
         self.v2 = self
             .own_ipv4
             .and_then(|own| {
-                let own = port.lookup_gid(GidKind::RoceV2, &gid_of_ipv4(own));
+                let own = gid_of_ipv4(own);
+                let own = port.find_gid(GidKind::RoceV2, vlan, |entry| entry.gid == own);
                 // The peer has to be reached from there without a gateway, too.
                 own.or_else(|| {
                     let near = |entry: &GidEntry| {
                         entry.ifindex == ifindex && self.networks.contain(&entry.gid)
                     };
-                    other.then(|| port.find_gid(GidKind::RoceV2, None, near))?
+                    other.then(|| port.find_gid(GidKind::RoceV2, vlan, near))?
                 })
             })
             .map(path);
         // RoCEv1 has no IP header, so that any address of the port will do. The first one stays for
         // as long as the network device, and is what other implementations use, too.
         self.v1 = port
-            .find_gid(GidKind::RoceV1, None, |entry| entry.ifindex == ifindex)
+            .find_gid(GidKind::RoceV1, vlan, |entry| entry.ifindex == ifindex)
             .map(path);
         self.v1.is_some() || self.v2.is_some()
     }
@@ -199,7 +201,12 @@ pub(crate) fn alternative(
     strict: bool,
     taken: impl Fn(&Port) -> bool,
 ) -> Option<Path> {
+    if link.is_routed() {
+        // For another port the way to the peer's other ports is not known.
+        return None;
+    }
     let wanted = pnet_table::of_port(net, link.port())?;
+    let vlan = link.vlan();
     let kind = link.gid_kind();
     let mut best = None;
     registry.for_each_device(|device: &Arc<Device>| {
@@ -216,19 +223,21 @@ pub(crate) fn alternative(
             }
             let mtu = port.active_mtu().and_then(Mtu::from_code)?;
             let ifindex = netdev.ifindex();
-            let of_netdev = |entry: &GidEntry| entry.ifindex == ifindex;
+            // In the same VLAN, whose network device is one above that of the port.
+            let of_netdev = |entry: &GidEntry| vlan.is_some() || entry.ifindex == ifindex;
             let gid = match kind {
                 // SMC-Rv2 is for IPv4 only, and the peer has to be reached without a gateway.
                 GidKind::RoceV2 => {
-                    let networks = Networks::read(net, ifindex, true).ok()?;
-                    let joined = port.find_gid(kind, None, |entry| {
-                        of_netdev(entry) && networks.join(&Gid(entry.gid), near)
+                    let joined = port.find_gid(kind, vlan, |entry| {
+                        of_netdev(entry)
+                            && Networks::read(net, entry.ifindex, true)
+                                .is_ok_and(|networks| networks.join(&Gid(entry.gid), near))
                     });
                     let any =
                         |entry: &GidEntry| of_netdev(entry) && Gid(entry.gid).as_ipv4().is_some();
-                    joined.or_else(|| (!strict).then(|| port.find_gid(kind, None, any))?)
+                    joined.or_else(|| (!strict).then(|| port.find_gid(kind, vlan, any))?)
                 }
-                _ => port.find_gid(kind, None, of_netdev),
+                _ => port.find_gid(kind, vlan, of_netdev),
             }?;
             Some(Path { port, gid, mtu })
         });
@@ -255,11 +264,15 @@ pub(crate) fn find(registry: &Registry, net: &Net, clc: &ClcSock) -> Result<Path
         own_ipv4,
         networks,
     };
-    let name = netaddr::device_name(net, ifindex);
-    let wanted: Option<PnetId> = name.and_then(|name| {
+    // An RDMA port belongs to the network device below that of a VLAN, and has the addresses of both.
+    let (base, vlan) = netaddr::base_device(net, ifindex);
+    let id_of = |ifindex| -> Option<PnetId> {
+        let name = netaddr::device_name(net, ifindex)?;
         let len = name.iter().position(|&byte| byte == 0)?;
         pnet_table::of_netdev(net, name.get(..len)?)
-    });
+    };
+    let wanted = id_of(ifindex).or_else(|| id_of(base));
+    let hop = clc.next_hop();
     let mut found = false;
     let mut iwarp = None;
     registry.for_each_device(|device: &Arc<Device>| {
@@ -271,7 +284,7 @@ pub(crate) fn find(registry: &Registry, net: &Net, clc: &ClcSock) -> Result<Path
                 return false;
             };
             // Indices are only unique in a namespace.
-            let own = netdev.ifindex() == ifindex && netdev.is_in(net);
+            let own = netdev.ifindex() == base && netdev.is_in(net);
             let chosen = match &wanted {
                 Some(id) => {
                     netdev.is_in(net) && pnet_table::of_port(net, &port).as_ref() == Some(id)
@@ -285,9 +298,17 @@ pub(crate) fn find(registry: &Registry, net: &Net, clc: &ClcSock) -> Result<Path
                 iwarp = Some(device.clone());
                 return false;
             }
-            port.is_active() && paths.take(&port, netdev.ifindex(), !own)
+            if !own && (vlan.is_some() || hop != NextHop::Peer) {
+                // Which of its addresses, and by which gateway, only the route could tell.
+                return false;
+            }
+            let ifindex = if own { ifindex } else { netdev.ifindex() };
+            port.is_active() && paths.take(&port, ifindex, vlan, !own)
         });
     });
+    if hop == NextHop::Unknown {
+        paths.v2 = None;
+    }
     if let (false, Some(iwarp)) = (found, &iwarp) {
         ports::explain_fallback(iwarp);
     }

@@ -260,7 +260,7 @@ fn describe_group<'a>(room: &'a mut [u8], group: &LinkGroup, net: &Net) -> Optio
             GroupKind::AsymmetricLocal => GroupType::AsymmetricLocal,
         },
         pnet_id: pnet_id.as_ref().map_or(&[], |id| id.as_bytes()),
-        vlan: 0,
+        vlan: key.vlan.unwrap_or(0),
         conns: group.connections(),
         v2,
         net_cookie: key.net,

@@ -48,6 +48,17 @@ pub(crate) enum TcpState {
     Closed,
 }
 
+/// What a route leads to first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NextHop {
+    /// The other end.
+    Peer,
+    /// A gateway with this Ethernet address.
+    Gateway([u8; 6]),
+    /// A gateway whose address is not known.
+    Unknown,
+}
+
 /// Whose name: as C's `getname` has it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum NameOf {
@@ -635,6 +646,18 @@ impl ClcSock {
         // SAFETY: The `sk` is valid; the helper takes the references it needs.
         let index = unsafe { bindings::clcsk_egress_ifindex(self.sk()) };
         (index > 0).then_some(index)
+    }
+
+    /// What the route of a connection over IPv4 leads to first.
+    pub(crate) fn next_hop(&self) -> NextHop {
+        let mut mac = [0; 6];
+        // SAFETY: The `sk` is valid; the helper takes the references it needs, and writes no more than an Ethernet
+        // address: the route's device has one, as what RDMA goes by.
+        match unsafe { bindings::clcsk_gateway(self.sk(), mac.as_mut_ptr()) } {
+            0 => NextHop::Peer,
+            1 => NextHop::Gateway(mac),
+            _ => NextHop::Unknown,
+        }
     }
 }
 

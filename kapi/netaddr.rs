@@ -37,6 +37,17 @@ pub(crate) struct Ipv6Addr {
     pub(crate) prefix_len: u8,
 }
 
+/// The index of the device that the VLAN device `ifindex` of `net` is on, and the number of the VLAN; of any other
+/// device its own index.
+pub(crate) fn base_device(net: &Net, ifindex: i32) -> (i32, Option<u16>) {
+    let mut vlan = 0;
+    // SAFETY: The namespace is alive; `vlan` is live and of the type that the helper writes.
+    match unsafe { bindings::vlan_base(net.as_ptr(), ifindex, &mut vlan) } {
+        0 => (ifindex, None),
+        base => (base, Some(vlan)),
+    }
+}
+
 /// The name of the device `ifindex` of `net`, ended by a zero. While it is being renamed it may be neither the
 /// old one nor the new one.
 pub(crate) fn device_name(net: &Net, ifindex: i32) -> Option<[u8; 16]> {

@@ -328,6 +328,9 @@ impl LinkGroup {
         let slot = self.room_for_link()?;
         let link = self.links().find(|link| link.is_active())?;
         let far = *link.far()?;
+        if link.is_routed() {
+            return None;
+        }
         let net = Net::find(self.key.net)?;
         let settings = Settings::of(&net).ok()?;
         let path = self.other_port(&net, &link, &far.gid, false).or_else(|| {
@@ -527,6 +530,7 @@ impl LinkGroup {
         let far = FarEnd {
             gid: peer.gid,
             mac: peer.mac,
+            gateway: None,
             qpn: peer.qpn,
         };
         let mtu = peer.mtu.ok_or(EINVAL)?;
@@ -598,6 +602,9 @@ impl LinkGroup {
     ) -> Result<(Slot, Path, Arc<Settings>), AddLinkReject> {
         const NO: AddLinkReject = AddLinkReject::NO_ALTERNATE_PATH;
         let slot = self.room_for_link().ok_or(NO)?;
+        if link.is_routed() {
+            return Err(NO);
+        }
         let net = Net::find(self.key.net).ok_or(NO)?;
         let settings = Settings::of(&net).map_err(|_| NO)?;
         let known = self.shared_end(link).far().ok_or(NO)?.gid;

@@ -555,10 +555,10 @@ fn all() -> Vec<&'static Script> {
     parts.into_iter().flatten().collect()
 }
 
-/// Waits for something that takes as long as a machine takes to boot.
+/// Waits for something that takes as long as a machine takes to boot, on a busy host, perhaps more than once.
 fn awaited<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> Outcome<T> {
     let mut found = None;
-    sys::within(what, PATIENCE * 2, &mut || {
+    sys::within(what, PATIENCE * 6, &mut || {
         found = look();
         Ok(found.is_some())
     })?;

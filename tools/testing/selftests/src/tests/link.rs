@@ -839,7 +839,7 @@ fn namespaces_go(ctx: &Ctx) -> Outcome {
     works_again(ctx)
 }
 
-fn enter_named(name: &str) -> Outcome {
+pub(super) fn enter_named(name: &str) -> Outcome {
     use std::os::fd::AsRawFd;
     let file = std::fs::File::open(format!("/run/netns/{name}"))?;
     // SAFETY: no pointers.

@@ -36,6 +36,7 @@ mod process;
 mod raw;
 mod redundancy;
 mod rkeys;
+mod routes;
 mod settings;
 mod sharing;
 mod signals;
@@ -132,6 +133,7 @@ pub fn all() -> Vec<Test> {
     tests.extend(rkeys::TESTS);
     tests.extend(link::TESTS);
     tests.extend(redundancy::TESTS);
+    tests.extend(routes::TESTS);
     tests.extend(v1::TESTS);
     tests
 }

@@ -6,7 +6,7 @@ use super::two_links::{
     add_second, await_both, await_links, second_device, second_netdev, shown, Second, Sorted,
     ASYMMETRIC_LOCAL, ASYMMETRIC_PEER, SINGLE,
 };
-use super::{join, once, Pattern};
+use super::{join, once, pnet, Pattern};
 use crate::diag;
 use crate::fault::Fault;
 use crate::kind::{Host, Kind};
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub const TESTS: [Test; 8] = [
+pub const TESTS: [Test; 9] = [
     once("link.second_link_is_added", 120, second_link_is_added),
     once("link.failover_loses_nothing", 300, failover_loses_nothing),
     once("link.silent_link_is_left", 300, silent_link_is_left),
@@ -28,6 +28,7 @@ pub const TESTS: [Test; 8] = [
     once("link.closed_connection_moves", 200, closed_connection_moves),
     once("link.no_key_for_the_other", 200, no_key_for_the_other),
     once("link.second_link_refused", 300, second_link_refused),
+    once("link.network_named_later", 120, network_named_later),
 ];
 
 /// Device of a connection's link.
@@ -462,6 +463,29 @@ fn second_link_refused(ctx: &Ctx) -> Outcome {
         }
     }
     streams.end()?;
+    drop(second);
+    prove_by_queue_pairs(&ctx)
+}
+
+/// PNETIDs that are given when the group is there already bring the second link, whichever side has its own last.
+fn network_named_later(ctx: &Ctx) -> Outcome {
+    let ctx = ctx.with_kind(Kind::Smc4);
+    let second = Second::new(&Host::BOTH)?;
+    for hosts in [[Host::A, Host::B], [Host::B, Host::A]] {
+        second.fresh(&ctx)?;
+        pnet::flush_both()?;
+        let pair = ctx.pair()?;
+        echo(&pair, b"one link")?;
+        for host in Host::BOTH {
+            check_eq!(shown(host)?.0, SINGLE, "type of the group without networks");
+        }
+        for host in hosts {
+            pnet::add_ib(host, "NET1", host.rdma_device(), 1)?;
+            pnet::add_ib(host, "NET1", second_device(host), 1)?;
+        }
+        await_both().during(&format!("host {} last", hosts[1].name()))?;
+        echo(&pair, b"two links")?;
+    }
     drop(second);
     prove_by_queue_pairs(&ctx)
 }

@@ -1,0 +1,233 @@
+//! Ways between hosts that are more than a cable: VLANs, and gateways.
+
+use super::link::{echo, enter_named};
+use super::{join, once};
+use crate::genl::{self, Client};
+use crate::kind::{Host, Kind};
+use crate::mode::{self, Mode};
+use crate::pattern::Pattern;
+use crate::rig::{self, SoftRoce};
+use crate::runner::{Ctx, Pair, Test};
+use crate::sys::{self, Sock};
+use crate::{check, check_eq, Context, Outcome};
+
+pub const TESTS: [Test; 2] = [
+    once("routes.vlan", 120, vlan),
+    once("routes.gateway", 120, gateway),
+];
+
+/// Ends a namespace's link groups, and takes down what a test has set up.
+struct Setup {
+    undo: Vec<String>,
+}
+
+impl Setup {
+    fn new() -> Setup {
+        Setup { undo: Vec::new() }
+    }
+
+    fn run(&mut self, line: String, undo: Option<String>) -> Outcome {
+        rig::run(&line)?;
+        self.undo.extend(undo);
+        Ok(())
+    }
+}
+
+impl Drop for Setup {
+    fn drop(&mut self) {
+        if let Err(fail) = sys::leave() {
+            println!("# {fail}");
+        }
+        for line in self.undo.iter().rev() {
+            if let Err(fail) = rig::run(line) {
+                println!("# {fail}");
+            }
+        }
+    }
+}
+
+/// A connection from one namespace to an address in another one.
+fn connect(ctx: &Ctx, from: &str, to: &str, address: [u8; 4]) -> Outcome<Pair> {
+    let (family, protocol) = ctx.kind.arguments();
+    enter_named(to)?;
+    let listener = Sock::raw(family, libc::SOCK_STREAM, protocol)?;
+    listener.bind((address, 0).into()).during("bind()")?;
+    listener.listen(8)?;
+    enter_named(from)?;
+    let client = Sock::raw(family, libc::SOCK_STREAM, protocol)?;
+    client.connect(listener.local()?).during("connect()")?;
+    let server = listener.accept().during("accept()")?;
+    Ok(Pair { client, server })
+}
+
+fn prove(pair: &Pair, what: &str) -> Outcome {
+    for (sock, who) in [(&pair.client, "client"), (&pair.server, "server")] {
+        let mode = mode::of(sock)?;
+        check!(mode == Mode::Rdma, "{what}: the {who}'s is {mode:?}");
+    }
+    Ok(())
+}
+
+/// More than a ring holds, both ways at once.
+fn exchange(ctx: &Ctx, pair: Pair) -> Outcome {
+    const TOTAL: usize = 1_000_000;
+    let mut threads = Vec::new();
+    for (number, (from, to)) in [
+        (pair.client.dup()?, pair.server.dup()?),
+        (pair.server, pair.client),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let stream = 700 + number as u64;
+        let (out, inc) = (Pattern::new(ctx, stream), Pattern::new(ctx, stream));
+        threads.push(std::thread::spawn(move || -> Outcome {
+            let mut sent = 0;
+            while sent < TOTAL {
+                let part = out.at(sent, (TOTAL - sent).min(30_000));
+                from.send_all(part)?;
+                sent += part.len();
+            }
+            Ok(())
+        }));
+        threads.push(std::thread::spawn(move || -> Outcome {
+            let mut got = 0;
+            let mut part = vec![0; 40_000];
+            while got < TOTAL {
+                let count = to.recv(&mut part, 0)?;
+                check!(count > 0, "end of stream after {got} bytes");
+                inc.verify(got, &part[..count])?;
+                got += count;
+            }
+            Ok(())
+        }));
+    }
+    threads.into_iter().try_for_each(join)
+}
+
+/// An attribute of each link group of a namespace, by the way to it.
+fn of_groups(name: &str, way: &[u16]) -> Outcome<Vec<u64>> {
+    const LGR_SMCR: u16 = 2;
+    enter_named(name)?;
+    let mut found = Vec::new();
+    for message in Client::new(genl::SMC_GEN)?.dump(genl::GET_LGR_SMCR)? {
+        let mut attrs = message.attrs.nest(LGR_SMCR)?;
+        let (last, nests) = way.split_last().expect("a way");
+        for nest in nests {
+            attrs = attrs.nest(*nest)?;
+        }
+        found.push(attrs.number(*last)?);
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Packets that a network device has sent.
+fn sent(name: &str, netdev: &str) -> Outcome<u64> {
+    let shown = rig::run(&format!(
+        "ip netns exec {name} cat /sys/class/net/{netdev}/statistics/tx_packets"
+    ))?;
+    shown.trim().parse().during("tx_packets")
+}
+
+/// The RDMA device belongs to the network device below; its packets go by the VLAN of the connection.
+fn vlan(ctx: &Ctx) -> Outcome {
+    const VLAN_ID: u16 = 5;
+    const PACKETS: u64 = 200;
+    let ctx = ctx.with_kind(Kind::Smc4);
+    let mut setup = Setup::new();
+    for (number, host) in Host::BOTH.into_iter().enumerate() {
+        let (name, below) = (host.name(), host.netdev());
+        setup.run(
+            format!("ip -n {name} link add link {below} name tagged type vlan id 10"),
+            Some(format!("ip -n {name} link del tagged")),
+        )?;
+        // Its link-local address, too, is a GID at once.
+        let no_dad = "sysctl -qw net.ipv6.conf.tagged.accept_dad=0";
+        rig::run_on(host, no_dad)?;
+        setup.run(format!("ip -n {name} link set tagged up"), None)?;
+        setup.run(
+            format!("ip -n {name} addr add 10.9.10.{}/24 dev tagged", number + 1),
+            None,
+        )?;
+    }
+    rig::run("ip netns exec A ping -q -c 1 -W 10 10.9.10.2")?;
+    for host in Host::BOTH {
+        sys::eventually("the GID of the VLAN", || {
+            Ok(rig::gids(host).iter().any(|gid| gid.contains("0a09:0a0")))
+        })?;
+    }
+    let untagged = ctx.pair()?;
+    echo(&untagged, b"untagged")?;
+    let before = sent("A", "tagged")?;
+    let tagged = connect(&ctx, "A", "B", [10, 9, 10, 2])?;
+    prove(&tagged, "in a VLAN")?;
+    for name in ["A", "B"] {
+        check_eq!(of_groups(name, &[VLAN_ID])?, [0, 10], "VLANs of the groups");
+    }
+    exchange(&ctx, tagged)?;
+    let more = sent("A", "tagged")? - before;
+    check!(more > PACKETS, "only {more} packets in the VLAN");
+    let before = sent("A", "tagged")?;
+    exchange(&ctx, untagged)?;
+    let more = sent("A", "tagged")? - before;
+    check!(more < PACKETS, "{more} packets in the VLAN, from outside");
+    Ok(())
+}
+
+/// Hosts in two networks: SMC-Rv2 goes through the gateway between them, and each says so; SMC-Rv1 cannot.
+fn gateway(ctx: &Ctx) -> Outcome {
+    const DIFFPREFIX: u32 = 0x0307_0000;
+    const R_V2: u16 = 8;
+    const DIRECT: u16 = 1;
+    let ctx = ctx.with_kind(Kind::Smc4);
+    let kind = SoftRoce::here().link_type();
+    let mut setup = Setup::new();
+    for name in ["R", "C", "D"] {
+        setup.run(
+            format!("ip netns add {name}"),
+            Some(format!("ip netns del {name}")),
+        )?;
+    }
+    rig::run("ip netns exec R sysctl -qw net.ipv4.ip_forward=1")?;
+    for (net, name) in [(1, "C"), (2, "D")] {
+        for line in [
+            format!("ip link add v{name} address 02:00:00:09:02:0{net} mtu 9000 netns {name} type veth peer name r{name} address 02:00:00:09:03:0{net} mtu 9000 netns R"),
+            format!("ip -n R addr add 10.9.2{net}.254/24 dev r{name}"),
+            format!("ip -n R link set r{name} up"),
+            format!("ip -n {name} addr add 10.9.2{net}.1/24 dev v{name}"),
+            format!("ip -n {name} link set v{name} up"),
+            format!("ip -n {name} route add default via 10.9.2{net}.254"),
+        ] {
+            rig::run(&line)?;
+        }
+        setup.run(
+            format!("ip netns exec {name} rdma link add rxe{name} type {kind} netdev v{name}"),
+            Some(format!("rdma link del rxe{name}")),
+        )?;
+        let gid = format!("/sys/class/infiniband/rxe{name}/ports/1/gids");
+        sys::eventually("the IPv4 GID", || {
+            Ok((0..8).any(|index| {
+                std::fs::read_to_string(format!("{gid}/{index}"))
+                    .is_ok_and(|gid| gid.contains(":ffff:0a09:"))
+            }))
+        })?;
+    }
+    rig::run("ip netns exec C ping -q -c 1 -W 10 10.9.22.1")?;
+    let pair = connect(&ctx, "C", "D", [10, 9, 22, 1])?;
+    if SoftRoce::here() == SoftRoce::V1 {
+        echo(&pair, b"by TCP")?;
+        let reason = mode::fallback(&pair.client)?.peer_diagnosis;
+        check_eq!(reason, DIFFPREFIX, "the server's reason");
+        return Ok(());
+    }
+    prove(&pair, "through a gateway")?;
+    for name in ["C", "D"] {
+        check_eq!(of_groups(name, &[R_V2, DIRECT])?, [0], "'direct' at {name}");
+    }
+    let before = sent("R", "rD")?;
+    exchange(&ctx, pair)?;
+    let more = sent("R", "rD")? - before;
+    check!(more > 200, "only {more} packets went through the gateway");
+    Ok(())
+}
