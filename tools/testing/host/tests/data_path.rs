@@ -229,6 +229,7 @@ proptest! {
             rmb_len,
             peer_rmb_len,
             peer_token: AlertToken(1),
+            immediates: true,
         })
         .unwrap();
         conn.rx.set_oob_inline(inline);
