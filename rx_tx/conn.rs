@@ -501,7 +501,11 @@ impl Connection {
             if expected.is_before(msg.seqno) {
                 let held = self.failover.held.get_or_insert(*msg);
                 if held.seqno.is_before(msg.seqno) {
+                    // Urgent data is said once, and nothing is written behind it before it is confirmed.
+                    let urgent = ProducerFlags::URGENT_PRESENT;
+                    let still = held.prod_flags.contains(urgent) && held.prod == msg.prod;
                     *held = *msg;
+                    held.prod_flags = held.prod_flags.with(urgent, still);
                 }
                 return Ok(Effects::default());
             }
@@ -808,6 +812,23 @@ mod tests {
             assert_eq!((b.rx.readable(), a.tx.unsent()), (50, 5));
             assert_eq!(a.traffic().bytes_sent, b.traffic().bytes_received);
         }
+    }
+
+    #[test]
+    fn an_urgent_byte_that_is_held_back_stays_urgent() {
+        let (mut a, mut b) = (conn(), conn());
+        a.tx.commit(5);
+        let plan = a.plan(u32::MAX).unwrap();
+        let late = a.commit_tx(&plan);
+        a.on_send_complete(a.last_sent(), a.tx.sent());
+        b.handle_cdc(&a.fail_over().validation).unwrap();
+        a.tx.commit_urgent(1);
+        assert_eq!(transmit(&mut a, &mut b), Effects::default());
+        // Behind it comes another message, which says nothing of it.
+        assert_eq!(transmit(&mut a, &mut b), Effects::default());
+        let effects = b.handle_cdc(&late).unwrap();
+        assert_eq!((effects.received, effects.urgent_offset), (6, Some(5)));
+        assert_eq!(b.rx.readable(), 5);
     }
 
     #[test]

@@ -87,6 +87,8 @@ pub struct Peer {
     /// Those of them with an immediate.
     pub immediates: u64,
     link: usize,
+    /// In the other side's memory over a link that is gone, and not heard of there yet.
+    late: VecDeque<Chain>,
 }
 
 impl Peer {
@@ -120,6 +122,7 @@ impl Peer {
             chains: 0,
             immediates: 0,
             link: 0,
+            late: VecDeque::new(),
         }
     }
 
@@ -206,13 +209,17 @@ impl Peer {
         true
     }
 
-    /// What has arrived is taken.
-    pub fn receive(&mut self, chain: &Chain, from: &mut Peer) {
+    /// The adapter writes.
+    fn store(&mut self, chain: &Chain) {
         for (offset, bytes) in &chain.writes {
             let at = *offset as usize;
             // An adapter refuses what is outside of the memory region.
             self.rmb[at..at + bytes.len()].copy_from_slice(bytes);
         }
+    }
+
+    /// The adapter tells.
+    pub fn receive(&mut self, chain: &Chain, from: &mut Peer) {
         let msg = match &chain.cdc {
             Said::Message(bytes) => CdcMessage::parse(bytes).unwrap(),
             // An adapter tells how much the last write has written.
@@ -328,17 +335,46 @@ impl Pair {
             return false;
         };
         from.completions.push_back((chain.seqno, chain.sent));
+        to.store(&chain);
         to.receive(&chain, from);
         true
     }
 
-    /// The link of a side dies. Of what is under way the first `arriving` chains arrive, without being
-    /// acknowledged. The rest goes again on another link.
-    pub fn fail_over(&mut self, side: usize, arriving: usize) {
+    /// The other side hears of a chain that has come over a link that is gone.
+    pub fn deliver_late(&mut self, from: usize) -> bool {
+        let (from, to) = self.both(from);
+        let Some(chain) = from.late.pop_front() else {
+            return false;
+        };
+        to.receive(&chain, from);
+        true
+    }
+
+    /// The link of a side dies. Of what is under way the first `arriving` chains arrive, without being acknowledged; of the
+    /// next `late` ones, of which some are acknowledged, the other side hears later. The rest goes again on
+    /// another link.
+    pub fn fail_over(&mut self, side: usize, arriving: usize, late: usize, acknowledged: usize) {
+        // It hears of all before that link's place is another one's.
+        while self.deliver_late(side) {}
         for _ in 0..arriving {
             self.deliver(side);
         }
-        let from = &mut self.sides[side];
+        let (from, to) = self.both(side);
+        let late = late.min(from.wire.len());
+        let acknowledged = acknowledged.min(late);
+        if acknowledged > 0 {
+            for (seqno, sent) in from.completions.drain(..) {
+                from.conn.on_send_complete(seqno, sent);
+            }
+        }
+        for number in 0..late {
+            let chain = from.wire.pop_front().expect("it was counted");
+            to.store(&chain);
+            if number < acknowledged {
+                from.conn.on_send_complete(chain.seqno, chain.sent);
+            }
+            from.late.push_back(chain);
+        }
         from.wire.clear();
         from.completions.clear();
         from.link = (from.link + 1) % 3;
@@ -366,6 +402,7 @@ impl Pair {
             let mut moved = false;
             for side in 0..2 {
                 moved |= self.deliver(side);
+                moved |= self.deliver_late(side);
                 moved |= self.sides[side].complete();
             }
             if !moved {
