@@ -8,7 +8,10 @@ use super::{
         Host,
         Mode, //
     },
-    wire::RdmaEndpoint, //
+    wire::{
+        RdmaEndpoint,
+        VendorOptions, //
+    }, //
 };
 use crate::{
     kapi::{
@@ -30,7 +33,8 @@ use crate::{
         llc::wire::LlcVersion,
         registry,
         types::Mac, //
-    }, //
+    },
+    sysctl::Settings, //
 };
 
 /// How long to wait for a Decline that may be on its way.
@@ -41,6 +45,15 @@ pub(super) fn this_host(clc: &ClcSock) -> Host {
     Host {
         direct: clc.next_hop() == NextHop::Peer,
         hostname: host::hostname(),
+    }
+}
+
+/// What we do with hosts of our vendor, as the namespace is set.
+pub(super) fn vendor_options(settings: &Settings) -> VendorOptions {
+    if settings.uses_immediates() {
+        VendorOptions::IMMEDIATE
+    } else {
+        VendorOptions::NONE
     }
 }
 

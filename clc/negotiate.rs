@@ -32,6 +32,7 @@ use crate::clc::{
         Release,
         V1Offer,
         V2Offer,
+        VendorOptions,
         Version, //
     },
 };
@@ -90,6 +91,8 @@ pub struct Limits {
     pub max_conns: u8,
     /// Most links in the link group.
     pub max_links: u8,
+    /// What two hosts of our vendor do; none with release 0.
+    pub vendor: VendorOptions,
 }
 
 impl Limits {
@@ -98,6 +101,7 @@ impl Limits {
         release: Release::R0,
         max_conns: DEFAULT_MAX_CONNS,
         max_links: DEFAULT_MAX_LINKS,
+        vendor: VendorOptions::NONE,
     };
 }
 
@@ -169,7 +173,7 @@ impl Host {
             max_conns: limits.max_conns,
             max_links: limits.max_links,
             features: 0,
-            vendor_options: 0,
+            vendor: limits.vendor,
         }
     }
 }
@@ -194,6 +198,8 @@ pub struct ClientCaps<'a> {
     pub max_conns: u8,
     /// Most links per link group, 1 or 2.
     pub max_links: u8,
+    /// What it can do with a host of our vendor.
+    pub vendor: VendorOptions,
 }
 
 impl<'a> ClientCaps<'a> {
@@ -209,6 +215,7 @@ impl<'a> ClientCaps<'a> {
                 max_conns: self.max_conns,
                 max_links: self.max_links,
                 features: 0,
+                vendor: self.vendor,
                 eids: Ueid::as_eids(self.ueids),
             }),
             _ => None,
@@ -251,6 +258,8 @@ pub struct ServerCaps<'a> {
     pub max_conns: u8,
     /// Most links per link group, 1 or 2.
     pub max_links: u8,
+    /// What it can do with a host of our vendor.
+    pub vendor: VendorOptions,
 }
 
 /// What the server makes of a Proposal.
@@ -343,6 +352,7 @@ fn choose_limits(offer: &V2Offer<'_>, caps: &ServerCaps<'_>) -> Result<Limits, D
         release,
         max_conns,
         max_links,
+        vendor: offer.vendor.and(caps.vendor),
     })
 }
 
@@ -462,6 +472,8 @@ fn check_limits(offer: &V2Offer<'_>, from_server: &FirstContact) -> Result<Limit
         release,
         max_conns,
         max_links,
+        // What was not offered is not done, and the Confirm says so.
+        vendor: from_server.vendor.and(offer.vendor),
     })
 }
 
@@ -550,6 +562,10 @@ fn check_echo(ours: &Limits, from_client: &FirstContact) -> Result<Limits, Decli
         }
         if from_client.max_links != ours.max_links {
             return Err(DeclineReason::MAXLINKERR);
+        }
+        // A client that does less than was agreed would not understand us.
+        if !from_client.vendor.contains(ours.vendor) {
+            return Err(DeclineReason::RELEASEERR);
         }
     }
     Ok(*ours)

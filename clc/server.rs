@@ -8,6 +8,7 @@ use super::{
         far_end,
         llc_version,
         this_host,
+        vendor_options,
         LATE_DECLINE_MS, //
     },
     decline::DeclineReason,
@@ -167,6 +168,7 @@ fn negotiate(context: &Context<'_>) -> Result<Arc<Conn>, Stop> {
         ueids: ueids.as_slice(),
         max_conns: context.settings.max_connections(),
         max_links: context.settings.max_links(),
+        vendor: vendor_options(&context.settings),
     };
     let have = match ExpectProposal.handle(message, &caps) {
         Ok(Step::Proceed(have)) => have,

@@ -15,7 +15,8 @@ use crate::{
             CdcSeq,
             CDC_TYPE, //
         },
-        cursor::Cursor, //
+        cursor::Cursor,
+        immediate::Immediate, //
     }, //
 };
 use kernel::sync::Arc;
@@ -32,7 +33,20 @@ pub(super) fn received(group: &Arc<LinkGroup>, link: &Link, message: &Received<'
     let Ok(message) = CdcMessage::parse(head) else {
         return;
     };
-    group.with_conn(message.token.0, |conn| conn.handle_cdc(&message));
+    group.with_conn(message.token.0, |conn| conn.handle_cdc(link, &message));
+}
+
+/// An RDMA WRITE WITH IMMEDIATE of `len` bytes has come in.
+pub(super) fn immediate(group: &LinkGroup, link: &Link, immediate: u32, len: u32) {
+    link.note_activity();
+    // From a peer that has not agreed to it this means nothing.
+    if !group.uses_immediates() {
+        return;
+    }
+    let immediate = Immediate(immediate);
+    group.with_short_token(immediate.token(), |conn| {
+        conn.handle_immediate(link, immediate, len);
+    });
 }
 
 /// A CDC message of ours has been sent, and the data that went with it is in the peer's memory.

@@ -38,7 +38,8 @@ use super::{
         FarEnd,
         Link,
         LinkState,
-        Pending, //
+        Pending,
+        Slot, //
     },
     llc::flow::Role,
     registry,
@@ -90,10 +91,12 @@ use crate::{
         },
         conn::{
             ConnParams,
-            Connection, //
+            Connection,
+            Violation, //
         },
         cork,
         cursor::Cursor,
+        immediate::Immediate,
         sender::TxPlan, //
     },
     sysctl::Settings, //
@@ -256,9 +259,9 @@ struct Data {
     late: Option<Millis>,
     /// What came before the peer's part was known: the client may send as soon as it has sent its
     /// Confirm, and RDMA is quicker than TCP. Messages are cumulative, the last one says it all.
-    early: Option<CdcMessage>,
+    early: Option<(Slot, CdcMessage)>,
     /// That the peer has moved the connection meanwhile.
-    early_validation: Option<CdcMessage>,
+    early_validation: Option<(Slot, CdcMessage)>,
     /// Something was copied into the send buffer that was not taken over.
     spilled: bool,
     lack: Lack,
@@ -535,12 +538,13 @@ impl Conn {
                 rmb_len: place.rings().rmb.len(),
                 peer_rmb_len: peer.rmbe_size.bytes(),
                 peer_token: peer.alert_token,
+                immediates: place.group.uses_immediates(),
             })
             .ok_or(EINVAL)?,
         );
         let early = [data.early.take(), data.early_validation.take()];
-        for message in early.into_iter().flatten() {
-            self.take_cdc(&mut data, &message);
+        for (link, message) in early.into_iter().flatten() {
+            self.take_cdc(&mut data, link, &message);
         }
         Ok(())
     }
@@ -571,24 +575,45 @@ impl Conn {
 
     // From the link, in bottom-half context.
 
-    /// A CDC message for this connection has come.
-    pub(super) fn handle_cdc(&self, message: &CdcMessage) {
+    /// A CDC message for this connection has come over `link`.
+    pub(super) fn handle_cdc(&self, link: &Link, message: &CdcMessage) {
         let mut data = self.data.lock();
         if data.flow.is_some() {
-            self.take_cdc(&mut data, message);
+            self.take_cdc(&mut data, link.slot(), message);
         } else if message.is_validation() {
-            data.early_validation = Some(*message);
+            data.early_validation = Some((link.slot(), *message));
         } else {
-            data.early = Some(*message);
+            data.early = Some((link.slot(), *message));
         }
     }
 
-    fn take_cdc(&self, data: &mut Data, message: &CdcMessage) {
+    /// An immediate for this connection has come over `link`, with a write of `len` bytes. Never early: a peer that sends them
+    /// has heard from us.
+    pub(super) fn handle_immediate(&self, link: &Link, immediate: Immediate, len: u32) {
+        let mut data = self.data.lock();
+        let Some(flow) = data.flow.as_ref() else {
+            return;
+        };
+        match flow.expand(link.slot().index(), immediate, len) {
+            Ok(Some(message)) => self.take_cdc(&mut data, link.slot(), &message),
+            Ok(None) => {}
+            Err(violation) => self.refuse_message(&mut data, violation),
+        }
+    }
+
+    /// The peer says what cannot be (RFC 7609, section 4.8.2).
+    fn refuse_message(&self, data: &mut Data, violation: Violation) {
+        pr_warn_ratelimited!("connection {:#x} aborted: {violation:?}\n", self.token);
+        self.event(data, Event::LocalAbort, ECONNRESET);
+    }
+
+    fn take_cdc(&self, data: &mut Data, link: Slot, message: &CdcMessage) {
         data.tcp.note_message();
         let reads_no_more = reads_no_more(data);
         let Some(flow) = data.flow.as_mut() else {
             return;
         };
+        flow.hear(link.index(), message);
         let aborted = flow
             .state()
             .union(message.conn_state)
@@ -601,8 +626,7 @@ impl Conn {
         let effects = match flow.handle_cdc(message) {
             Ok(effects) => effects,
             Err(violation) => {
-                pr_warn_ratelimited!("connection {:#x} aborted: {violation:?}\n", self.token);
-                self.event(data, Event::LocalAbort, ECONNRESET);
+                self.refuse_message(data, violation);
                 return;
             }
         };
@@ -799,11 +823,17 @@ impl Conn {
             seqno: message.seqno,
             sent,
         };
-        let bytes = message.emit();
+        let short = flow.shorten(&message, plan.as_ref());
+        let post = |writes: &[_]| match short {
+            Some(immediate) if !writes.is_empty() => {
+                slot.post_immediate(writes, immediate.0, pending)
+            }
+            _ => slot.post(&message.emit(), writes, pending),
+        };
         let posted = match writes {
-            [Some(first), Some(second)] => slot.post(&bytes, &[first, second], pending),
-            [Some(first), None] => slot.post(&bytes, &[first], pending),
-            _ => slot.post(&bytes, &[], pending),
+            [Some(first), Some(second)] => post(&[first, second]),
+            [Some(first), None] => post(&[first]),
+            _ => post(&[]),
         };
         data.in_flight = data.in_flight.saturating_add(1);
         // What could not be posted never completes.
@@ -963,6 +993,13 @@ impl Conn {
         let data = self.data.lock();
         let owes = data.flow.as_ref().is_some_and(|flow| flow.owes_state());
         data.over && data.in_flight == 0 && !owes
+    }
+
+    /// Whether the peer may go on to send immediates to our token: it has heard from us, and has not said goodbye.
+    pub(super) fn peer_may_send(&self) -> bool {
+        let data = self.data.lock();
+        let said = |flow: &Connection| flow.traffic().messages_sent > 0;
+        !data.peer_left && data.flow.as_ref().is_some_and(said)
     }
 
     /// Gives the memory back, after [`Self::is_over`]. Process context.

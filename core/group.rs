@@ -60,6 +60,7 @@ use super::{
     },
     time::Millis,
     types::{
+        AlertToken,
         Eid,
         Gid,
         LinkNumber,
@@ -76,7 +77,10 @@ use crate::{
             Limits,
             Mode, //
         },
-        wire::OsType, //
+        wire::{
+            OsType,
+            VendorOptions, //
+        }, //
     },
     diag::trace,
     ib::{
@@ -96,6 +100,7 @@ use crate::{
         SpinLockBh, //
     },
     queues,
+    rx_tx::immediate::ShortToken,
     sysctl::{
         BufferKind,
         Settings, //
@@ -314,6 +319,8 @@ pub(crate) struct LinkGroup {
 struct Table {
     entries: KVec<Entry>,
     used: usize,
+    /// Entries that are [`Place::Retired`].
+    retired: usize,
     /// All entries from here on are free.
     end: usize,
     /// The entry that gets the next free slot.
@@ -337,6 +344,8 @@ struct Entry {
 
 enum Place {
     Free,
+    /// Its last connection's peer may still send immediates, which tell too little of a token: not to be used again.
+    Retired,
     Reserved,
     Taken(Arc<Conn>),
 }
@@ -459,7 +468,14 @@ impl LinkGroup {
                 tcp_woken: Atomic::new(false),
                 changed <- new_wait_queue!("LinkGroup::changed"),
                 conns <- new_spinlock_bh!(
-                    Table { entries, used: 0, end: 0, next_fed: 0, idle_since: registry::now() },
+                    Table {
+                        entries,
+                        used: 0,
+                        retired: 0,
+                        end: 0,
+                        next_fed: 0,
+                        idle_since: registry::now(),
+                    },
                     "LinkGroup::conns"
                 ),
                 inbox <- new_spinlock_bh!(
@@ -669,6 +685,11 @@ impl LinkGroup {
         &self.limits
     }
 
+    /// Whether both sides understand CDC messages in immediates.
+    pub(super) fn uses_immediates(&self) -> bool {
+        self.limits.vendor.contains(VendorOptions::IMMEDIATE)
+    }
+
     /// Notes what first contact has told.
     pub(crate) fn set_about(&self, mode: &Mode, terms: &FirstContactTerms) {
         if let Mode::V2 { eid } = mode {
@@ -750,7 +771,8 @@ impl LinkGroup {
 
     /// Is there room for another connection?
     pub(crate) fn has_room(&self) -> bool {
-        self.conns.lock().used < usize::from(self.limits.max_conns)
+        let table = self.conns.lock();
+        table.used.saturating_add(table.retired) < usize::from(self.limits.max_conns)
     }
 
     // First contact.
@@ -846,7 +868,7 @@ impl LinkGroup {
             Role::Server => usize::from(self.limits.max_conns),
             Role::Client => MAX_CONNS,
         };
-        if !self.is_usable() || table.used >= most {
+        if !self.is_usable() || table.used.saturating_add(table.retired) >= most {
             return None;
         }
         let (index, entry) = table
@@ -888,14 +910,19 @@ impl LinkGroup {
             let Some(entry) = table.entries.get_mut((token & 0xff) as usize) else {
                 return;
             };
-            if entry.generation != token >> 8 || matches!(entry.state, Place::Free) {
+            if entry.generation != token >> 8 || matches!(entry.state, Place::Free | Place::Retired)
+            {
                 return;
             }
+            let retire = self.uses_immediates()
+                && matches!(&entry.state, Place::Taken(conn) if conn.peer_may_send());
             table.used = table.used.saturating_sub(1);
             if table.used == 0 {
                 table.idle_since = registry::now();
             }
-            let conn = core::mem::replace(&mut entry.state, Place::Free);
+            let rest = if retire { Place::Retired } else { Place::Free };
+            table.retired = table.retired.saturating_add(retire.into());
+            let conn = core::mem::replace(&mut entry.state, rest);
             table.end = table
                 .in_use()
                 .iter()
@@ -914,6 +941,23 @@ impl LinkGroup {
                 generation,
                 state: Place::Taken(conn),
             } if *generation == token >> 8 => Some(f(conn)),
+            _ => None,
+        }
+    }
+
+    /// As [`Self::with_conn`], for what an immediate tells of a token.
+    pub(super) fn with_short_token<R>(
+        &self,
+        token: ShortToken,
+        f: impl FnOnce(&Arc<Conn>) -> R,
+    ) -> Option<R> {
+        let table = self.conns.lock();
+        let index = usize::from(token.index());
+        match table.entries.get(index)? {
+            Entry {
+                generation,
+                state: Place::Taken(conn),
+            } if token == ShortToken::of(AlertToken(token_of(index, *generation))) => Some(f(conn)),
             _ => None,
         }
     }

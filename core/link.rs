@@ -703,9 +703,15 @@ impl CqHandler for Handler {
                 }
             }
             WrId::Recv(slot) if completion.is_success() => {
-                let received = link.ring.receive(slot, completion.byte_len, |message| {
-                    cdc_demux::received(&self.group, link, message)
-                });
+                let received = match completion.immediate {
+                    Some(immediate) => {
+                        cdc_demux::immediate(&self.group, link, immediate, completion.byte_len);
+                        link.ring.again(slot)
+                    }
+                    None => link.ring.receive(slot, completion.byte_len, |message| {
+                        cdc_demux::received(&self.group, link, message)
+                    }),
+                };
                 if received.is_err() {
                     self.group.link_failed(link, LinkFailure::Post);
                 }

@@ -27,6 +27,11 @@ use super::cursor::{
     Cursor,
     Ring, //
 };
+use super::immediate::{
+    Immediate,
+    Shorthand,
+    Wrote, //
+};
 use super::receiver::{
     Receiver,
     RxView, //
@@ -127,6 +132,8 @@ pub struct ConnParams {
     pub peer_rmb_len: u32,
     /// The alert token that the peer has assigned.
     pub peer_token: AlertToken,
+    /// Both sides understand messages in immediates.
+    pub immediates: bool,
 }
 
 /// What has gone either way since the beginning.
@@ -215,6 +222,7 @@ pub struct Connection {
     /// Producer flags of the last message, each way; for [`Self::view`] only.
     said: ProducerFlags,
     heard: ProducerFlags,
+    shorthand: Option<Shorthand>,
     traffic: Traffic,
 }
 
@@ -246,6 +254,11 @@ impl Connection {
             peer_state: ConnState(0),
             said: ProducerFlags(0),
             heard: ProducerFlags(0),
+            shorthand: if params.immediates {
+                Some(Shorthand::new())
+            } else {
+                None
+            },
             traffic: Traffic {
                 bytes_sent: 0,
                 bytes_acked: 0,
@@ -372,6 +385,40 @@ impl Connection {
         }
     }
 
+    /// The same message as an immediate, if there is one for it and the peer can read it; `wrote` is the plan that it was made
+    /// for. To be called for each message that [`Self::commit_tx`] or [`Self::make_cdc`] has made, in their order.
+    pub fn shorten(&mut self, msg: &CdcMessage, plan: Option<&TxPlan>) -> Option<Immediate> {
+        let wrote = plan.map_or(Wrote::NOTHING, |plan| Wrote {
+            len: plan.len,
+            wraps: !plan.writes[1].is_empty(),
+        });
+        let (own, peer) = (self.rx.ring(), self.tx.peer_ring());
+        self.shorthand.as_mut()?.shorten(msg, wrote, own, peer)
+    }
+
+    /// A CDC message has come over the link at place `link`, to be given to [`Self::handle_cdc`] next.
+    pub fn hear(&mut self, link: usize, msg: &CdcMessage) {
+        if let Some(shorthand) = self.shorthand.as_mut() {
+            shorthand.hear(link, msg);
+        }
+    }
+
+    /// An immediate has come over the link at place `link`, with the last `len` bytes of data: the message that it stands for,
+    /// to be given to [`Self::hear`] and [`Self::handle_cdc`]. [`None`] if nothing has come there that it could follow: it was
+    /// meant for an earlier connection, or is nonsense.
+    pub fn expand(
+        &self,
+        link: usize,
+        immediate: Immediate,
+        len: u32,
+    ) -> Result<Option<CdcMessage>, Violation> {
+        let Some(last) = self.shorthand.as_ref().and_then(|short| short.last(link)) else {
+            return Ok(None);
+        };
+        let (own, peer) = (self.rx.ring(), self.tx.peer_ring());
+        immediate.expand(last, len, own, peer).map(Some)
+    }
+
     /// The number of the last message that was made, to be kept for its completion.
     pub const fn last_sent(&self) -> CdcSeq {
         self.last_sent
@@ -388,6 +435,9 @@ impl Connection {
             prod_flags: ProducerFlags::FAILOVER_VALIDATION,
             ..CdcMessage::default()
         };
+        if let Some(shorthand) = self.shorthand.as_mut() {
+            shorthand.fail_over();
+        }
         let mut freed = 0;
         if self.last_done != self.last_sent {
             if self.may_write() {
@@ -451,7 +501,11 @@ impl Connection {
             if expected.is_before(msg.seqno) {
                 let held = self.failover.held.get_or_insert(*msg);
                 if held.seqno.is_before(msg.seqno) {
+                    // Urgent data is said once, and nothing is written behind it before it is confirmed.
+                    let urgent = ProducerFlags::URGENT_PRESENT;
+                    let still = held.prod_flags.contains(urgent) && held.prod == msg.prod;
                     *held = *msg;
+                    held.prod_flags = held.prod_flags.with(urgent, still);
                 }
                 return Ok(Effects::default());
             }
@@ -562,6 +616,7 @@ mod tests {
             rmb_len: 50,
             peer_rmb_len: 50,
             peer_token: AlertToken(7),
+            immediates: true,
         })
         .unwrap()
     }
@@ -757,6 +812,23 @@ mod tests {
             assert_eq!((b.rx.readable(), a.tx.unsent()), (50, 5));
             assert_eq!(a.traffic().bytes_sent, b.traffic().bytes_received);
         }
+    }
+
+    #[test]
+    fn an_urgent_byte_that_is_held_back_stays_urgent() {
+        let (mut a, mut b) = (conn(), conn());
+        a.tx.commit(5);
+        let plan = a.plan(u32::MAX).unwrap();
+        let late = a.commit_tx(&plan);
+        a.on_send_complete(a.last_sent(), a.tx.sent());
+        b.handle_cdc(&a.fail_over().validation).unwrap();
+        a.tx.commit_urgent(1);
+        assert_eq!(transmit(&mut a, &mut b), Effects::default());
+        // Behind it comes another message, which says nothing of it.
+        assert_eq!(transmit(&mut a, &mut b), Effects::default());
+        let effects = b.handle_cdc(&late).unwrap();
+        assert_eq!((effects.received, effects.urgent_offset), (6, Some(5)));
+        assert_eq!(b.rx.readable(), 5);
     }
 
     #[test]

@@ -93,6 +93,11 @@ impl Receiver {
         self.ring.len()
     }
 
+    /// The RMBE.
+    pub(super) const fn ring(&self) -> Ring {
+        self.ring
+    }
+
     /// All cursors.
     pub(super) const fn view(&self) -> RxView {
         RxView {

@@ -124,6 +124,11 @@ impl Sender {
         self.ring.len()
     }
 
+    /// The peer's RMB element.
+    pub(super) const fn peer_ring(&self) -> Ring {
+        self.peer_ring
+    }
+
     /// All cursors.
     pub(super) const fn view(&self) -> TxView {
         TxView {

@@ -78,6 +78,7 @@ pub(crate) struct Settings {
     smcr_max_recv_wr: Atomic<i32>,
     smcr_lgr_free_delay: Atomic<i32>,
     limit_smc_hs: Atomic<i32>,
+    vendor_options: Atomic<i32>,
     adaptive: Atomic<i32>,
     adaptive_bytes: Atomic<i32>,
     adaptive_ms: Atomic<i32>,
@@ -106,6 +107,7 @@ impl Settings {
                 smcr_max_recv_wr: Atomic::new(48),
                 smcr_lgr_free_delay: Atomic::new(600),
                 limit_smc_hs: Atomic::new(0),
+                vendor_options: Atomic::new(1),
                 adaptive: Atomic::new(0),
                 adaptive_bytes: Atomic::new(131_072),
                 adaptive_ms: Atomic::new(1000),
@@ -178,6 +180,11 @@ impl Settings {
     /// How many seconds a link group without connections stays.
     pub(crate) fn lgr_free_delay_seconds(&self) -> u32 {
         self.smcr_lgr_free_delay.load(Relaxed) as u32
+    }
+
+    /// Whether CDC messages go as immediates of RDMA WRITEs in new link groups with hosts that understand that.
+    pub(crate) fn uses_immediates(&self) -> bool {
+        self.vendor_options.load(Relaxed) & 1 != 0
     }
 
     /// Whether new SMC handshakes are refused while too many are under way.
@@ -268,6 +275,7 @@ pub(super) static ENTRIES: &[Entry<Settings>] = &[
     int!(smcr_max_recv_wr, 2, 2048),
     int!(smcr_lgr_free_delay, 0, 3600),
     int!(limit_smc_hs, 0, 1),
+    int!(vendor_options, 0, 1),
     int!(adaptive, 0, 1),
     int!(adaptive_bytes, 1, i32::MAX),
     int!(adaptive_ms, 1, i32::MAX),

@@ -28,7 +28,8 @@ use crate::smc_core::error::{
 
 use super::{
     Emitter,
-    Release, //
+    Release,
+    VendorOptions, //
 };
 
 /// First contact extension: what the two sides of a new link group tell each other (SMC-Rv2).
@@ -48,8 +49,8 @@ pub struct FirstContact {
     pub max_links: u8,
     /// Bit mask of optional features, of which none concerns SMC-R.
     pub features: u16,
-    /// For experiments of vendors.
-    pub vendor_options: u32,
+    /// What two hosts of the same vendor do.
+    pub vendor: VendorOptions,
 }
 
 impl FirstContact {
@@ -78,7 +79,7 @@ impl FirstContact {
             max_conns: limits.max_conns,
             max_links: limits.max_links,
             features: limits.features.get(),
-            vendor_options: limits.vendor_options.get(),
+            vendor: VendorOptions::from_wire(limits.vendor_options.get()),
         };
         Ok((first_contact, rest))
     }
@@ -94,7 +95,7 @@ impl FirstContact {
             max_conns: self.max_conns,
             max_links: self.max_links,
             features: U16::new(self.features),
-            vendor_options: U32::new(self.vendor_options),
+            vendor_options: U32::new(self.vendor.to_wire()),
             reserved: [0; 8],
         })
     }

@@ -17,6 +17,7 @@ mod accept_confirm;
 mod decline;
 mod first_contact;
 mod proposal;
+mod vendor;
 
 pub use self::{
     accept_confirm::{
@@ -43,6 +44,10 @@ pub use self::{
         V2Offer,
         MAX_EIDS,
         MAX_IPV6_PREFIXES, //
+    },
+    vendor::{
+        VendorOptions,
+        OUI, //
     },
 };
 

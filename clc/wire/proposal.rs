@@ -41,6 +41,10 @@ use crate::smc_core::{
 };
 
 use super::{
+    vendor::{
+        RawVendor,
+        VendorOptions, //
+    },
     Emitter,
     Flavours,
     Release,
@@ -106,7 +110,7 @@ struct RawGrowth {
     ism_chid: [u8; 2],
     /// Bytes between the end of this field (byte 52) and the version 2 area; zero if there is none.
     v2_offset: U16,
-    vendor: [u8; 8],
+    vendor: RawVendor,
     reserved: [u8; 20],
 }
 
@@ -221,6 +225,8 @@ pub struct V2Offer<'a> {
     pub max_links: u8,
     /// Bit mask of optional features, of which none concerns SMC-R.
     pub features: u16,
+    /// What it could do with a host of our vendor.
+    pub vendor: VendorOptions,
     /// The client's user-defined enterprise IDs, at most [`MAX_EIDS`].
     pub eids: &'a [Eid],
 }
@@ -302,9 +308,9 @@ impl<'a> Proposal<'a> {
 
         // SMC-Rv2: the version 2 area is found by an offset that is in the growth area; zero if
         // there is none.
-        let v2_offset = match RawGrowth::read_from_bytes(growth) {
-            Ok(growth) if v2.any() => usize::from(growth.v2_offset.get()),
-            _ => 0,
+        let (v2_offset, vendor) = match RawGrowth::read_from_bytes(growth) {
+            Ok(growth) if v2.any() => (usize::from(growth.v2_offset.get()), growth.vendor.into()),
+            _ => (0, VendorOptions::NONE),
         };
         let (v2_offer, rest) = if v2_offset != 0 {
             // From byte 52 to the end of what has been read so far.
@@ -315,7 +321,7 @@ impl<'a> Proposal<'a> {
             if Some(v2_offset) != expected {
                 return Err(error(50, Fault::Offset));
             }
-            parse_v2(rest, v2)?
+            parse_v2(rest, v2, vendor)?
         } else {
             (None, rest)
         };
@@ -409,7 +415,7 @@ impl<'a> Proposal<'a> {
                 ism_gid: [0; 8],
                 ism_chid: [0; 2],
                 v2_offset: U16::new(u16::try_from(offset).map_err(|_| EmitError::TooMany)?),
-                vendor: [0; 8],
+                vendor: self.v2.map_or(VendorOptions::NONE, |v2| v2.vendor).into(),
                 reserved: [0; 20],
             })?;
         }
@@ -459,7 +465,11 @@ fn parse_subnets(bytes: &[u8]) -> Result<(Subnets<'_>, &[u8]), WireError> {
 }
 
 /// Reads the version 2 area; `None` if it is about SMC-D only.
-fn parse_v2(bytes: &[u8], flavours: Flavours) -> Result<(Option<V2Offer<'_>>, &[u8]), WireError> {
+fn parse_v2(
+    bytes: &[u8],
+    flavours: Flavours,
+    vendor: VendorOptions,
+) -> Result<(Option<V2Offer<'_>>, &[u8]), WireError> {
     let (raw, rest) = RawV2::ref_from_prefix(bytes).map_err(|_| error(50, Fault::Length))?;
     // SMC-Rv2: at most eight EIDs and ISM devices.
     let eid_count = usize::from(raw.eid_count);
@@ -489,6 +499,7 @@ fn parse_v2(bytes: &[u8], flavours: Flavours) -> Result<(Option<V2Offer<'_>>, &[
         max_conns: raw.max_conns,
         max_links: raw.max_links,
         features: raw.features.get(),
+        vendor,
         eids,
     };
     Ok((flavours.rdma.then_some(offer), rest))

@@ -205,6 +205,45 @@ impl Queues {
         self.post_send(next)
     }
 
+    /// Posts `writes`, at least one and up to [`MAX_WRITES`], as one chain; the last one has `immediate`, and uses a receive request
+    /// of the peer's.
+    ///
+    /// Only that one completes, as [`WrId::Send`] of `slot`, if all goes well.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::send`]; also `EINVAL` for no write.
+    pub(crate) fn write_immediate(
+        &self,
+        slot: u32,
+        writes: &[RdmaWrite<'_>],
+        immediate: u32,
+    ) -> Result {
+        let mut sges = [[bindings::ib_sge::default(); 2]; MAX_WRITES];
+        let mut wrs = [bindings::ib_rdma_wr::default(); MAX_WRITES];
+        let mut next: *mut bindings::ib_send_wr = null_mut();
+
+        if writes.is_empty() || writes.len() > MAX_WRITES {
+            return Err(EINVAL);
+        }
+        // Linked from the end.
+        let parts = writes.iter().zip(wrs.iter_mut().zip(sges.iter_mut()));
+        for (write, (wr, sges)) in parts.rev() {
+            self.fill_write(slot, write, wr, sges)?;
+            if next.is_null() {
+                wr.wr.opcode = bindings::ib_wr_opcode_IB_WR_RDMA_WRITE_WITH_IMM;
+                wr.wr.__bindgen_anon_1.wr_id = WrId::Send(slot).encode();
+                wr.wr.ex.imm_data = immediate.to_be();
+                wr.wr.send_flags |= (bindings::ib_send_flags_IB_SEND_SIGNALED
+                    | bindings::ib_send_flags_IB_SEND_SOLICITED)
+                    as c_int;
+            }
+            wr.wr.next = next;
+            next = &mut wr.wr;
+        }
+        self.post_send(next)
+    }
+
     /// Whether data of `len` bytes goes into the request; then its address is the processor's.
     fn inline(&self, raw: &mut bindings::ib_sge, sge: &Sge<'_>, len: u32) -> bool {
         let inline = len > 0 && len <= self.capabilities.max_inline;

@@ -91,6 +91,8 @@ pub(crate) struct Completion {
     pub(crate) status: Status,
     /// Number of bytes received, for a successful RECV.
     pub(crate) byte_len: u32,
+    /// An RDMA WRITE WITH IMMEDIATE has used the request of a successful RECV, and this came with it.
+    pub(crate) immediate: Option<u32>,
 }
 
 impl Completion {
@@ -98,6 +100,7 @@ impl Completion {
     pub(super) fn from_raw(wc: &bindings::ib_wc) -> Self {
         // SAFETY: All bytes of the union are initialised, and any value is a valid number.
         let wr_id = unsafe { wc.__bindgen_anon_1.wr_id };
+        let immediate = wc.opcode == bindings::ib_wc_opcode_IB_WC_RECV_RDMA_WITH_IMM;
 
         Self {
             id: WrId::decode(wr_id),
@@ -110,6 +113,8 @@ impl Completion {
                 other => Status::Other(other),
             },
             byte_len: wc.byte_len,
+            // SAFETY: All bytes of the union are initialised, and any value is a valid number.
+            immediate: immediate.then(|| u32::from_be(unsafe { wc.ex.imm_data })),
         }
     }
 

@@ -223,12 +223,18 @@ impl RecvRing {
             },
         });
 
+        self.again(slot)?;
+        Ok(result)
+    }
+
+    /// Posts a request again, unless that has an end, whose completion says that it was used without a message: by an RDMA WRITE
+    /// WITH IMMEDIATE. Otherwise as [`Self::receive`].
+    pub(crate) fn again(&self, slot: u32) -> Result {
         if self.ended.load(Acquire) {
             self.spent();
-            return Ok(result);
+            return Ok(());
         }
-        self.post(slot).inspect_err(|_| self.spent())?;
-        Ok(result)
+        self.post(slot).inspect_err(|_| self.spent())
     }
 }
 

@@ -368,6 +368,22 @@ impl<T: Send> Slot<'_, T> {
         self.post_from(memory, offset, message, writes, value)
     }
 
+    /// Sends `writes`, the last of them with `immediate`; keeps `value` until the completion. For process and BH context.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::post`], and `EINVAL` without a write.
+    pub(crate) fn post_immediate(
+        self,
+        writes: &[RdmaWrite<'_>],
+        immediate: u32,
+        value: T,
+    ) -> Result {
+        self.post_as(value, |queues, index| {
+            queues.write_immediate(index, writes, immediate)
+        })
+    }
+
     /// Sends a long message out of `memory`, which is used by nothing else until the completion; see
     /// [`super::long_message_memory`]. Otherwise as [`Self::post`].
     pub(crate) fn post_long(self, memory: &Mapping, message: &[u8], value: T) -> Result {
@@ -382,12 +398,16 @@ impl<T: Send> Slot<'_, T> {
         writes: &[RdmaWrite<'_>],
         value: T,
     ) -> Result {
-        let slots = self.slots;
-        let index = self.index;
-
         memory.buffer().ok_or(EINVAL)?.write(offset, message)?;
         let sge = memory.sge(offset, message.len())?;
         memory.sync_for_device(offset..offset + message.len());
+        self.post_as(value, |queues, index| queues.send(index, writes, sge))
+    }
+
+    /// Posts something that completes as the slot's.
+    fn post_as(self, value: T, post: impl FnOnce(&Queues, u32) -> Result) -> Result {
+        let slots = self.slots;
+        let index = self.index;
 
         // Before posting, as the completion may come at once.
         {
@@ -399,7 +419,7 @@ impl<T: Send> Slot<'_, T> {
         }
         // From here on the completion frees the slot.
         core::mem::forget(self);
-        slots.queues.send(index, writes, sge).inspect_err(|_| {
+        post(&slots.queues, index).inspect_err(|_| {
             slots.complete(index);
         })
     }

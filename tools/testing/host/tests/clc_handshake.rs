@@ -171,6 +171,7 @@ const R1: Limits = Limits {
     release: Release::R1,
     max_conns: 255,
     max_links: 2,
+    vendor: VendorOptions::NONE,
 };
 
 fn v2(ueid: Ueid) -> Mode {
@@ -235,6 +236,7 @@ fn lower_limits_of_both() {
         release: Release::R1,
         max_conns: 100,
         max_links: 1,
+        vendor: VendorOptions::NONE,
     };
     assert_agreed(run(&client, &server, true), v2(ueids[0]), Some(limits));
 }

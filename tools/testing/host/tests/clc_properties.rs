@@ -63,7 +63,7 @@ prop_compose! {
         hostname in any::<[u8; 32]>(),
         limits in any::<(u8, u8)>(),
         features in any::<u16>(),
-        vendor_options in any::<u32>(),
+        vendor in vendor_options(),
     ) -> FirstContact {
         FirstContact {
             direct,
@@ -73,9 +73,13 @@ prop_compose! {
             max_conns: limits.0,
             max_links: limits.1,
             features,
-            vendor_options,
+            vendor,
         }
     }
+}
+
+fn vendor_options() -> impl Strategy<Value = VendorOptions> {
+    any::<u32>().prop_map(VendorOptions::from_wire)
 }
 
 #[derive(Clone, Debug)]
@@ -84,6 +88,7 @@ struct OwnedV2 {
     gid: Gid,
     limits: (u8, u8),
     features: u16,
+    vendor: VendorOptions,
     eids: Vec<Eid>,
 }
 
@@ -93,9 +98,10 @@ prop_compose! {
         gid in gid(),
         limits in any::<(u8, u8)>(),
         features in any::<u16>(),
+        vendor in vendor_options(),
         eids in vec(eid(), 0..=MAX_EIDS),
     ) -> OwnedV2 {
-        OwnedV2 { release, gid, limits, features, eids }
+        OwnedV2 { release, gid, limits, features, vendor, eids }
     }
 }
 
@@ -145,6 +151,7 @@ fn with_proposal(
             max_conns: v2.limits.0,
             max_links: v2.limits.1,
             features: v2.features,
+            vendor: v2.vendor,
             eids: &v2.eids,
         }),
         ism: IsmOffer::default(),

@@ -101,6 +101,7 @@ fn proposals_of_version_2() {
         max_conns: 255,
         max_links: 2,
         features: 0,
+        vendor: VendorOptions::NONE,
         eids: &offered,
     };
     let only_v2 = Proposal {
@@ -147,7 +148,7 @@ fn first_contact(hostname: &str) -> FirstContact {
         max_conns: 255,
         max_links: 2,
         features: 0,
-        vendor_options: 0,
+        vendor: VendorOptions::NONE,
     }
 }
 
@@ -455,6 +456,7 @@ fn impossible_messages_are_not_written() {
         max_conns: 255,
         max_links: 2,
         features: 0,
+        vendor: VendorOptions::NONE,
         eids,
     };
     let nine_eids = [eid; 9];

@@ -20,7 +20,8 @@ use smc_proto::{
     rx_tx::{
         cdc::*,
         conn::*,
-        cursor::*, //
+        cursor::*,
+        immediate::Immediate, //
     },
     smc_core::{
         state::{
@@ -38,7 +39,8 @@ enum Step {
     Read(usize, u32, bool),
     Deliver(usize),
     Complete(usize),
-    FailOver(usize, usize),
+    DeliverLate(usize),
+    FailOver(usize, [usize; 3]),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -50,7 +52,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(side, n, all)| Step::Read(side, n, all)),
         4 => side.clone().prop_map(Step::Deliver),
         3 => side.clone().prop_map(Step::Complete),
-        1 => (side, 0..5usize).prop_map(|(side, arriving)| Step::FailOver(side, arriving)),
+        1 => side.clone().prop_map(Step::DeliverLate),
+        1 => (side, [0..5usize, 0..4, 0..4]).prop_map(|(side, fate)| Step::FailOver(side, fate)),
     ]
 }
 
@@ -81,8 +84,11 @@ fn run(pair: &mut Pair, steps: &[Step]) {
             Step::Complete(side) => {
                 pair.sides[side].complete();
             }
-            Step::FailOver(side, arriving) => {
-                pair.fail_over(side, arriving);
+            Step::DeliverLate(side) => {
+                pair.deliver_late(side);
+            }
+            Step::FailOver(side, [arriving, late, acknowledged]) => {
+                pair.fail_over(side, arriving, late, acknowledged);
             }
         }
     }
@@ -207,6 +213,19 @@ prop_compose! {
     }
 }
 
+/// A message, or an immediate and the bytes that it came with; and the link it came over.
+fn any_said(max: u32) -> impl Strategy<Value = (Result<CdcMessage, (u32, u32)>, usize)> {
+    let consumed = prop_oneof![4 => 0..4u32, 1 => any::<u32>()];
+    let len = prop_oneof![4 => 0..max, 1 => any::<u32>()];
+    let said = prop_oneof![
+        1 => any_cdc(max).prop_map(Ok),
+        1 => (consumed, 0..4u32, len).prop_map(|(consumed, flags, len)| {
+            Err((flags << 16 | consumed, len))
+        }),
+    ];
+    (said, 0..4usize)
+}
+
 fn inside(spans: Spans, len: u32) -> bool {
     spans.iter().all(|span| {
         let end = u64::from(span.offset) + u64::from(span.len);
@@ -222,17 +241,28 @@ proptest! {
     fn a_hostile_peer_reaches_nothing(
         (sndbuf_len, rmb_len, peer_rmb_len) in (1..40u32, 1..40u32, 1..40u32),
         inline in any::<bool>(),
-        script in vec((any_cdc(40), 0..60u32, 0..60u32, any::<bool>()), 1..100),
+        script in vec((any_said(40), 0..60u32, 0..60u32, any::<bool>()), 1..100),
     ) {
         let mut conn = Connection::new(&ConnParams {
             sndbuf_len,
             rmb_len,
             peer_rmb_len,
             peer_token: AlertToken(1),
+            immediates: true,
         })
         .unwrap();
         conn.rx.set_oob_inline(inline);
-        for (msg, write, read, urgent) in script {
+        for ((said, link), write, read, urgent) in script {
+            let msg = match said {
+                Ok(msg) => msg,
+                Err((immediate, len)) => match conn.expand(link, Immediate(immediate), len) {
+                    Ok(Some(msg)) => {
+                        msg
+                    }
+                    Ok(None) | Err(_) => continue,
+                },
+            };
+            conn.hear(link, &msg);
             let before = (conn.rx.readable(), conn.tx.window(), conn.tx.unconfirmed());
             let held = conn.lacks_message();
             match conn.handle_cdc(&msg) {
@@ -371,4 +401,31 @@ fn few_updates() {
     }
     assert_eq!(pair.sides[1].read, 16 * u64::from(LEN));
     assert!(pair.sides[1].updates <= 2 * 16, "{}", pair.sides[1].updates);
+}
+
+/// A request and its response each are one write with an immediate, once both sides have heard from each other.
+#[test]
+fn requests_need_no_messages() {
+    let mut pair = Pair {
+        sides: [Peer::new(64, 48, 56, 16), Peer::new(64, 56, 48, 16)],
+    };
+    let round = |pair: &mut Pair| {
+        for side in 0..2 {
+            pair.sides[side].write(7, false);
+            pair.settle();
+            assert_eq!(pair.read(1 - side, 7, false), 7);
+        }
+    };
+    round(&mut pair);
+    let before = pair.sides.each_ref().map(|side| side.chains);
+    assert_eq!(pair.sides.each_ref().map(|side| side.immediates), [0, 0]);
+    // The rings wrap, and writes with them.
+    for _ in 0..100 {
+        round(&mut pair);
+    }
+    for (side, before) in pair.sides.iter().zip(before) {
+        // The server's first message came before it had heard anything over this link, or said.
+        assert!(side.immediates >= 99, "{}", side.immediates);
+        assert_eq!(side.chains - before, 100);
+    }
 }

@@ -121,6 +121,7 @@ pub mod client {
             ueids,
             max_conns: 255,
             max_links: 2,
+            vendor: VendorOptions::NONE,
         }
     }
 }
@@ -169,6 +170,7 @@ pub mod server {
             ueids,
             max_conns: 255,
             max_links: 2,
+            vendor: VendorOptions::NONE,
         }
     }
 }

@@ -22,6 +22,7 @@ use smc_proto::{
             Cursor,
             Spans, //
         },
+        immediate::Immediate,
         receiver::UrgentByte,
     },
     smc_core::{
@@ -44,9 +45,18 @@ pub fn stream(position: u64) -> u8 {
 #[derive(Debug)]
 pub struct Chain {
     writes: Vec<(u32, Vec<u8>)>,
-    cdc: [u8; 44],
+    cdc: Said,
     seqno: CdcSeq,
     sent: Cursor,
+    /// Which link it goes over.
+    link: usize,
+}
+
+/// How a CDC message travels.
+#[derive(Debug)]
+pub enum Said {
+    Message([u8; 44]),
+    Immediate(Immediate),
 }
 
 /// One side.
@@ -74,6 +84,11 @@ pub struct Peer {
     /// CDC messages without data.
     pub updates: u64,
     pub chains: u64,
+    /// Those of them with an immediate.
+    pub immediates: u64,
+    link: usize,
+    /// In the other side's memory over a link that is gone, and not heard of there yet.
+    late: VecDeque<Chain>,
 }
 
 impl Peer {
@@ -83,6 +98,7 @@ impl Peer {
             rmb_len,
             peer_rmb_len,
             peer_token: AlertToken(1),
+            immediates: true,
         };
         let mut life = Life::new();
         life.handle(Event::Established);
@@ -104,6 +120,9 @@ impl Peer {
             released: 0,
             updates: 0,
             chains: 0,
+            immediates: 0,
+            link: 0,
+            late: VecDeque::new(),
         }
     }
 
@@ -143,7 +162,7 @@ impl Peer {
     /// Posts what can be posted.
     pub fn push(&mut self) {
         while self.wire.len() + self.completions.len() < self.slots {
-            let (writes, cdc) = match self.conn.plan(u32::MAX) {
+            let (writes, plan, cdc) = match self.conn.plan(u32::MAX) {
                 Some(plan) => {
                     let len: u32 = plan.writes.iter().map(|w| w.len()).sum();
                     assert_eq!(len, plan.len);
@@ -153,18 +172,26 @@ impl Peer {
                         .filter(|w| !w.is_empty())
                         .map(|w| (w.remote_offset, gather(&self.sndbuf, w.source)))
                         .collect();
-                    (writes, self.conn.commit_tx(&plan))
+                    (writes, Some(plan), self.conn.commit_tx(&plan))
                 }
                 None if self.conn.cdc_due() => {
                     self.updates += 1;
-                    (Vec::new(), self.conn.make_cdc())
+                    (Vec::new(), None, self.conn.make_cdc())
                 }
                 None => break,
             };
             self.chains += 1;
+            let cdc = match self.conn.shorten(&cdc, plan.as_ref()) {
+                Some(immediate) => {
+                    self.immediates += 1;
+                    Said::Immediate(immediate)
+                }
+                None => Said::Message(cdc.emit()),
+            };
             self.wire.push_back(Chain {
+                link: self.link,
                 writes,
-                cdc: cdc.emit(),
+                cdc,
                 seqno: self.conn.last_sent(),
                 sent: self.conn.tx.sent(),
             });
@@ -182,14 +209,30 @@ impl Peer {
         true
     }
 
-    /// What has arrived is taken.
-    pub fn receive(&mut self, chain: &Chain, from: &mut Peer) {
+    /// The adapter writes.
+    fn store(&mut self, chain: &Chain) {
         for (offset, bytes) in &chain.writes {
             let at = *offset as usize;
             // An adapter refuses what is outside of the memory region.
             self.rmb[at..at + bytes.len()].copy_from_slice(bytes);
         }
-        let msg = CdcMessage::parse(&chain.cdc).unwrap();
+    }
+
+    /// The adapter tells.
+    pub fn receive(&mut self, chain: &Chain, from: &mut Peer) {
+        let msg = match &chain.cdc {
+            Said::Message(bytes) => CdcMessage::parse(bytes).unwrap(),
+            // An adapter tells how much the last write has written.
+            Said::Immediate(immediate) => {
+                let len = chain
+                    .writes
+                    .last()
+                    .map_or(0, |(_, bytes)| bytes.len() as u32);
+                let expanded = self.conn.expand(chain.link, *immediate, len);
+                expanded.unwrap().expect("it follows a message")
+            }
+        };
+        self.conn.hear(chain.link, &msg);
         let effects = self.conn.handle_cdc(&msg).expect("a fair peer");
         if let Some(offset) = effects.urgent_offset {
             let byte = self.rmb[offset as usize];
@@ -292,23 +335,54 @@ impl Pair {
             return false;
         };
         from.completions.push_back((chain.seqno, chain.sent));
+        to.store(&chain);
         to.receive(&chain, from);
         true
     }
 
-    /// The link of a side dies. Of what is under way the first `arriving` chains arrive, without being
-    /// acknowledged. The rest goes again on another link.
-    pub fn fail_over(&mut self, side: usize, arriving: usize) {
+    /// The other side hears of a chain that has come over a link that is gone.
+    pub fn deliver_late(&mut self, from: usize) -> bool {
+        let (from, to) = self.both(from);
+        let Some(chain) = from.late.pop_front() else {
+            return false;
+        };
+        to.receive(&chain, from);
+        true
+    }
+
+    /// The link of a side dies. Of what is under way the first `arriving` chains arrive, without being acknowledged; of the
+    /// next `late` ones, of which some are acknowledged, the other side hears later. The rest goes again on
+    /// another link.
+    pub fn fail_over(&mut self, side: usize, arriving: usize, late: usize, acknowledged: usize) {
+        // It hears of all before that link's place is another one's.
+        while self.deliver_late(side) {}
         for _ in 0..arriving {
             self.deliver(side);
         }
-        let from = &mut self.sides[side];
+        let (from, to) = self.both(side);
+        let late = late.min(from.wire.len());
+        let acknowledged = acknowledged.min(late);
+        if acknowledged > 0 {
+            for (seqno, sent) in from.completions.drain(..) {
+                from.conn.on_send_complete(seqno, sent);
+            }
+        }
+        for number in 0..late {
+            let chain = from.wire.pop_front().expect("it was counted");
+            to.store(&chain);
+            if number < acknowledged {
+                from.conn.on_send_complete(chain.seqno, chain.sent);
+            }
+            from.late.push_back(chain);
+        }
         from.wire.clear();
         from.completions.clear();
+        from.link = (from.link + 1) % 3;
         let moved = from.conn.fail_over();
         from.wire.push_back(Chain {
             writes: Vec::new(),
-            cdc: moved.validation.emit(),
+            cdc: Said::Message(moved.validation.emit()),
+            link: from.link,
             seqno: moved.validation.seqno,
             sent: from.conn.tx.fin(),
         });
@@ -328,6 +402,7 @@ impl Pair {
             let mut moved = false;
             for side in 0..2 {
                 moved |= self.deliver(side);
+                moved |= self.deliver_late(side);
                 moved |= self.sides[side].complete();
             }
             if !moved {

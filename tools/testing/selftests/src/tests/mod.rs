@@ -18,6 +18,7 @@ mod fallback;
 mod flags;
 mod genl;
 mod hostile;
+mod immediate;
 mod iwarp;
 mod learning;
 mod limit;
@@ -130,6 +131,7 @@ pub fn all() -> Vec<Test> {
     tests.extend(tools::TESTS);
     tests.extend(conform::TESTS);
     tests.extend(iwarp::TESTS);
+    tests.extend(immediate::TESTS);
     tests.extend(rkeys::TESTS);
     tests.extend(link::TESTS);
     tests.extend(redundancy::TESTS);

@@ -66,7 +66,7 @@ impl Drop for Changed {
 }
 
 /// (name, default, least, greatest); None: checked elsewhere, or no limit.
-const TABLE: [(&str, Option<i64>, i64, Option<i64>); 16] = [
+const TABLE: [(&str, Option<i64>, i64, Option<i64>); 17] = [
     ("tcp2smc", Some(0), 0, Some(2)),
     ("wmem", None, 16384, Some(i32::MAX as i64 / 2)),
     ("rmem", None, 16384, Some(i32::MAX as i64 / 2)),
@@ -79,6 +79,7 @@ const TABLE: [(&str, Option<i64>, i64, Option<i64>); 16] = [
     ("smcr_max_send_wr", Some(16), 2, Some(2048)),
     ("smcr_max_recv_wr", Some(48), 2, Some(2048)),
     ("limit_smc_hs", Some(0), 0, Some(1)),
+    ("vendor_options", Some(1), 0, Some(1)),
     ("adaptive", Some(0), 0, Some(1)),
     ("adaptive_bytes", Some(131_072), 1, Some(i32::MAX as i64)),
     ("adaptive_ms", Some(1000), 1, Some(i32::MAX as i64)),

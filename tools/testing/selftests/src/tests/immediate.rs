@@ -1,0 +1,151 @@
+//! RDMA WRITE WITH IMMEDIATE in place of RDMA WRITE and CDC message: between hosts that have both agreed to it, and no others.
+//! That data comes through unharmed is for all other tests to say: it is on by default.
+
+use super::link::fresh;
+use super::once;
+use super::settings::{self, Changed};
+use crate::kind::Host;
+use crate::mode;
+use crate::runner::{Ctx, Pair, Test};
+use crate::{check, check_eq, Context, Outcome};
+
+pub const TESTS: [Test; 2] = [
+    once("immediate.both_have_to_agree", 200, both_have_to_agree),
+    once("immediate.what_does_not_fit", 200, what_does_not_fit),
+];
+
+const ROUNDS: usize = 200;
+
+/// SENDs of both devices that have completed, and receive requests that were used: by SENDs and immediates.
+fn counts() -> Outcome<[u64; 2]> {
+    let sum = |name| -> std::io::Result<u64> {
+        Ok(mode::counter(Host::A, name)? + mode::counter(Host::B, name)?)
+    };
+    Ok([sum("rdma_sends")?, sum("rdma_recvs")?])
+}
+
+fn round_trip(pair: &Pair, request: &[u8], response: &[u8]) -> Outcome {
+    let mut got = vec![0; request.len()];
+    pair.client.send_all(request)?;
+    pair.server.recv_all(&mut got)?;
+    check!(
+        got == request,
+        "a request of {} bytes has changed",
+        request.len()
+    );
+    let mut got = vec![0; response.len()];
+    pair.server.send_all(response)?;
+    pair.client.recv_all(&mut got)?;
+    check!(
+        got == response,
+        "a response of {} bytes has changed",
+        response.len()
+    );
+    Ok(())
+}
+
+/// As many messages as `ROUNDS` requests and their responses take: SENDs, and receive requests.
+fn count_rounds(pair: &Pair) -> Outcome<[u64; 2]> {
+    // Before these each side has heard from the other.
+    for _ in 0..3 {
+        round_trip(pair, b"first", b"words")?;
+    }
+    let before = counts()?;
+    for round in 0..ROUNDS {
+        round_trip(pair, &round.to_be_bytes(), &[round as u8])?;
+    }
+    let after = counts()?;
+    Ok([after[0] - before[0], after[1] - before[1]])
+}
+
+fn both_have_to_agree(ctx: &Ctx) -> Outcome {
+    let messages = 2 * ROUNDS as u64;
+    for (a, b) in [(1, 1), (1, 0), (0, 1), (0, 0)] {
+        fresh(ctx)?;
+        let _a = Changed::new(&[Host::A], "vendor_options", a)?;
+        let _b = Changed::new(&[Host::B], "vendor_options", b)?;
+        let (listener, address) = ctx.listener(8)?;
+        let pair = ctx.pair_from(&listener, address)?;
+        let during = format!("vendor_options {a} at the client, {b} at the server");
+        let [sends, receives] = count_rounds(&pair).during(&during)?;
+        check!(
+            receives >= messages,
+            "{during}: {receives} receive requests used by {messages} messages"
+        );
+        if a == 1 && b == 1 {
+            // Window updates, TEST LINK.
+            check!(
+                sends <= messages / 10,
+                "{during}: {sends} SENDs for {messages} messages, which go as immediates"
+            );
+        } else {
+            check!(
+                sends >= messages,
+                "{during}: {sends} SENDs for {messages} messages"
+            );
+        }
+        // A group keeps to what was agreed when it began.
+        for host in Host::BOTH {
+            settings::set(
+                host,
+                "vendor_options",
+                1 - settings::get(host, "vendor_options")?,
+            )?;
+        }
+        let later = ctx.pair_from(&listener, address)?;
+        let [sends, _] = count_rounds(&later).during(&during)?;
+        check_eq!(
+            sends >= messages,
+            a + b < 2,
+            "whether a later connection sends messages"
+        );
+    }
+    Ok(())
+}
+
+/// Sizes beyond what an immediate can say of what was read, rings that wrap with two writes, and urgent data, in between.
+fn what_does_not_fit(ctx: &Ctx) -> Outcome {
+    let pair = ctx.pair()?;
+    let pattern: Vec<u8> = (0..300_000u32).map(|n| (n ^ (n >> 8)) as u8).collect();
+    for size in [
+        1, 65_535, 65_536, 65_537, 100_000, 131_071, 131_072, 131_073, 300_000,
+    ] {
+        for rest in 0..8 {
+            let request = &pattern[rest..size.max(rest + 1)];
+            std::thread::scope(|scope| -> Outcome {
+                let writer = scope.spawn(|| pair.client.send_all(request));
+                let mut got = vec![0; request.len()];
+                pair.server.recv_all(&mut got)?;
+                check!(
+                    got == request,
+                    "a request of {} bytes has changed",
+                    request.len()
+                );
+                writer
+                    .join()
+                    .map_err(|_| crate::Fail("the writer panicked".into()))??;
+                Ok(())
+            })?;
+            round_trip(&pair, b"?", &pattern[..7])?;
+            check_eq!(
+                pair.server.send(b"!", libc::MSG_OOB)?,
+                1,
+                "urgent bytes sent"
+            );
+            let mut urgent = [0];
+            crate::sys::eventually("the urgent byte", || {
+                match pair.client.recv(&mut urgent, libc::MSG_OOB) {
+                    Ok(n) => Ok(n == 1),
+                    Err(error)
+                        if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINVAL)) =>
+                    {
+                        Ok(false)
+                    }
+                    Err(error) => Err(error),
+                }
+            })?;
+            check_eq!(urgent, *b"!", "the urgent byte");
+        }
+    }
+    Ok(())
+}
