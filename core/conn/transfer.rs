@@ -156,6 +156,7 @@ impl Conn {
                 Err(_) if sent > 0 => break,
                 Err(err) => return Err(err),
             }
+            let rest = u32::try_from(total - sent).unwrap_or(u32::MAX);
             let (place, spans) = {
                 let mut data = self.data.lock();
                 let place = data.place.clone().ok_or(EPIPE)?;
@@ -171,7 +172,11 @@ impl Conn {
                 let spans = match data.flow.as_ref() {
                     // One urgent byte at a time is all that the protocol can say.
                     Some(flow) if !(urgent && flow.tx.urgent_busy()) => {
-                        let rest = u32::try_from(total - sent).unwrap_or(u32::MAX);
+                        if flow.tx.growth(rest).is_some() {
+                            drop(data);
+                            self.grow(sk, rest);
+                            continue;
+                        }
                         Some(flow.tx.chunks_for_write(rest))
                     }
                     _ => None,
@@ -205,7 +210,7 @@ impl Conn {
             let mut fault = false;
             for span in spans.iter() {
                 let len = span.len as usize;
-                let n = place.rings().send.buffer().copy_from_iter(
+                let n = place.send_ring().buffer().copy_from_iter(
                     span.offset as usize,
                     len,
                     msg.source(),
@@ -457,7 +462,7 @@ impl Conn {
             };
             (data.place.clone(), data.rest.clone(), spans)
         };
-        let rmb = place.as_ref().map(|place| &*place.rings().rmb);
+        let rmb = place.as_ref().map(|place| &**place.rmb_ring());
         let Some(buffer) = rmb.map(Ring::buffer).or(left.as_deref()) else {
             return Ok((0, Ahead::Nothing));
         };
