@@ -159,6 +159,12 @@ impl Conn {
             let rest = u32::try_from(total - sent).unwrap_or(u32::MAX);
             let (place, spans) = {
                 let mut data = self.data.lock();
+                let flow = data.flow.as_ref();
+                if flow.is_some_and(|flow| flow.tx.growth(rest).is_some()) {
+                    drop(data);
+                    self.grow(sk, rest);
+                    continue;
+                }
                 let place = data.place.clone().ok_or(EPIPE)?;
                 if let (Some(flow), 0) = (data.flow.as_ref(), sent) {
                     let buffers = &counter::TX_BUFFERS;
@@ -172,11 +178,6 @@ impl Conn {
                 let spans = match data.flow.as_ref() {
                     // One urgent byte at a time is all that the protocol can say.
                     Some(flow) if !(urgent && flow.tx.urgent_busy()) => {
-                        if flow.tx.growth(rest).is_some() {
-                            drop(data);
-                            self.grow(sk, rest);
-                            continue;
-                        }
                         Some(flow.tx.chunks_for_write(rest))
                     }
                     _ => None,
