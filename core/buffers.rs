@@ -56,6 +56,10 @@ const LARGEST: BufSizeCode = match BufSizeCode::new(5) {
     None => BufSizeCode::MIN,
 };
 
+/// What the ring of a send buffer begins with, in bytes: one page, where the processor's are the smallest. Enough for
+/// short requests, and little for a connection that has nothing to say.
+const FIRST_SEND: u32 = 4096;
+
 /// What a ring is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Use {
@@ -84,7 +88,8 @@ impl Allocated {
 #[pin_data]
 pub(crate) struct Ring {
     purpose: Use,
-    code: BufSizeCode,
+    /// In bytes.
+    len: u32,
     buffer: Arc<Buffer>,
     /// By link. Process context.
     #[pin]
@@ -102,15 +107,15 @@ impl Ring {
     fn new(
         allocated: &Arc<Allocated>,
         purpose: Use,
-        code: BufSizeCode,
+        len: u32,
         layout: Layout,
     ) -> Result<Arc<Self>> {
-        let buffer = Buffer::new(usize::try_from(code.bytes())?, layout)?;
-        let share = Share::new(allocated, purpose, code);
+        let buffer = Buffer::new(usize::try_from(len)?, layout)?;
+        let share = Share::new(allocated, purpose, len);
         Arc::pin_init(
             pin_init!(Self {
                 purpose,
-                code,
+                len,
                 buffer,
                 mappings <- new_mutex!([const { None }; MAX_LINKS], "Ring::mappings"),
                 _share: share,
@@ -238,14 +243,14 @@ impl Ring {
         self.purpose == Use::Rmb
     }
 
-    /// Size in the protocol's code.
+    /// Size of an RMB in the protocol's code.
     pub(crate) fn code(&self) -> BufSizeCode {
-        self.code
+        BufSizeCode::from_len_ceil(self.len as usize)
     }
 
     /// Size in bytes.
     pub(crate) fn len(&self) -> u32 {
-        self.code.bytes()
+        self.len
     }
 
     /// The memory.
@@ -274,11 +279,11 @@ struct Share {
 }
 
 impl Share {
-    fn new(allocated: &Arc<Allocated>, purpose: Use, code: BufSizeCode) -> Self {
+    fn new(allocated: &Arc<Allocated>, purpose: Use, len: u32) -> Self {
         let share = Self {
             allocated: allocated.clone(),
             purpose,
-            bytes: code.bytes().into(),
+            bytes: len.into(),
         };
         share.allocated.of(purpose).add(share.bytes, Relaxed);
         share
@@ -292,6 +297,15 @@ impl Drop for Share {
             .fetch_sub(self.bytes, Relaxed);
     }
 }
+
+/// Whether send buffers of such memory begin with a small ring: one that needs a memory region is made with the
+/// connection, as registering it takes its time.
+pub(crate) fn grows(kind: BufferKind) -> bool {
+    kind == BufferKind::Physical
+}
+
+/// The largest send buffer, in bytes.
+pub(crate) const LARGEST_SEND: u32 = LARGEST.bytes();
 
 /// How a connection came by a ring.
 #[derive(Clone, Copy, Debug)]
@@ -354,6 +368,7 @@ impl Pool {
 
     /// The rings for a new connection, for which the application wants `send_len` and `rmb_len`
     /// bytes, and how they came, the send buffer first. Where there is no memory for that much there is less.
+    /// Also the bytes that the send buffer may have: its ring is a small one if it [`grows`].
     ///
     /// They are mapped for `link`, that of the connection.
     pub(crate) fn take(
@@ -362,10 +377,19 @@ impl Pool {
         send_len: usize,
         rmb_len: usize,
         kind: BufferKind,
-    ) -> Result<(Rings, [Origin; 2]), DeclineReason> {
-        let (send, of_send) = self.take_one(link, Use::Send, send_len, kind)?;
-        match self.take_one(link, Use::Rmb, rmb_len, kind) {
-            Ok((rmb, of_rmb)) => Ok((Rings { send, rmb }, [of_send, of_rmb])),
+    ) -> Result<(Rings, [Origin; 2], u32), DeclineReason> {
+        let bytes = |len| BufSizeCode::from_len_ceil(len).min(LARGEST).bytes();
+        let least = BufSizeCode::MIN.bytes();
+        let limit = bytes(send_len);
+        let taken = if grows(kind) {
+            self.take_one(link, Use::Send, FIRST_SEND, FIRST_SEND, kind)
+        } else {
+            self.take_one(link, Use::Send, limit, least, kind)
+        };
+        let (send, of_send) = taken?;
+        let limit = if grows(kind) { limit } else { send.len };
+        match self.take_one(link, Use::Rmb, bytes(rmb_len), least, kind) {
+            Ok((rmb, of_rmb)) => Ok((Rings { send, rmb }, [of_send, of_rmb], limit)),
             Err(reason) => {
                 self.keep(&send);
                 Err(reason)
@@ -373,16 +397,35 @@ impl Pool {
         }
     }
 
+    /// A ring of `len` bytes for the send buffer of a connection that has `present`, or of less, but more than that.
+    /// Process context.
+    pub(crate) fn take_larger(
+        &self,
+        link: &Link,
+        present: &Ring,
+        len: u32,
+    ) -> Option<(Arc<Ring>, Origin)> {
+        let least = present.len.saturating_mul(2);
+        self.take_one(link, Use::Send, len, least, BufferKind::Physical)
+            .ok()
+    }
+
+    /// A ring of `asked` bytes; where there is no memory for it, a half of that, and so on, but not less than `least`.
     fn take_one(
         &self,
         link: &Link,
         purpose: Use,
-        len: usize,
+        asked: u32,
+        least: u32,
         kind: BufferKind,
     ) -> Result<(Arc<Ring>, Origin), DeclineReason> {
-        let asked = BufSizeCode::from_len_ceil(len).min(LARGEST);
-        let mut code = Some(asked);
-        while let Some(wanted) = code {
+        let layouts: &[Layout] = match kind {
+            BufferKind::Physical => &[Layout::Physical],
+            BufferKind::Virtual => &[Layout::Virtual],
+            BufferKind::Mixed => &[Layout::Physical, Layout::Virtual],
+        };
+        let mut wanted = asked;
+        while wanted >= least {
             let origin = |reused| Origin {
                 reused,
                 downgraded: wanted != asked,
@@ -393,11 +436,6 @@ impl Pool {
                 }
                 self.keep(&ring);
             }
-            let layouts: &[Layout] = match kind {
-                BufferKind::Physical => &[Layout::Physical],
-                BufferKind::Virtual => &[Layout::Virtual],
-                BufferKind::Mixed => &[Layout::Physical, Layout::Virtual],
-            };
             for layout in layouts {
                 let ring = Ring::new(&self.allocated, purpose, wanted, *layout);
                 let Ok(ring) = ring.and_then(|ring| self.add(ring)) else {
@@ -408,16 +446,16 @@ impl Pool {
                 }
                 self.forget(&ring);
             }
-            code = wanted.smaller();
+            wanted /= 2;
         }
         Err(DeclineReason::MEM)
     }
 
-    fn find(&self, purpose: Use, code: BufSizeCode) -> Option<Arc<Ring>> {
+    fn find(&self, purpose: Use, len: u32) -> Option<Arc<Ring>> {
         let mut all = self.all.lock();
         let entry = all
             .iter_mut()
-            .find(|entry| entry.free && entry.ring.purpose == purpose && entry.ring.code == code)?;
+            .find(|entry| entry.free && entry.ring.purpose == purpose && entry.ring.len == len)?;
         entry.free = false;
         Some(entry.ring.clone())
     }

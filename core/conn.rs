@@ -8,6 +8,7 @@
 //! wake-ups.
 
 mod first_data;
+mod growth;
 mod inspect;
 mod moving;
 mod stall;
@@ -23,7 +24,9 @@ use tcp::Tcp;
 
 use super::{
     buffers::{
+        self,
         Origin,
+        Ring,
         Rings, //
     },
     counter::{
@@ -138,6 +141,8 @@ pub(crate) struct Conn {
     tells_inq: Atomic<bool>,
     /// `TCP_USER_TIMEOUT` in milliseconds; 0 is none.
     user_timeout: Atomic<u32>,
+    /// Bytes that the send buffer may have from the beginning, and whether it grows.
+    sndbuf: (u32, bool),
     #[pin]
     data: SpinLockBh<Data>,
     /// Held by whoever copies into the send buffer.
@@ -153,28 +158,41 @@ pub(crate) struct Conn {
 struct Place {
     group: Arc<LinkGroup>,
     link: Arc<Link>,
-    held: Arc<Held>,
+    send_held: Arc<Held>,
+    rmb_held: Arc<Held>,
     /// The rings as the device of the link sees them.
     send: Arc<Mapping>,
     rmb: Arc<Mapping>,
 }
 
 impl Place {
-    fn new(group: &Arc<LinkGroup>, link: &Arc<Link>, held: Arc<Held>) -> Result<Arc<Self>> {
-        let send = held.rings.send.map(link)?;
-        let rmb = held.rings.rmb.map(link)?;
+    fn new(
+        group: &Arc<LinkGroup>,
+        link: &Arc<Link>,
+        send_held: Arc<Held>,
+        rmb_held: Arc<Held>,
+    ) -> Result<Arc<Self>> {
+        let send = send_held.ring.map(link)?;
+        let rmb = rmb_held.ring.map(link)?;
         let place = Self {
             group: group.clone(),
             link: link.clone(),
-            held,
+            send_held,
+            rmb_held,
             send,
             rmb,
         };
         Ok(Arc::new(place, GFP_KERNEL)?)
     }
 
-    fn rings(&self) -> &Rings {
-        &self.held.rings
+    /// Written by the application.
+    fn send_ring(&self) -> &Arc<Ring> {
+        &self.send_held.ring
+    }
+
+    /// Written by the peer.
+    fn rmb_ring(&self) -> &Arc<Ring> {
+        &self.rmb_held.ring
     }
 
     /// For the trace: so many bytes were moved.
@@ -199,54 +217,53 @@ impl Place {
     }
 }
 
-/// The rings of a connection.
+/// A ring of a connection.
 struct Held {
-    rings: Rings,
+    ring: Arc<Ring>,
     stats: Arc<Stats>,
 }
 
 impl Held {
-    /// Counts the rings, as long as the connection has them.
-    fn new(rings: Rings, origins: [Origin; 2], stats: &Arc<Stats>) -> Result<Arc<Self>> {
+    /// Counts the ring, as long as the connection has it.
+    fn new(ring: Arc<Ring>, origin: Origin, stats: &Arc<Stats>) -> Result<Arc<Self>> {
         let held = Self {
-            rings,
+            ring,
             stats: stats.clone(),
         };
-        for ((buffers, len), origin) in held.buffers().into_iter().zip(origins) {
-            stats.count(buffers.sizes.of(len as usize));
-            stats.add(buffers.usage, len.into());
-            stats.count(if origin.reused {
-                buffers.reused
-            } else {
-                buffers.allocated
-            });
-            if origin.downgraded {
-                stats.count(buffers.downgraded);
-            }
+        let (buffers, len) = (held.buffers(), held.ring.len());
+        stats.count(buffers.sizes.of(len as usize));
+        stats.add(buffers.usage, len.into());
+        stats.count(if origin.reused {
+            buffers.reused
+        } else {
+            buffers.allocated
+        });
+        if origin.downgraded {
+            stats.count(buffers.downgraded);
         }
         Ok(Arc::new(held, GFP_KERNEL)?)
     }
 
-    /// Both rings: how they are counted, and their sizes.
-    fn buffers(&self) -> [(Buffers, u32); 2] {
-        let Rings { send, rmb } = &self.rings;
-        [
-            (counter::TX_BUFFERS, send.len()),
-            (counter::RX_BUFFERS, rmb.len()),
-        ]
+    /// How it is counted.
+    fn buffers(&self) -> Buffers {
+        if self.ring.is_rmb() {
+            counter::RX_BUFFERS
+        } else {
+            counter::TX_BUFFERS
+        }
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        for (buffers, len) in self.buffers() {
-            self.stats.sub(buffers.usage, len.into());
-        }
+        self.stats.sub(self.buffers().usage, self.ring.len().into());
     }
 }
 
 struct Data {
     place: Option<Arc<Place>>,
+    /// The ring of the send buffer that was exchanged for that of the place: see [`Sender::needs_former`].
+    former: Option<Arc<Held>>,
     /// What had come when the link went, and was not read yet: the memory of the RMB, which is no device's any more.
     rest: Option<Arc<Buffer>>,
     /// Known once the peer's part is.
@@ -336,15 +353,23 @@ impl Conn {
         let take = || {
             let stats = Stats::of(sk.net()).ok_or(DeclineReason::INTERR)?;
             let pool = group.pool();
-            let (rings, origins) =
-                pool.take(link, half(sndbuf), half(rcvbuf), settings.buffer_kind())?;
-            Self::assemble(group, link, settings, &stats, token, rings.clone(), origins)
-                .and_then(|conn| group.install(token, conn.clone()).map(|()| conn))
-                .inspect_err(|_| pool.put_both(&rings))
-                .map_err(|err| match err {
-                    ENOMEM => DeclineReason::MEM,
-                    _ => DeclineReason::NOACTLINK,
-                })
+            let kind = settings.buffer_kind();
+            let (rings, origins, limit) = pool.take(link, half(sndbuf), half(rcvbuf), kind)?;
+            let sndbuf = (limit, buffers::grows(kind));
+            Self::assemble(
+                group,
+                link,
+                settings,
+                &stats,
+                (token, sndbuf),
+                (rings.clone(), origins),
+            )
+            .and_then(|conn| group.install(token, conn.clone()).map(|()| conn))
+            .inspect_err(|_| pool.put_both(&rings))
+            .map_err(|err| match err {
+                ENOMEM => DeclineReason::MEM,
+                _ => DeclineReason::NOACTLINK,
+            })
         };
         let conn = take().inspect_err(|_| group.release_token(token))?;
         // Either whoever takes the link down finds the connection, or it is seen here.
@@ -361,13 +386,14 @@ impl Conn {
         link: &Arc<Link>,
         settings: &Settings,
         stats: &Arc<Stats>,
-        token: u32,
-        rings: Rings,
-        origins: [Origin; 2],
+        (token, sndbuf): (u32, (u32, bool)),
+        (rings, [of_send, of_rmb]): (Rings, [Origin; 2]),
     ) -> Result<Arc<Self>> {
-        let held = Held::new(rings, origins, stats)?;
+        let send = Held::new(rings.send, of_send, stats)?;
+        let rmb = Held::new(rings.rmb, of_rmb, stats)?;
         let data = Data {
-            place: Some(Place::new(group, link, held)?),
+            place: Some(Place::new(group, link, send, rmb)?),
+            former: None,
             rest: None,
             flow: None,
             target: None,
@@ -405,6 +431,7 @@ impl Conn {
                 nodelay: Atomic::new(false),
                 tells_inq: Atomic::new(false),
                 user_timeout: Atomic::new(0),
+                sndbuf,
                 data <- new_spinlock_bh!(data, "Conn::data"),
                 tx <- new_mutex!((), "Conn::tx"),
                 rx <- new_mutex!((), "Conn::rx"),
@@ -454,7 +481,7 @@ impl Conn {
             rkey: super::types::RKey(key.rkey),
             rmbe_index: RmbeIndex::FIRST,
             alert_token: AlertToken(self.token),
-            rmbe_size: place.rings().rmb.code(),
+            rmbe_size: place.rmb_ring().code(),
             qp_mtu: Some(link.mtu()),
             rmb_address: key.addr,
             psn: link.psn(),
@@ -465,8 +492,8 @@ impl Conn {
     pub(crate) fn register(&self) -> Result {
         let place = self.place().ok_or(ENOTCONN)?;
         let group = &place.group;
-        let Rings { send, rmb } = place.rings();
-        for ring in [rmb, send] {
+        let rings = [place.rmb_ring(), place.send_ring()];
+        for ring in rings {
             group
                 .register_on(&place.link, ring)
                 .inspect_err(|_| place.link.doubt())?;
@@ -476,7 +503,7 @@ impl Conn {
             .links()
             .filter(|link| link.is_active() && link.slot() != place.link.slot());
         for link in others {
-            for ring in [rmb, send] {
+            for ring in rings {
                 if group.register_on(&link, ring).is_err() {
                     link.doubt();
                 }
@@ -489,7 +516,7 @@ impl Conn {
     /// first contact, whose CLC messages do that. Process context.
     pub(crate) fn confirm_rmb(&self) -> Result {
         let place = self.place().ok_or(ENOTCONN)?;
-        let rmb = &place.rings().rmb;
+        let rmb = place.rmb_ring();
         if !rmb.set_known(true) {
             place.group.confirm_rmb(rmb)?;
         }
@@ -500,7 +527,7 @@ impl Conn {
     /// The first contact of the link group has told the peer of our RMB.
     pub(crate) fn rmb_confirmed(&self) {
         if let Some(place) = self.place() {
-            place.rings().rmb.set_known(true);
+            place.rmb_ring().set_known(true);
         }
     }
 
@@ -532,16 +559,16 @@ impl Conn {
             return Err(ENOTCONN);
         }
         data.target = Some(target);
-        data.flow = Some(
-            Connection::new(&ConnParams {
-                sndbuf_len: place.rings().send.len(),
-                rmb_len: place.rings().rmb.len(),
-                peer_rmb_len: peer.rmbe_size.bytes(),
-                peer_token: peer.alert_token,
-                immediates: place.group.uses_immediates(),
-            })
-            .ok_or(EINVAL)?,
-        );
+        let mut flow = Connection::new(&ConnParams {
+            sndbuf_len: place.send_ring().len(),
+            rmb_len: place.rmb_ring().len(),
+            peer_rmb_len: peer.rmbe_size.bytes(),
+            peer_token: peer.alert_token,
+            immediates: place.group.uses_immediates(),
+        })
+        .ok_or(EINVAL)?;
+        flow.tx.raise_limit(self.sndbuf.0);
+        data.flow = Some(flow);
         let early = [data.early.take(), data.early_validation.take()];
         for (link, message) in early.into_iter().flatten() {
             self.take_cdc(&mut data, link, &message);
@@ -555,8 +582,8 @@ impl Conn {
         let actions = data.life.handle(Event::Established);
         if let Some(place) = data.place.as_ref() {
             sk.set_buffer_sizes(
-                i32::try_from(place.rings().send.len().saturating_mul(2)).unwrap_or(i32::MAX),
-                i32::try_from(place.rings().rmb.len().saturating_mul(2)).unwrap_or(i32::MAX),
+                i32::try_from(self.sndbuf.0.saturating_mul(2)).unwrap_or(i32::MAX),
+                i32::try_from(place.rmb_ring().len().saturating_mul(2)).unwrap_or(i32::MAX),
             );
         }
         if data.eof {
@@ -633,7 +660,7 @@ impl Conn {
         if let (Some(offset), Some(place)) = (effects.urgent_offset, data.place.as_ref()) {
             let offset = offset as usize;
             place.rmb.sync_for_cpu(offset..offset.saturating_add(1));
-            if let Some(byte) = place.rings().rmb.buffer().read_byte(offset) {
+            if let Some(byte) = place.rmb_ring().buffer().read_byte(offset) {
                 flow.rx.set_urgent_byte(byte);
             }
         }
@@ -642,7 +669,7 @@ impl Conn {
             self.push(data);
         }
         if effects.freed {
-            Self::tell_of_room(data);
+            self.tell_of_room(data);
             self.check_drained(data);
         }
         if effects.peer_abort {
@@ -672,7 +699,7 @@ impl Conn {
             sk.signal_urgent();
         }
         if effects.urgent_confirmed {
-            Self::tell_of_room(data);
+            self.tell_of_room(data);
         }
     }
 
@@ -707,13 +734,14 @@ impl Conn {
             self.kick(&data);
         }
         if completed.freed > 0 {
-            Self::tell_of_room(&mut data);
+            self.tell_of_room(&mut data);
         }
     }
 
     /// Wakes whoever found no room, as TCP does: nobody else, since each wake-up is an event for
     /// edge-triggered epoll.
-    fn tell_of_room(data: &mut Data) {
+    fn tell_of_room(&self, data: &mut Data) {
+        self.widen(data);
         let enough = data.flow.as_ref().is_some_and(|flow| flow.tx.is_writable());
         if data.lack.sleeper || data.lack.poller && enough {
             data.lack.sleeper = false;
@@ -1004,25 +1032,28 @@ impl Conn {
 
     /// Gives the memory back, after [`Self::is_over`]. Process context.
     pub(super) fn give_back(&self) {
-        let (place, tcp, unused, written) = {
+        let (place, former, tcp, unused, written) = {
             let mut data = self.data.lock();
             let unused = data.peer_left || !data.told;
             let written = match data.flow.as_ref() {
                 Some(flow) if !data.spilled => flow.written(),
                 _ => (u32::MAX, u32::MAX),
             };
-            (data.place.take(), data.tcp.take(), unused, written)
+            let (place, former) = (data.place.take(), data.former.take());
+            (place, former, data.tcp.take(), unused, written)
         };
         if let Some(place) = place {
             place.trace(false, self.token);
-            let Rings { send, rmb } = place.rings().clone();
-            let pool = place.group.pool();
-            pool.put(&send, written.0);
+            let (rmb, pool) = (place.rmb_ring(), place.group.pool());
+            pool.put(place.send_ring(), written.0);
+            if let Some(former) = former {
+                pool.put(&former.ring, u32::MAX);
+            }
             if unused {
-                pool.put(&rmb, written.1);
+                pool.put(rmb, written.1);
             } else {
                 // A peer that has not said goodbye may still write.
-                place.group.delete_rmb(rmb);
+                place.group.delete_rmb(rmb.clone());
             }
         }
         drop(tcp);
@@ -1037,9 +1068,9 @@ impl Conn {
 
     /// The link is gone, and there is no other one: let go of everything on its device. What has come can still be
     /// read, as with TCP. The rings that the connection had. Process context.
-    pub(super) fn leave(&self) -> Option<Rings> {
+    pub(super) fn leave(&self) -> [Option<Arc<Ring>>; 3] {
         let own = self.place().and_then(|place| {
-            let rmb = &place.rings().rmb;
+            let rmb = place.rmb_ring();
             // The queue pair is gone, so that nothing is written any more.
             place.rmb.sync_for_cpu(0..rmb.buffer().len());
             let mut data = self.data.lock();
@@ -1047,13 +1078,20 @@ impl Conn {
             if data.sk.is_some() && flow.is_some_and(|flow| flow.rx.readable() > 0) {
                 data.rest = Some(rmb.shared_buffer());
             }
-            data.place.take()
+            // A send may have exchanged it.
+            Some((data.place.take()?, data.former.take()))
         });
         // A handshake may have put it there since.
         self.reset_tcp();
-        let own = own?;
+        let Some((own, former)) = own else {
+            return [const { None }; 3];
+        };
         own.trace(false, self.token);
-        Some(own.rings().clone())
+        [
+            Some(own.send_ring().clone()),
+            Some(own.rmb_ring().clone()),
+            former.map(|former| former.ring.clone()),
+        ]
     }
 
     /// The user is gone. Data goes on being sent, as TCP would; `SO_LINGER` makes the caller wait

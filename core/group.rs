@@ -1386,7 +1386,7 @@ impl LinkGroup {
         // Nothing completes any more, so nothing waits for it.
         for conn in self.conns() {
             self.release_token(conn.token());
-            conn.leave();
+            let _ = conn.leave();
         }
         self.pool.clear();
     }

@@ -127,6 +127,14 @@ impl Net {
         }
     }
 
+    /// The size up to which TCP's send buffers grow by themselves here, in bytes (`net.ipv4.tcp_wmem[2]`).
+    pub(crate) fn tcp_send_buffer_max(&self) -> u32 {
+        // SAFETY: As above: an aligned integer of a live namespace.
+        let most =
+            unsafe { ptr::read_volatile(&raw const (*self.as_ptr()).ipv4.sysctl_tcp_wmem[2]) };
+        u32::try_from(most).unwrap_or(0)
+    }
+
     /// How long TCP waits in FIN-WAIT-2 here for a peer whose connection no application holds any
     /// more, in milliseconds (`net.ipv4.tcp_fin_timeout`).
     pub(crate) fn tcp_fin_timeout(&self) -> u32 {

@@ -461,6 +461,19 @@ impl<T: Protocol> Sock<T> {
         }
     }
 
+    /// Sets the size of the send buffer alone. Any context.
+    pub(crate) fn set_send_buffer_size(&self, sndbuf: c_int) {
+        // SAFETY: As above.
+        unsafe { ptr::write_volatile(&raw mut (*self.as_ptr()).sk_sndbuf, sndbuf) };
+    }
+
+    /// Whether the application has chosen the size of the send buffer (`SO_SNDBUF`). Any context.
+    pub(crate) fn has_fixed_send_buffer(&self) -> bool {
+        // SAFETY: The socket is alive, and the bits are one word.
+        let locks = unsafe { bindings::sk_userlocks(self.as_ptr()) };
+        u32::from(locks) & bindings::SOCK_SNDBUF_LOCK != 0
+    }
+
     /// `SO_RCVLOWAT`.
     pub(crate) fn receive_low_water(&self) -> usize {
         // SAFETY: A single word that `setsockopt` may change concurrently.

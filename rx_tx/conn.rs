@@ -38,6 +38,7 @@ use super::receiver::{
 };
 use super::sender::{
     Completed,
+    Growth,
     Sender,
     TxPlan,
     TxView, //
@@ -124,7 +125,7 @@ impl Effects {
 /// What a connection needs to know from the handshake.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnParams {
-    /// Length of our send buffer.
+    /// Length of the ring of our send buffer.
     pub sndbuf_len: u32,
     /// Length of our RMBE.
     pub rmb_len: u32,
@@ -213,6 +214,8 @@ pub struct Connection {
     last_sent: CdcSeq,
     /// The last one that has completed.
     last_done: CdcSeq,
+    /// The last one that was made when the ring of the send buffer was exchanged.
+    grown_at: CdcSeq,
     last_received: CdcSeq,
     failover: Failover,
     state: ConnState,
@@ -243,6 +246,7 @@ impl Connection {
             // RFC 7609, appendix A.4: the number of the first message is 1.
             last_sent: CdcSeq(0),
             last_done: CdcSeq(0),
+            grown_at: CdcSeq(0),
             failover: Failover {
                 expected: None,
                 held: None,
@@ -419,6 +423,17 @@ impl Connection {
         immediate.expand(last, len, own, peer).map(Some)
     }
 
+    /// The send buffer goes on in `ring`: see [`Sender::growth`] and [`Sender::needs_former`]. False if it does not.
+    /// `pending`: messages are under way, be it that of a failover.
+    #[must_use]
+    pub fn grow(&mut self, ring: Ring, growth: &Growth, pending: bool) -> bool {
+        let grown = self.tx.grow(ring, growth, pending);
+        if grown {
+            self.grown_at = self.last_sent;
+        }
+        grown
+    }
+
     /// The number of the last message that was made, to be kept for its completion.
     pub const fn last_sent(&self) -> CdcSeq {
         self.last_sent
@@ -439,6 +454,7 @@ impl Connection {
             shorthand.fail_over();
         }
         let mut freed = 0;
+        self.tx.forget_former();
         if self.last_done != self.last_sent {
             if self.may_write() {
                 let (done, again) = self.tx.rewind();
@@ -464,6 +480,14 @@ impl Connection {
     pub fn on_send_complete(&mut self, seqno: CdcSeq, sent: Cursor) -> Completed {
         if self.last_done.is_before(seqno) {
             self.last_done = seqno;
+        }
+        let mut sent = sent;
+        if !self.grown_at.is_before(seqno) {
+            sent = self.tx.translate(sent);
+        }
+        // Messages complete in their order.
+        if !seqno.is_before(self.grown_at) {
+            self.tx.forget_former();
         }
         let completed = self.tx.on_send_complete(sent);
         let acked = &mut self.traffic.bytes_acked;

@@ -12,6 +12,10 @@
 //!
 //! and two the peer's RMBE: `prod`, up to which we have written, and `peer_cons`, up to which
 //! the peer has read. `sent` and `prod` move together.
+//!
+//! The ring may be smaller than what the application may write, and is then exchanged for a larger one once that is
+//! needed: [`Sender::growth`] says what to copy, [`Sender::grow`] goes on in the new ring. Until the messages that
+//! were made before have completed, the device reads from the old one, and their positions are translated.
 
 #![forbid(unsafe_code)]
 
@@ -71,6 +75,22 @@ pub struct TxView {
     pub peer_cons: Cursor,
 }
 
+/// What is to be copied to the beginning of a larger ring, see [`Sender::grow`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Growth {
+    from: Cursor,
+    /// Where it is in the ring that there is.
+    pub source: Spans,
+}
+
+/// The ring that there was, while something that was posted from it is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Former {
+    ring: Ring,
+    /// The position that the new ring begins with.
+    from: Cursor,
+}
+
 /// Urgent data on the sending side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Urgent {
@@ -88,10 +108,14 @@ enum Urgent {
 /// # Invariants
 ///
 /// - `fin <= sent <= prep <= fin + ring.len()` in the send buffer.
+/// - `ring.len() <= limit`.
 /// - `peer_cons <= prod <= peer_cons + peer_ring.len()` in the peer's RMBE.
 #[derive(Debug)]
 pub struct Sender {
     ring: Ring,
+    /// Bytes that the application may have in the send buffer: those of the ring, or more if it is to grow.
+    limit: u32,
+    former: Option<Former>,
     peer_ring: Ring,
     prep: Cursor,
     sent: Cursor,
@@ -108,6 +132,8 @@ impl Sender {
     pub const fn new(ring: Ring, peer_ring: Ring) -> Self {
         Self {
             ring,
+            limit: ring.len(),
+            former: None,
             peer_ring,
             prep: Cursor::ZERO,
             sent: Cursor::ZERO,
@@ -119,9 +145,88 @@ impl Sender {
         }
     }
 
-    /// Length of the send buffer.
+    /// Length of the send buffer: what the application may have in it, whatever the ring has room for now.
     pub const fn sndbuf_len(&self) -> u32 {
-        self.ring.len()
+        self.limit
+    }
+
+    /// The application may have so many bytes in the send buffer; not less than before.
+    pub fn raise_limit(&mut self, limit: u32) {
+        self.limit = self.limit.max(limit.min(Ring::MAX_LEN));
+    }
+
+    /// There is no memory for a larger ring.
+    pub fn stay(&mut self) {
+        self.limit = self.ring.len();
+    }
+
+    /// Whether it is for want of room, and of nothing else, that nothing more is sent: a larger send buffer would help.
+    pub fn is_short_of_room(&self) -> bool {
+        self.limit == self.ring.len()
+            && self.former.is_none()
+            && self.sent == self.prep
+            && self.window() > 0
+    }
+
+    /// The ring is too small for `n` more bytes, which the application may write: what to copy into one of
+    /// [`Self::sndbuf_len`] bytes.
+    ///
+    /// The bytes stay as they are until more is written, whatever is sent, completes or is discarded meanwhile.
+    pub fn growth(&self, n: u32) -> Option<Growth> {
+        if self.former.is_some() || n.min(self.free()) <= self.room() {
+            return None;
+        }
+        Some(Growth {
+            from: self.fin,
+            source: self.ring.spans(self.fin, self.used()),
+        })
+    }
+
+    /// Goes on in `ring`, to whose beginning the bytes of `growth` were copied. `pending`: messages are under way.
+    /// False, and nothing has changed, if that is not a larger ring, or `growth` is none of this one.
+    pub(super) fn grow(&mut self, ring: Ring, growth: &Growth, pending: bool) -> bool {
+        let former = Former {
+            ring: self.ring,
+            from: growth.from,
+        };
+        let moved = |at| former.translate(ring, at);
+        let (Some(fin), Some(sent), Some(prep), true, None) = (
+            moved(self.fin),
+            moved(self.sent),
+            moved(self.prep),
+            ring.len() > self.ring.len(),
+            self.former,
+        ) else {
+            return false;
+        };
+        if let Urgent::Queued { end, .. } = &mut self.urgent {
+            let Some(moved) = moved(*end) else {
+                return false;
+            };
+            *end = moved;
+        }
+        (self.fin, self.sent, self.prep) = (fin, sent, prep);
+        self.former = pending.then_some(former);
+        self.ring = ring;
+        self.limit = self.limit.max(ring.len());
+        true
+    }
+
+    /// Whether something is under way that was posted from the ring that there was before.
+    pub const fn needs_former(&self) -> bool {
+        self.former.is_some()
+    }
+
+    /// Nothing that was posted from the ring before is under way any more.
+    pub(super) fn forget_former(&mut self) {
+        self.former = None;
+    }
+
+    /// A position that a message made before the ring was exchanged has remembered.
+    pub(super) fn translate(&self, sent: Cursor) -> Cursor {
+        let moved = |former: Former| former.translate(self.ring, sent);
+        self.former
+            .map_or(sent, |former| moved(former).unwrap_or(self.fin))
     }
 
     /// The peer's RMB element.
@@ -151,8 +256,13 @@ impl Sender {
         self.ring.diff(self.fin, self.prep).unwrap_or(0)
     }
 
-    /// Bytes that the application can write now.
+    /// Bytes that the application may write now.
     pub fn free(&self) -> u32 {
+        self.limit.saturating_sub(self.used())
+    }
+
+    /// Bytes for which there is room in the ring as it is.
+    fn room(&self) -> u32 {
         self.ring.len().saturating_sub(self.used())
     }
 
@@ -188,13 +298,13 @@ impl Sender {
     /// Where in the send buffer the next `n` bytes of the application go; less if there is less
     /// space.
     pub fn chunks_for_write(&self, n: u32) -> Spans {
-        self.ring.spans(self.prep, n.min(self.free()))
+        self.ring.spans(self.prep, n.min(self.room()))
     }
 
     /// Takes over `n` bytes that were copied to where [`Self::chunks_for_write`] said. Returns
     /// how many there were: never more than the space.
     pub fn commit(&mut self, n: u32) -> u32 {
-        let n = n.min(self.free());
+        let n = n.min(self.room());
         self.prep = self.ring.add(self.prep, n);
         n
     }
@@ -394,6 +504,13 @@ impl Sender {
     }
 }
 
+impl Former {
+    /// The same place in `ring`, if it was in this one, from the beginning of what was copied on.
+    fn translate(&self, ring: Ring, at: Cursor) -> Option<Cursor> {
+        Some(ring.add(Cursor::ZERO, self.ring.diff(self.from, at)?))
+    }
+}
+
 #[cfg_attr(CONFIG_KUNIT = "y", kernel::macros::kunit_tests(smc_rs_sender))]
 #[cfg(any(test, CONFIG_KUNIT = "y"))]
 mod tests {
@@ -499,6 +616,46 @@ mod tests {
         s.on_send_complete(again.sent);
         assert_eq!(s.rewind(), (0, 0));
         assert!(s.urgent_busy() && s.plan(u32::MAX).is_none());
+    }
+
+    #[test]
+    fn a_ring_grows_while_messages_are_under_way() {
+        let mut s = sender(100, 600);
+        s.raise_limit(400);
+        s.commit(90);
+        let old = send(&mut s);
+        s.on_send_complete(Cursor { wrap: 0, count: 80 });
+        s.commit_urgent(40);
+        assert_eq!((s.used(), s.free(), s.growth(50)), (50, 350, None));
+        let growth = s.growth(51).unwrap();
+        assert_eq!((growth.source.first.offset, growth.source.len()), (80, 50));
+        // Meanwhile a part of that completes.
+        s.on_send_complete(Cursor { wrap: 0, count: 85 });
+        assert!(!s.grow(Ring::new(100).unwrap(), &growth, true));
+        assert!(s.grow(Ring::new(400).unwrap(), &growth, true));
+        assert_eq!((s.used(), s.unsent(), s.free()), (45, 40, 355));
+        assert_eq!(s.chunks_for_write(355).first.offset, 50);
+        assert!(s.needs_former() && s.growth(355).is_none());
+        assert_eq!(s.translate(old.sent), Cursor { wrap: 0, count: 10 });
+        assert_eq!(s.on_send_complete(s.translate(old.sent)).freed, 5);
+        s.forget_former();
+        let new = send(&mut s);
+        assert_eq!((new.len, new.writes[0].source.first.offset), (40, 10));
+        assert!(new.urgent);
+        assert_eq!(s.on_send_complete(new.sent).freed, 40);
+        assert!(s.is_drained());
+    }
+
+    #[test]
+    fn without_memory_the_ring_is_the_limit() {
+        let mut s = sender(100, 600);
+        s.raise_limit(400);
+        s.commit(100);
+        assert!(s.free() == 300 && !s.is_short_of_room());
+        s.stay();
+        assert!(s.free() == 0 && s.growth(1).is_none() && !s.is_short_of_room());
+        send(&mut s);
+        assert!(s.is_short_of_room());
     }
 
     #[test]

@@ -48,12 +48,11 @@ pub(crate) struct LinkInspection {
 impl Conn {
     /// The connection as it is now. Process context, no locks held.
     pub(crate) fn inspect(&self) -> Inspection {
-        let (place, flow) = {
+        let (place, flow, sndbuf_len) = {
             let data = self.data.lock();
-            (
-                data.place.clone(),
-                data.flow.as_ref().map(|flow| flow.view()),
-            )
+            let flow = data.flow.as_ref();
+            let sndbuf_len = flow.map_or(self.sndbuf.0, |flow| flow.tx.sndbuf_len());
+            (data.place.clone(), flow.map(|flow| flow.view()), sndbuf_len)
         };
         let link = place.as_ref().and_then(|place| {
             let group = &place.group;
@@ -69,8 +68,8 @@ impl Conn {
         });
         Inspection {
             token: self.token,
-            sndbuf_len: place.as_ref().map_or(0, |place| place.rings().send.len()),
-            rmb_len: place.as_ref().map_or(0, |place| place.rings().rmb.len()),
+            sndbuf_len: place.as_ref().map_or(0, |_| sndbuf_len),
+            rmb_len: place.as_ref().map_or(0, |place| place.rmb_ring().len()),
             flow,
             link,
         }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::kapi::prelude::*;
 use crate::smc_core::{
-    buffers::Rings,
+    buffers::Ring,
     group::LinkGroup,
     link::{
         Link,
@@ -66,15 +66,15 @@ impl Conn {
         link: &Arc<Link>,
         token: Option<RToken>,
     ) -> Result {
-        let Some(old) = self.place() else {
-            return Ok(());
-        };
-        if token.is_some() {
-            // What the peer writes goes on to come to the same memory.
-            group.register_on(link, &old.rings().send)?;
-        }
-        let new = Place::new(group, link, old.held.clone())?;
-        let replaced = {
+        let replaced = loop {
+            let Some(old) = self.place() else {
+                return Ok(());
+            };
+            if token.is_some() {
+                // What the peer writes goes on to come to the same memory.
+                group.register_on(link, old.send_ring())?;
+            }
+            let new = Place::new(group, link, old.send_held.clone(), old.rmb_held.clone())?;
             let mut guard = self.data.lock();
             let data = &mut *guard;
             let (Some(flow), Some(target), Some(place)) = (
@@ -84,10 +84,16 @@ impl Conn {
             ) else {
                 return Err(ENOTCONN);
             };
+            // The send buffer has got another ring meanwhile.
+            if !Arc::ptr_eq(place, &old) {
+                continue;
+            }
             let replaced = core::mem::replace(place, new);
             data.in_flight = 0;
             let moved = flow.fail_over();
             data.validation = Some(moved.validation);
+            // On a link that was down it could not grow.
+            flow.tx.raise_limit(self.sndbuf.0);
             match token {
                 Some(token) => {
                     target.token = token;
@@ -101,14 +107,12 @@ impl Conn {
                     self.push(data);
                 }
             }
-            if moved.freed > 0 {
-                Self::tell_of_room(data);
-            }
+            self.tell_of_room(data);
             self.check_drained(data);
             if data.over {
                 self.kick(data);
             }
-            replaced
+            break replaced;
         };
         drop(replaced);
         Ok(())
@@ -116,7 +120,7 @@ impl Conn {
 
     /// There is no link that the connection could go on on, and nothing to tell the peer by but the end of the TCP
     /// connection. The rings that it had: the peer may still write to them. Process context.
-    pub(in crate::smc_core) fn strand(&self) -> Option<Rings> {
+    pub(in crate::smc_core) fn strand(&self) -> [Option<Arc<Ring>>; 3] {
         self.event(&mut self.data.lock(), Event::LinkGroupDown, ECONNABORTED);
         self.leave()
     }

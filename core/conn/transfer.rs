@@ -156,8 +156,15 @@ impl Conn {
                 Err(_) if sent > 0 => break,
                 Err(err) => return Err(err),
             }
+            let rest = u32::try_from(total - sent).unwrap_or(u32::MAX);
             let (place, spans) = {
                 let mut data = self.data.lock();
+                let flow = data.flow.as_ref();
+                if flow.is_some_and(|flow| flow.tx.growth(rest).is_some()) {
+                    drop(data);
+                    self.grow(sk, rest);
+                    continue;
+                }
                 let place = data.place.clone().ok_or(EPIPE)?;
                 if let (Some(flow), 0) = (data.flow.as_ref(), sent) {
                     let buffers = &counter::TX_BUFFERS;
@@ -171,7 +178,6 @@ impl Conn {
                 let spans = match data.flow.as_ref() {
                     // One urgent byte at a time is all that the protocol can say.
                     Some(flow) if !(urgent && flow.tx.urgent_busy()) => {
-                        let rest = u32::try_from(total - sent).unwrap_or(u32::MAX);
                         Some(flow.tx.chunks_for_write(rest))
                     }
                     _ => None,
@@ -205,7 +211,7 @@ impl Conn {
             let mut fault = false;
             for span in spans.iter() {
                 let len = span.len as usize;
-                let n = place.rings().send.buffer().copy_from_iter(
+                let n = place.send_ring().buffer().copy_from_iter(
                     span.offset as usize,
                     len,
                     msg.source(),
@@ -457,7 +463,7 @@ impl Conn {
             };
             (data.place.clone(), data.rest.clone(), spans)
         };
-        let rmb = place.as_ref().map(|place| &*place.rings().rmb);
+        let rmb = place.as_ref().map(|place| &**place.rmb_ring());
         let Some(buffer) = rmb.map(Ring::buffer).or(left.as_deref()) else {
             return Ok((0, Ahead::Nothing));
         };

@@ -166,9 +166,8 @@ impl LinkGroup {
             return;
         }
         // A peer that knows the connection, though we do not know the peer's end of it, has moved it, and writes.
-        if let Some(rings) = conn.strand() {
-            self.pool().forget(&rings.send);
-            self.pool().forget(&rings.rmb);
+        for ring in conn.strand().iter().flatten() {
+            self.pool().forget(ring);
         }
         self.release_token(conn.token());
     }

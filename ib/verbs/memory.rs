@@ -172,6 +172,18 @@ impl Buffer {
         Ok(())
     }
 
+    /// Copies `len` bytes at `at` of another buffer to `offset`; `EINVAL` if one of both is not that large.
+    pub(crate) fn copy_from(&self, offset: usize, from: &Self, at: usize, len: usize) -> Result {
+        let to = self.range(offset, len).ok_or(EINVAL)?;
+        let from = from.range(at, len).ok_or(EINVAL)?;
+
+        // SAFETY: Both are valid for `len` bytes. Nobody has references into them; a device that writes at the same
+        // time leaves an undefined mixture of bytes, which users expect. C copies upwards, so that a buffer copied
+        // into itself is a mixture, too.
+        unsafe { bindings::buffer_copy(to.as_ptr().cast(), from.as_ptr().cast(), len) };
+        Ok(())
+    }
+
     /// Reads one byte.
     pub(crate) fn read_byte(&self, offset: usize) -> Option<u8> {
         let mut byte = [0];

@@ -63,8 +63,12 @@ prop_compose! {
         sndbufs in [1..200u32, 1..200],
         rmbs in [1..200u32, 1..200],
         slots in 1..6usize,
+        // Send buffers that grow, and such that do not.
+        (limits, most) in ([0..200u32, 0..200], 0..600u32),
     ) -> Pair {
-        let peer = |a: usize, b: usize| Peer::new(sndbufs[a], rmbs[a], rmbs[b], slots);
+        let peer = |a: usize, b: usize| {
+            Peer::new(sndbufs[a], rmbs[a], rmbs[b], slots).growing(limits[a], most)
+        };
         Pair { sides: [peer(0, 1), peer(1, 0)] }
     }
 }

@@ -20,6 +20,7 @@ use smc_proto::{
         conn::*,
         cursor::{
             Cursor,
+            Ring,
             Spans, //
         },
         immediate::Immediate,
@@ -65,6 +66,8 @@ pub struct Peer {
     pub conn: Connection,
     pub life: Life,
     sndbuf: Vec<u8>,
+    /// Up to which the send buffer grows by itself.
+    most: u32,
     rmb: Vec<u8>,
     /// On the way to the other side, in order.
     pub wire: VecDeque<Chain>,
@@ -106,6 +109,7 @@ impl Peer {
             conn: Connection::new(&params).unwrap(),
             life,
             sndbuf: vec![0; sndbuf_len as usize],
+            most: sndbuf_len,
             rmb: vec![0; rmb_len as usize],
             wire: VecDeque::new(),
             completions: VecDeque::new(),
@@ -126,11 +130,35 @@ impl Peer {
         }
     }
 
+    /// The same with a send buffer of `limit` bytes that begins with a smaller ring, and grows up to `most`.
+    pub fn growing(mut self, limit: u32, most: u32) -> Self {
+        self.conn.tx.raise_limit(limit);
+        self.most = most;
+        self
+    }
+
+    /// Exchanges the ring of the send buffer if `n` more bytes need a larger one.
+    fn grow_for(&mut self, n: u32) {
+        let Some(growth) = self.conn.tx.growth(n) else {
+            return;
+        };
+        let len = self.conn.tx.sndbuf_len();
+        let mut larger = gather(&self.sndbuf, growth.source);
+        larger.resize(len as usize, 0);
+        // While it is copied, what was there goes on to be sent.
+        self.complete();
+        let pending = !self.wire.is_empty() || !self.completions.is_empty();
+        let ring = Ring::new(len).unwrap();
+        assert!(self.conn.grow(ring, &growth, pending));
+        self.sndbuf = larger;
+    }
+
     /// `send()`: as much as there is space for.
     pub fn write(&mut self, n: u32, urgent: bool) -> u32 {
         if !self.life.may_write() || (urgent && self.conn.tx.urgent_busy()) {
             return 0;
         }
+        self.grow_for(n);
         let spans = self.conn.tx.chunks_for_write(n);
         for span in spans.iter() {
             for at in span.offset..span.offset + span.len {
@@ -205,6 +233,10 @@ impl Peer {
             return false;
         };
         self.conn.on_send_complete(seqno, sent);
+        if self.conn.tx.is_short_of_room() {
+            let next = self.conn.tx.sndbuf_len() * 2;
+            self.conn.tx.raise_limit(next.min(self.most));
+        }
         self.push();
         true
     }

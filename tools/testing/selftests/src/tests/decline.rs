@@ -689,19 +689,41 @@ fn smaller_rings(ctx: &Ctx) -> Outcome {
     // With the device's own memory, so that only rings are allocated from here on.
     let (listener, address) = ctx.listener(8)?;
     let first = ctx.pair_from(&listener, address)?;
-    let size = |sock: &Sock| sock.get(libc::SOL_SOCKET, libc::SO_SNDBUF);
-    check_eq!(size(&first.server)?, 2 * 524_288, "SO_SNDBUF with memory");
-    // The server's send buffer is the first: three sizes fail, the fourth is taken.
-    let fault = Fault::new("rust_helper_alloc_pages", 0, 0, 3)?;
+    let send = |sock: &Sock| sock.get(libc::SOL_SOCKET, libc::SO_SNDBUF);
+    let receive = |sock: &Sock| sock.get(libc::SOL_SOCKET, libc::SO_RCVBUF);
+    let all = 2 * 524_288;
+    check_eq!(
+        (send(&first.server)?, receive(&first.server)?),
+        (all, all),
+        "sizes with memory"
+    );
+    // The small ring that the server's send buffer begins with is the first. Then three sizes fail, the fourth is taken.
+    let fault = Fault::new("rust_helper_alloc_pages", 0, 1, 3)?;
     let second = ctx.pair_from(&listener, address)?;
     check_eq!(fault.hits()?, 3, "allocations that failed");
     drop(fault);
-    check_eq!(size(&second.server)?, 2 * 65_536, "SO_SNDBUF without");
-    check_eq!(
-        size(&second.client)?,
-        2 * 524_288,
-        "SO_SNDBUF of the client"
-    );
+    check_eq!(receive(&second.server)?, 2 * 65_536, "SO_RCVBUF without");
+    check_eq!(receive(&second.client)?, all, "SO_RCVBUF of the client");
+    // The same for a send buffer, once that is used.
+    let mut room = [0; 20_000];
+    check_eq!(send(&second.client)?, all, "SO_SNDBUF before");
+    let fault = Fault::new("rust_helper_alloc_pages", 0, 0, 3)?;
+    second.client.send_all(&[7; 20_000])?;
+    second.server.recv_all(&mut room)?;
+    check_eq!(fault.hits()?, 3, "allocations that failed");
+    drop(fault);
+    check_eq!(send(&second.client)?, 2 * 65_536, "SO_SNDBUF without");
+    // No memory at all: from 512 KiB to 8 KiB. It does with the ring that it has.
+    let fault = Fault::new("rust_helper_alloc_pages", 0, 0, 7)?;
+    let writer = second.server.dup()?;
+    let thread = std::thread::spawn(move || writer.send_all(&[9; 20_000]));
+    second.client.recv_all(&mut room)?;
+    thread
+        .join()
+        .map_err(|_| Fail("the writer died".into()))??;
+    check_eq!(fault.hits()?, 7, "allocations that failed");
+    drop(fault);
+    check_eq!(room, [9; 20_000], "what came by the small ring");
     stream(ctx, second, 1_000_000).during("smaller rings")?;
     drop(large);
     prove_by_queue_pairs(ctx)

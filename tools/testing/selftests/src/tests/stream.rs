@@ -1,19 +1,68 @@
 //! Much data: nothing lost, nothing doubled, nothing out of place.
 
 use super::{any, join, Pattern};
+use crate::kind::Host;
 use crate::runner::{Ctx, Test};
 use crate::sys::Sock;
 use crate::{check, check_eq, Context, Outcome};
 use rand::Rng;
 use sha2::{Digest, Sha256};
 
-pub const TESTS: [Test; 5] = [
+pub const TESTS: [Test; 6] = [
     any("stream.random_sizes_both_ways", 400, random_sizes_both_ways),
     any("stream.small_messages", 200, small_messages),
     any("stream.ping_pong_growing", 200, ping_pong_growing),
     any("stream.slow_reader", 200, slow_reader),
+    any("stream.send_buffer_grows", 200, send_buffer_grows),
     any("stream.bulk_sha256", 900, bulk_sha256),
 ];
+
+/// A send buffer grows under a writer that it holds up, but not one of a size that was chosen. Every byte is compared.
+fn send_buffer_grows(ctx: &Ctx) -> Outcome {
+    let total = 16 * 1024 * 1024 / ctx.divisor;
+    let (listener, address) = ctx.listener(8)?;
+    for chosen in [None, Some(20_000)] {
+        let client = ctx.socket(Host::A)?;
+        if let Some(size) = chosen {
+            client.set(libc::SOL_SOCKET, libc::SO_SNDBUF, size)?;
+        }
+        client.connect(address)?;
+        let server = listener.accept()?;
+        ctx.prove(Host::A, &client)?;
+        let size = || client.get(libc::SOL_SOCKET, libc::SO_SNDBUF);
+        let pattern = Pattern::new(ctx, 45);
+        let reader = std::thread::spawn(move || -> Outcome {
+            let mut got = 0;
+            let mut room = vec![0; 50_000];
+            while got < total {
+                let n = server.recv(&mut room, 0).during("recv()")?;
+                check!(n > 0, "end of stream after {got} bytes");
+                pattern.verify(got, &room[..n])?;
+                got += n;
+            }
+            Ok(())
+        });
+        let pattern = Pattern::new(ctx, 45);
+        let before = size()?;
+        // The first writes are small: they are under way while the ring is exchanged.
+        let mut sent = 0;
+        for length in (1..).map(|round: usize| (round * 1000).min(64 * 1024)) {
+            let part = pattern.at(sent, (total - sent).min(length));
+            client.send_all(part).during("send()")?;
+            sent += part.len();
+            if sent == total {
+                break;
+            }
+        }
+        join(reader)?;
+        let after = size()?;
+        match chosen {
+            None => check!(after > before, "SO_SNDBUF is {after} and was {before}"),
+            Some(_) => check_eq!(after, before, "SO_SNDBUF that was chosen"),
+        }
+    }
+    Ok(())
+}
 
 /// 256 MiB one way, with the SHA-256 of what was sent and of what arrived.
 fn bulk_sha256(ctx: &Ctx) -> Outcome {
