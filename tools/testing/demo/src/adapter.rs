@@ -291,13 +291,15 @@ fn command(work: &Work) -> String {
     }
 }
 
-/// `a`, with the C implementation, too: `a c`; or `b`.
+/// `a`, with the C implementation, too: `a c`; or `b`. `only TEXT`: rows with this in their title.
 pub fn main(words: &[&str]) -> ExitCode {
-    let result = match words {
-        ["a"] => clients(false),
-        ["a", "c"] => clients(true),
+    let result = match *words {
+        ["a"] => clients(false, ""),
+        ["a", "c"] => clients(true, ""),
+        ["a", "only", text] => clients(false, text),
+        ["a", "c", "only", text] => clients(true, text),
         ["b"] => servers(),
-        _ => Err(Fail("adapter a [c] | adapter b".into())),
+        _ => Err(Fail("adapter a [c] [only TEXT] | adapter b".into())),
     };
     let machine = words.first().copied().unwrap_or_default();
     match result {
@@ -581,7 +583,7 @@ fn table(heading: &str, rows: &[(&Work, [Option<Row>; 3])], figure: fn(&Row) -> 
     }
 }
 
-fn clients(with_c: bool) -> Outcome {
+fn clients(with_c: bool, only: &str) -> Outcome {
     up("10.9.0.1")?;
     let mut other = Other::find()?;
     let instructions = sys::read_file("/proc/cmdline")?.contains("rig.icount");
@@ -590,6 +592,7 @@ fn clients(with_c: bool) -> Outcome {
         .chain(&REDIS)
         .chain(&PGBENCH)
         .chain([&NGINX, &IPERF])
+        .filter(|work| work.title.contains(only))
         .collect();
     let mut rows: Vec<(&Work, [Option<Row>; 3])> = work
         .into_iter()

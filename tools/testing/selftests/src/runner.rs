@@ -209,7 +209,7 @@ pub const SUITES: [Suite; 6] = [
         name: "adapter",
         kinds: &[Kind::Smc4],
         module: true,
-        divisor: 4,
+        divisor: 16,
         roce: SoftRoce::Adapter,
         subjects: &[
             "basic", "stream", "close", "nonblock", "epoll", "urgent", "process", "many", "bulk",
