@@ -3,6 +3,7 @@
 //! The same program runs on both. They agree over a plain TCP connection: machine A names a script and who is its
 //! client, both play their part of it, and A reports what both found.
 
+mod adapter;
 mod endings;
 mod links;
 mod scripts;
@@ -16,7 +17,7 @@ use smc_selftest::kind::Kind;
 use smc_selftest::ktap::{Report, Verdict};
 use smc_selftest::mode::{self, Mode};
 use smc_selftest::pattern::Pattern;
-use smc_selftest::rig::run;
+use smc_selftest::rig::{run, SoftRoce};
 use smc_selftest::sys::{self, Sock};
 use smc_selftest::{check, check_eq, diag, Context, Fail, Outcome};
 use std::cell::{Cell, RefCell};
@@ -331,7 +332,10 @@ const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 9, 0, 1), Ipv4Addr::new(10, 
 
 /// The network, the RDMA device and the implementation of this machine.
 fn machine_up(own: Stack, address: Ipv4Addr) -> Outcome {
-    run("modprobe -a virtio_net ib_core ib_uverbs rdma_rxe")?;
+    run("modprobe -a virtio_pci virtio_net ib_core ib_uverbs")?;
+    if !adapter::is_there() {
+        run("modprobe rdma_rxe")?;
+    }
     sys::eventually("a network device", || {
         Ok(std::path::Path::new("/sys/class/net").join(NETDEV).exists())
     })?;
@@ -343,9 +347,13 @@ fn machine_up(own: Stack, address: Ipv4Addr) -> Outcome {
 }
 
 fn device_up() -> Outcome {
-    run(&format!(
-        "rdma link add {RDMA_DEVICE} type rxe netdev {NETDEV}"
-    ))?;
+    if adapter::is_there() {
+        adapter::up(RDMA_DEVICE)?;
+    } else {
+        run(&format!(
+            "rdma link add {RDMA_DEVICE} type rxe netdev {NETDEV}"
+        ))?;
+    }
     let gids = format!("/sys/class/infiniband/{RDMA_DEVICE}/ports/1/gids");
     sys::eventually("the IPv4 GID of the RDMA device", || {
         // Filled from its beginning; all 1024 entries would take seconds.
@@ -362,7 +370,7 @@ fn packets() -> Outcome<u64> {
     let counters = format!("/sys/class/infiniband/{RDMA_DEVICE}/ports/1/hw_counters");
     // The RDMA core shows what it has read in the last so many milliseconds again.
     sys::write_file(&format!("{counters}/lifespan"), "0")?;
-    let path = format!("{counters}/sent_pkts");
+    let path = format!("{counters}/{}", SoftRoce::here().packet_counter());
     sys::read_file(&path)?.trim().parse().during(&path)
 }
 
@@ -389,7 +397,11 @@ struct NoDevice;
 
 impl NoDevice {
     fn new() -> Outcome<NoDevice> {
-        run(&format!("rdma link del {RDMA_DEVICE}"))?;
+        if adapter::is_there() {
+            adapter::down()?;
+        } else {
+            run(&format!("rdma link del {RDMA_DEVICE}"))?;
+        }
         Ok(NoDevice)
     }
 }
@@ -456,7 +468,10 @@ fn run_a(own: Stack, peer: Stack, filter: Option<&str>, seed: u64) -> Outcome<bo
     check_eq!(there, peer.name(), "the other machine's implementation");
     let chosen: Vec<&Script> = all()
         .into_iter()
-        .filter(|script| filter.is_none_or(|text| script.name.contains(text)))
+        .filter(|script| {
+            let wanted = |text: &str| text.split(',').any(|part| script.name.contains(part));
+            filter.is_none_or(wanted)
+        })
         .collect();
     // A client of each kind; where both machines are the same, one will do.
     let clients: &[bool] = if own == peer { &[true] } else { &[true, false] };
@@ -540,7 +555,7 @@ fn run_b(own: Stack) -> Outcome<bool> {
 }
 
 const USAGE: &str = "\
-smc-interop A --stack rust|c --peer rust|c [--filter TEXT] [--seed N]    decides, and reports in KTAP
+smc-interop A --stack rust|c --peer rust|c [--filter TEXT,...] [--seed N]    decides, and reports in KTAP
 smc-interop B --stack rust|c                                             plays what A says";
 
 fn main() -> ExitCode {
