@@ -163,6 +163,11 @@ bool smc_rs_helper_ib_device_is_rxe(const struct ib_device *device)
 	return device->ops.driver_id == RDMA_DRIVER_RXE;
 }
 
+bool smc_rs_helper_ib_device_is_erdma(const struct ib_device *device)
+{
+	return device->ops.driver_id == RDMA_DRIVER_ERDMA;
+}
+
 /* The PCI function that a device is on, or NULL; some are on an auxiliary bus in between. */
 struct pci_dev *smc_rs_helper_ib_device_pci(const struct ib_device *device)
 {

@@ -801,6 +801,36 @@ impl Conn {
     /// Posts whatever can be posted.
     fn push(&self, data: &mut Data) {
         while self.push_one(data) {}
+        self.want_completions(data);
+    }
+
+    /// Has the device tell when something has been sent, if that is waited for.
+    fn want_completions(&self, data: &Data) {
+        let (Some(flow), Some(place), true) =
+            (data.flow.as_ref(), data.place.as_ref(), data.in_flight > 0)
+        else {
+            return;
+        };
+        if flow.tx.unsent() > 0
+            || data.lack.sleeper
+            || data.lack.poller
+            || data.over
+            || data.life.is_draining()
+        {
+            place.link.want();
+        }
+    }
+
+    /// Looks at what has been sent, if something is under way. Process context.
+    fn reap(&self) {
+        let link = {
+            let data = self.data.lock();
+            match data.place.as_ref() {
+                Some(place) if data.in_flight > 0 => place.link.clone(),
+                _ => return,
+            }
+        };
+        link.reap();
     }
 
     /// Posts one message with its data; false if there is nothing to post, or no slot.
@@ -914,7 +944,9 @@ impl Conn {
             nodelay: self.nodelay.load(Relaxed),
             urgent: flow.tx.urgent_busy(),
         };
-        if !cork::hold(&view) {
+        if cork::hold(&view) {
+            self.want_completions(data);
+        } else {
             self.push(data);
         }
     }
@@ -1000,6 +1032,7 @@ impl Conn {
         if actions.wait_drained {
             self.check_drained(data);
         }
+        self.want_completions(data);
     }
 
     fn check_drained(&self, data: &mut Data) {

@@ -1091,6 +1091,7 @@ impl LinkGroup {
     /// Looks at everything that depends on the time. Process context.
     pub(crate) fn tick(self: &Arc<Self>, now: Millis) {
         for link in self.links() {
+            link.reap();
             let heard = link.take_heard();
             let due = {
                 let mut flows = self.flow.lock();

@@ -28,7 +28,8 @@ use crate::{
         verbs::{
             cq::{
                 Cq,
-                CqHandler, //
+                CqHandler,
+                Events, //
             },
             device::Device,
             gid::GidKind,
@@ -218,7 +219,9 @@ pub(crate) struct Link {
     long: Mutex<Option<Mapping>>,
     /// One is under way.
     long_busy: Atomic<bool>,
-    cq: Arc<Cq<Handler>>,
+    recv_cq: Arc<Cq<Handler>>,
+    /// What is sent tells of its end only when somebody waits for that: see [`Link::want`].
+    send_cq: Arc<Cq<Handler>>,
     pd: Arc<Pd>,
     /// Connections of the group, or control messages, wait for a slot.
     starved: Atomic<u32>,
@@ -235,11 +238,14 @@ impl Link {
         let device = &path.port.device;
         let (sends, recvs) = (settings.max_send_wr(), settings.max_recv_wr());
         let pd = Pd::new(device)?;
-        let cq = Cq::<Handler>::new(device, wr::cq_entries(sends, recvs))?;
+        let vector = device.next_comp_vector();
+        let recv_cq = Cq::<Handler>::new(device, recvs, vector, Events::Always)?;
+        let entries = wr::send_cq_entries(sends);
+        let send_cq = Cq::<Handler>::new(device, entries, vector, Events::OnDemand)?;
         let qp = Qp::new(
             &pd,
-            cq.clone(),
-            cq.clone(),
+            send_cq.clone(),
+            recv_cq.clone(),
             &wr::wanted(
                 (sends, sends.min(16)),
                 (recvs, recvs.min(48)),
@@ -286,7 +292,8 @@ impl Link {
                 quiet <- new_mutex!((), "Link::quiet"),
                 long <- new_mutex!(None, "Link::long"),
                 long_busy: Atomic::new(false),
-                cq,
+                recv_cq,
+                send_cq,
                 pd,
                 starved: Atomic::new(0),
             }),
@@ -296,10 +303,13 @@ impl Link {
 
     /// Starts to report completions to `group`, and posts the receive requests.
     pub(crate) fn attach(self: &Arc<Self>, group: &Arc<LinkGroup>) -> Result {
-        self.cq.attach(Handler {
-            link: self.clone(),
-            group: group.clone(),
-        })?;
+        for (cq, receives) in [(&self.send_cq, false), (&self.recv_cq, true)] {
+            cq.attach(Handler {
+                link: self.clone(),
+                group: group.clone(),
+                receives,
+            })?;
+        }
         self.ring.post_all()
     }
 
@@ -345,7 +355,11 @@ impl Link {
     /// Registers the memory of a ring of `group`, this link's, with the device. Process context; the
     /// link can send.
     pub(crate) fn register(&self, group: &LinkGroup, mapping: &Mapping) -> Result {
-        if mapping.is_registered() || !self.port.device.attributes().registers_again {
+        if mapping.is_registered() {
+            return Ok(());
+        }
+        let _need = self.send_cq.need();
+        if !self.port.device.attributes().registers_again {
             return self.registrar.register(mapping);
         }
         let result = {
@@ -377,9 +391,10 @@ impl Link {
         if let Some(qp) = place.take() {
             // What the device has acknowledged to the peer counts, also if its interrupt got lost: the peer does not
             // send it again elsewhere. At once, as the next step may take long.
-            self.cq.catch_up();
+            self.catch_up();
             let _ = qp.to_error();
-            self.cq.catch_up();
+            self.catch_up();
+            let _need = self.send_cq.need();
             self.slots.drop_waiting();
             self.slots.wait_idle(DRAIN_MS);
             if qp.receives() {
@@ -389,7 +404,8 @@ impl Link {
             drop(qp);
         }
         drop(place);
-        drop(self.cq.detach());
+        drop(self.recv_cq.detach());
+        drop(self.send_cq.detach());
         let long = self.long.lock().take();
         drop(long);
         while self.slots.abandon().is_some() {}
@@ -399,6 +415,7 @@ impl Link {
     /// Takes no more messages, and waits until all that was posted is sent, or nothing moves any more.
     /// Process context.
     pub(crate) fn finish(&self, wait_ms: u32) {
+        let _need = self.send_cq.need();
         self.slots.close();
         self.slots.wait_idle(wait_ms);
     }
@@ -427,6 +444,8 @@ impl Link {
     /// `EBUSY` if the last one is still under way, else as [`Self::send_llc`].
     pub(crate) fn send_long_llc(&self, message: &[u8]) -> Result {
         let mut place = self.long.lock();
+        let _need = self.send_cq.need();
+        self.reap();
         if self.long_busy.load(Acquire) {
             return Err(EBUSY);
         }
@@ -443,6 +462,26 @@ impl Link {
     /// Notes that a connection, or a control message, found no free slot: its turn is when there is one.
     pub(crate) fn set_starved(&self) {
         self.starved.store(1, Release);
+        self.want();
+    }
+
+    /// Somebody waits until something that was posted has been sent. Any context.
+    ///
+    /// Else nobody is told: what has been sent is looked at when something is received, by who sends next, and from
+    /// time to time.
+    pub(crate) fn want(&self) {
+        self.send_cq.want();
+    }
+
+    /// Looks at what has been sent. Process and BH context, with no lock of a connection held.
+    pub(crate) fn reap(&self) {
+        self.send_cq.reap();
+    }
+
+    /// Looks at all that has completed. Process context.
+    fn catch_up(&self) {
+        self.send_cq.catch_up();
+        self.recv_cq.catch_up();
     }
 
     /// Whether a connection waits for a slot. Any context.
@@ -678,10 +717,11 @@ impl Link {
     }
 }
 
-/// Takes the completions of a link. Owned by the completion queue until [`Link::shut`].
+/// Takes the completions of a link. Owned by a completion queue until [`Link::shut`].
 pub(crate) struct Handler {
     link: Arc<Link>,
     group: Arc<LinkGroup>,
+    receives: bool,
 }
 
 impl CqHandler for Handler {
@@ -728,6 +768,17 @@ impl CqHandler for Handler {
             }
             WrId::Unknown(_) => {}
         }
+    }
+
+    fn begin(&self) {
+        // First, as the reason why a link fails is there, and no event of its own tells of it.
+        if self.receives {
+            self.link.reap();
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.link.slots.is_busy()
     }
 
     fn batch_done(&self) {

@@ -78,12 +78,9 @@ pub(crate) fn wanted(send_slots: (u32, u32), recv_slots: (u32, u32), recv_sge: u
     }
 }
 
-/// Entries of a completion queue for the queue pairs that [`wanted`] asks for.
-pub(crate) fn cq_entries(send_slots: u32, recv_slots: u32) -> u32 {
-    wanted((send_slots, 0), (recv_slots, 0), 1)
-        .send_wr
-        .0
-        .saturating_add(recv_slots)
+/// Entries of the completion queue for what the queue pair that [`wanted`] asks for sends.
+pub(crate) fn send_cq_entries(send_slots: u32) -> u32 {
+    wanted((send_slots, 0), (0, 0), 1).send_wr.0
 }
 
 /// Number of send slots that a queue pair has room for.

@@ -20,6 +20,7 @@ use crate::{
 impl Conn {
     /// The connection as TCP would describe it; [`None`] after its end. Process context.
     pub(crate) fn stream(&self) -> Option<Stream> {
+        self.reap();
         let now = host::coarse_ms();
         let data = self.data.lock();
         let flow = data.flow.as_ref()?;

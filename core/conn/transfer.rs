@@ -26,7 +26,10 @@ use crate::{
         buffers::Ring,
         counter,
         sock::SmcSocket,
-        state::Event, //
+        state::{
+            Event,
+            Life, //
+        }, //
     }, //
 };
 use kernel::{
@@ -59,6 +62,21 @@ enum Reader {
     Gone,
 }
 
+impl Reader {
+    /// Of a connection whose own end for writing is shut, or not.
+    fn of(life: Life, shut: bool) -> Result<Self> {
+        if shut {
+            Err(EPIPE)
+        } else if life.may_write() {
+            Ok(Self::There)
+        } else if life.writes_to_nobody() {
+            Ok(Self::Gone)
+        } else {
+            Err(EPIPE)
+        }
+    }
+}
+
 /// What is behind the bytes of a read.
 #[derive(Clone, Copy)]
 enum Ahead {
@@ -83,6 +101,17 @@ impl Ahead {
 enum End {
     Peer,
     Here,
+}
+
+impl End {
+    /// Why no more data will come, after what is there.
+    fn of(data: &Data, shut: bool) -> Option<Self> {
+        if data.eof {
+            Some(Self::Peer)
+        } else {
+            (shut || data.place.is_none()).then_some(Self::Here)
+        }
+    }
 }
 
 impl Conn {
@@ -136,29 +165,31 @@ impl Conn {
         let more = msg.flags & MSG_MORE != 0;
         let total = msg.len;
         let mut sent = 0;
+        let mut reaped = false;
         if total == 0 {
             self.check_send(sk)?;
         }
         while sent < total {
             // As in TCP, who has sent something hears of an error by the next call.
-            let reader = match sent {
-                0 => self.check_send(sk),
-                _ if sk.has_error() => break,
-                _ => self.reader(sk),
-            };
-            match reader {
-                Ok(Reader::There) => {}
-                Ok(Reader::Gone) => {
-                    if self.with_link(|data| self.reset_by_writing(data)) == Some(true) {
-                        return Ok(total);
-                    }
-                }
-                Err(_) if sent > 0 => break,
-                Err(err) => return Err(err),
+            if sent == 0 {
+                sk.take_error()?;
+            } else if sk.has_error() {
+                break;
             }
             let rest = u32::try_from(total - sent).unwrap_or(u32::MAX);
+            let shut = sk.shutdown_mask() & SEND_SHUTDOWN != 0;
             let (place, spans) = {
                 let mut data = self.data.lock();
+                match Reader::of(data.life, shut) {
+                    Ok(Reader::There) => {}
+                    Ok(Reader::Gone) => {
+                        if data.place.is_some() && self.reset_by_writing(&mut data) {
+                            return Ok(total);
+                        }
+                    }
+                    Err(_) if sent > 0 => break,
+                    Err(err) => return Err(err),
+                }
                 let flow = data.flow.as_ref();
                 if flow.is_some_and(|flow| flow.tx.growth(rest).is_some()) {
                     drop(data);
@@ -166,6 +197,13 @@ impl Conn {
                     continue;
                 }
                 let place = data.place.clone().ok_or(EPIPE)?;
+                // Else this would be held back behind what has been sent already.
+                if sent == 0 && !reaped && data.in_flight > 0 {
+                    drop(data);
+                    place.link.reap();
+                    reaped = true;
+                    continue;
+                }
                 if let (Some(flow), 0) = (data.flow.as_ref(), sent) {
                     let buffers = &counter::TX_BUFFERS;
                     if total > flow.tx.sndbuf_len() as usize {
@@ -182,10 +220,17 @@ impl Conn {
                     }
                     _ => None,
                 };
-                // Under the lock that makes room: it is not missed, nor told to those who have some.
                 if spans.as_ref().is_none_or(|spans| spans.is_empty()) {
+                    if !reaped && data.in_flight > 0 {
+                        drop(data);
+                        place.link.reap();
+                        reaped = true;
+                        continue;
+                    }
+                    // Under the lock that makes room: it is not missed, nor told to those who have some.
                     data.lack.poller = true;
                 }
+                reaped = false;
                 (place, spans)
             };
             let Some(spans) = spans.filter(|spans| !spans.is_empty()) else {
@@ -274,20 +319,8 @@ impl Conn {
 
     fn check_send(&self, sk: &Sock<SmcSocket>) -> Result<Reader> {
         sk.take_error()?;
-        self.reader(sk)
-    }
-
-    fn reader(&self, sk: &Sock<SmcSocket>) -> Result<Reader> {
         let life = self.data.lock().life;
-        if sk.shutdown_mask() & SEND_SHUTDOWN != 0 {
-            Err(EPIPE)
-        } else if life.may_write() {
-            Ok(Reader::There)
-        } else if life.writes_to_nobody() {
-            Ok(Reader::Gone)
-        } else {
-            Err(EPIPE)
-        }
+        Reader::of(life, sk.shutdown_mask() & SEND_SHUTDOWN != 0)
     }
 
     fn can_go_on_sending(&self, sk: &Sock<SmcSocket>, urgent: bool) -> bool {
@@ -302,6 +335,7 @@ impl Conn {
             _ => true,
         };
         data.lack.sleeper |= !can;
+        self.want_completions(&data);
         can
     }
 
@@ -334,6 +368,7 @@ impl Conn {
         };
         let mut timeo = sk.receive_timeout(msg.nonblock());
         let mut got = 0;
+        let mut slept = false;
         let mut turn = self.rx.lock();
         let peek = peek.then(|| sk.peek_offset().unwrap_or(0));
         while got < total || total == 0 {
@@ -344,11 +379,11 @@ impl Conn {
             }
             // Before the data is looked at: what came before the end, or an error, is read before it.
             let failed = sk.has_error();
-            let end = self.end(sk);
-            let (n, ahead) = match self.copy_out(sk, msg, got, peek, discard) {
-                Err(_) if got > 0 => break,
-                copied => copied?,
-            };
+            let (n, ahead, end) =
+                match self.copy_out(sk, msg, got, peek, discard, core::mem::take(&mut slept)) {
+                    Err(_) if got > 0 => break,
+                    copied => copied?,
+                };
             if n > 0 {
                 got += n;
                 sk.move_peek_offset(peek.is_some(), n);
@@ -383,20 +418,27 @@ impl Conn {
                 }
                 return Err(EAGAIN);
             }
-            self.set_starved(true);
             drop(turn);
+            let mut falls_asleep = true;
             let waited = sk.wait(&mut timeo, || {
-                sk.has_error() || self.end(sk).is_some() || self.is_readable_behind(skip)
+                let falls_asleep = core::mem::take(&mut falls_asleep);
+                sk.has_error() || self.is_awake(sk, skip, falls_asleep)
             });
             turn = self.rx.lock();
-            self.set_starved(false);
+            slept = true;
             match waited {
                 // As in TCP, who has room for nothing waits once, whatever ends that.
                 _ if total == 0 => break,
                 Ok(()) => {}
                 Err(_) if got > 0 => break,
-                Err(err) => return Err(err),
+                Err(err) => {
+                    self.starve(false);
+                    return Err(err);
+                }
             }
+        }
+        if slept {
+            self.starve(false);
         }
         drop(turn);
         Ok(got)
@@ -430,9 +472,9 @@ impl Conn {
             .map_or(usize::MAX, |flow| flow.rx.rmb_len() as usize / 2)
     }
 
-    /// Copies what is there; the number of bytes, and what is next.
+    /// Copies what is there; the number of bytes, what is next, and whether there was an end behind it before.
     ///
-    /// With `peek` it is only looked at, from so many bytes on.
+    /// With `peek` it is only looked at, from so many bytes on. `slept`: it was waited for.
     fn copy_out(
         &self,
         sk: &Sock<SmcSocket>,
@@ -440,13 +482,19 @@ impl Conn {
         got: usize,
         peek: Option<usize>,
         discard: bool,
-    ) -> Result<(usize, Ahead)> {
+        slept: bool,
+    ) -> Result<(usize, Ahead, Option<End>)> {
         let rest = u32::try_from(msg.len - got).unwrap_or(u32::MAX);
-        let (place, left, spans) = {
-            let data = self.data.lock();
-            let Some(flow) = data.flow.as_ref() else {
-                return Ok((0, Ahead::Nothing));
+        let shut = sk.shutdown_mask() & RCV_SHUTDOWN != 0;
+        let (place, left, spans, end) = {
+            let mut data = self.data.lock();
+            let end = End::of(&data, shut);
+            let Some(flow) = data.flow.as_mut() else {
+                return Ok((0, Ahead::Nothing, end));
             };
+            if slept {
+                flow.rx.set_starved(false);
+            }
             if got == 0 {
                 if msg.len > flow.rx.rmb_len() as usize {
                     self.stats.count(counter::RX_BUFFERS.small);
@@ -461,11 +509,14 @@ impl Conn {
             } else {
                 flow.rx.chunks_for_read(rest)
             };
-            (data.place.clone(), data.rest.clone(), spans)
+            if spans.is_empty() {
+                return Ok((0, Ahead::Nothing, end));
+            }
+            (data.place.clone(), data.rest.clone(), spans, end)
         };
         let rmb = place.as_ref().map(|place| &**place.rmb_ring());
         let Some(buffer) = rmb.map(Ring::buffer).or(left.as_deref()) else {
-            return Ok((0, Ahead::Nothing));
+            return Ok((0, Ahead::Nothing, end));
         };
         let mut copied = 0;
         for span in spans.iter() {
@@ -483,16 +534,13 @@ impl Conn {
                 break;
             }
         }
-        if copied == 0 && !spans.is_empty() {
+        if copied == 0 {
             return Err(EFAULT);
         }
-        if let (Some(place), true) = (place.as_ref(), copied > 0) {
+        if let Some(place) = place.as_ref() {
             trace::rx_recvmsg(sk, || place.moved(copied));
         }
         let mut ahead = Ahead::Nothing;
-        if copied == 0 {
-            return Ok((0, ahead));
-        }
         let n = u32::try_from(copied).unwrap_or(0);
         match peek {
             Some(offset) => {
@@ -503,7 +551,7 @@ impl Conn {
                 ahead = Ahead::new(flow.rx.at_mark(), flow.rx.readable() > 0);
             }),
         }
-        Ok((copied, ahead))
+        Ok((copied, ahead, end))
     }
 
     /// A reader takes something. The peer is told if need be, and if there is a link.
@@ -519,16 +567,32 @@ impl Conn {
         drop(data);
     }
 
-    /// Tells the peer, if it waits for it, how much room there is; while a reader waits, always.
-    fn set_starved(&self, starved: bool) {
-        self.with_link(|data| {
-            if let Some(flow) = data.flow.as_mut() {
-                flow.rx.set_starved(starved);
-                if flow.cdc_due() {
-                    self.push(data);
-                }
-            }
-        });
+    fn starve(&self, starved: bool) {
+        if let Some(flow) = self.data.lock().flow.as_mut() {
+            flow.rx.set_starved(starved);
+        }
+    }
+
+    /// Whether a reader has no reason to wait. One that falls asleep has the peer told, if that waits for it, how much
+    /// room there is; while a reader waits, always.
+    fn is_awake(&self, sk: &Sock<SmcSocket>, skip: usize, falls_asleep: bool) -> bool {
+        let shut = sk.shutdown_mask() & RCV_SHUTDOWN != 0;
+        let skip = u32::try_from(skip).unwrap_or(u32::MAX);
+        let mut data = self.data.lock();
+        if End::of(&data, shut).is_some() {
+            return true;
+        }
+        let Some(flow) = data.flow.as_mut() else {
+            return false;
+        };
+        if falls_asleep {
+            flow.rx.set_starved(true);
+        }
+        let awake = flow.rx.peekable(skip) > 0;
+        if falls_asleep && flow.cdc_due() {
+            self.push(&mut data);
+        }
+        awake
     }
 
     /// `SO_OOBINLINE` was set.
@@ -557,17 +621,6 @@ impl Conn {
         data.flow
             .as_ref()
             .is_some_and(|flow| flow.rx.peekable(skip) > 0)
-    }
-
-    /// Why no more data will come, after what is there.
-    fn end(&self, sk: &Sock<SmcSocket>) -> Option<End> {
-        let shut = sk.shutdown_mask() & RCV_SHUTDOWN != 0;
-        let data = self.data.lock();
-        if data.eof {
-            Some(End::Peer)
-        } else {
-            (shut || data.place.is_none()).then_some(End::Here)
-        }
     }
 
     fn receive_urgent(&self, sk: &Sock<SmcSocket>, msg: &mut Message) -> Result<usize> {
@@ -607,6 +660,15 @@ impl Conn {
             mask |= EPOLLERR;
         }
         let mut data = self.data.lock();
+        let full = |data: &Data| {
+            let flow = data.flow.as_ref();
+            data.in_flight > 0 && flow.is_some_and(|flow| !flow.tx.is_writable())
+        };
+        if full(&data) {
+            drop(data);
+            self.reap();
+            data = self.data.lock();
+        }
         let ended = data.eof || shutdown & RCV_SHUTDOWN != 0;
         if ended {
             mask |= EPOLLIN | EPOLLRDNORM | EPOLLRDHUP;
@@ -634,11 +696,13 @@ impl Conn {
             None => mask |= EPOLLERR,
         }
         data.lack.poller |= lacks_room;
+        self.want_completions(&data);
         mask
     }
 
     /// What `ioctl` shows.
     pub(crate) fn status(&self) -> Status {
+        self.reap();
         let data = self.data.lock();
         let int = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
         match data.flow.as_ref() {

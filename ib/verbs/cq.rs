@@ -4,7 +4,6 @@
 
 use crate::kapi::prelude::*;
 use core::{
-    cell::UnsafeCell,
     marker::PhantomPinned,
     ptr::NonNull, //
 };
@@ -14,7 +13,7 @@ use kernel::{
         atomic::{
             Acquire,
             Atomic,
-            Release, //
+            Full, //
         },
         new_mutex,
         Arc,
@@ -32,18 +31,30 @@ use super::{
     wr::Completion,
     CALLER, //
 };
-use crate::bindings;
+use crate::{
+    bindings,
+    kapi::lock::{
+        new_spinlock_bh,
+        SpinLockBh, //
+    },
+};
 
 /// What is done with completions.
-pub(crate) trait CqHandler: Send + Sync + 'static {
-    /// Handles a completion. Runs in BH context; for one queue never on two processors at a time.
+pub(crate) trait CqHandler: Send + Sync + Unpin + 'static {
+    /// Handles a completion. Runs with bottom halves off; for one queue never on two processors at a time.
     ///
     /// Must not drop the last reference of an object of [`super`].
     fn completion(&self, completion: &Completion);
 
+    /// Called before completions are looked for, in the same context.
+    fn begin(&self) {}
+
     /// Called after a batch of completions, in the same context: for what need not be done for
     /// each.
     fn batch_done(&self) {}
+
+    /// Whether completions are to come, for [`Cq::want`]. Any context.
+    fn is_busy(&self) -> bool;
 }
 
 impl<T: CqHandler> CqHandler for Arc<T> {
@@ -51,9 +62,27 @@ impl<T: CqHandler> CqHandler for Arc<T> {
         (**self).completion(completion);
     }
 
+    fn begin(&self) {
+        (**self).begin();
+    }
+
     fn batch_done(&self) {
         (**self).batch_done();
     }
+
+    fn is_busy(&self) -> bool {
+        (**self).is_busy()
+    }
+}
+
+/// When the device interrupts for a queue.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Events {
+    /// Whenever there are completions.
+    Always,
+    /// While somebody has asked for it ([`Cq::want`], [`Cq::need`]). At other times completions wait until somebody
+    /// looks for them ([`Cq::reap`]).
+    OnDemand,
 }
 
 /// Completions taken from the queue at once.
@@ -80,13 +109,16 @@ pub(crate) struct Cq<H: CqHandler> {
     raw: NonNull<bindings::ib_cq>,
     #[pin]
     work: Opaque<kernel::bindings::work_struct>,
-    // Set while `handler` is there to be used by the work item.
-    live: Atomic<u32>,
-    // Written only while the work item does not look at it: before `live` is set, and after the
-    // work item was disabled.
-    handler: UnsafeCell<Option<H>>,
-    // Used by the work item only, which never runs twice at a time.
-    batch: UnsafeCell<KVec<bindings::ib_wc>>,
+    events: Events,
+    /// The device's events come where all can be done at once.
+    at_once: bool,
+    /// Somebody has asked for an event, and it is armed or about to come.
+    wanted: Atomic<u32>,
+    /// So many [`Need`]s.
+    needs: Atomic<u32>,
+    /// Held while the queue is polled and completions are handled.
+    #[pin]
+    poller: SpinLockBh<Poller<H>>,
     #[pin]
     stage: Mutex<Stage>,
     // The C object and the work item point back here.
@@ -95,26 +127,45 @@ pub(crate) struct Cq<H: CqHandler> {
     _device: DeviceUse,
 }
 
+struct Poller<H> {
+    handler: Option<H>,
+    batch: KVec<bindings::ib_wc>,
+}
+
 // SAFETY: The C objects have no ties to a task, and the handler is `Send`.
 unsafe impl<H: CqHandler> Send for Cq<H> {}
-// SAFETY: `handler` and `batch` are accessed as their comments say, all else locks by itself; the
-// handler is `Sync`.
+// SAFETY: The C objects lock by themselves, all else is behind locks; the handler is `Sync`.
 unsafe impl<H: CqHandler> Sync for Cq<H> {}
 
+/// While it lives, the device interrupts for an [`Events::OnDemand`] queue.
+pub(crate) struct Need<'a, H: CqHandler>(&'a Cq<H>);
+
+impl<H: CqHandler> Drop for Need<'_, H> {
+    fn drop(&mut self) {
+        self.0.needs.fetch_sub(1, Full);
+    }
+}
+
 impl<H: CqHandler> Cq<H> {
-    /// Creates a queue for `entries` completions, on the device's next completion vector. May
-    /// sleep.
+    /// Creates a queue for `entries` completions, on a completion vector of
+    /// [`Device::next_comp_vector`]. May sleep.
     ///
     /// `entries` is at least the number of requests that can be outstanding on its queue pairs.
-    pub(crate) fn new(device: &Arc<Device>, entries: u32) -> Result<Arc<Self>> {
+    pub(crate) fn new(
+        device: &Arc<Device>,
+        entries: u32,
+        vector: u32,
+        events: Events,
+    ) -> Result<Arc<Self>> {
         let device = DeviceUse::new(device)?;
         let batch = KVec::from_elem(bindings::ib_wc::default(), BATCH, GFP_KERNEL)?;
+        let at_once = device.device().attributes().events_in_tasklet;
         // First, so that its address is known, and nothing can fail once the queue exists.
         let mut memory = UniqueArc::<Self>::new_uninit(GFP_KERNEL)?;
         let context = memory.as_mut_ptr();
         let attr = bindings::ib_cq_init_attr {
             cqe: entries,
-            comp_vector: device.device().next_comp_vector(),
+            comp_vector: vector,
             flags: 0,
         };
 
@@ -147,9 +198,11 @@ impl<H: CqHandler> Cq<H> {
                     )
                 }
             }),
-            live: Atomic::new(0),
-            handler: UnsafeCell::new(None),
-            batch: UnsafeCell::new(batch),
+            events,
+            at_once,
+            wanted: Atomic::new(0),
+            needs: Atomic::new(0),
+            poller <- new_spinlock_bh!(Poller { handler: None, batch }, "ib::Cq::poller"),
             stage <- new_mutex!(Stage::Unattached, "ib::Cq::stage"),
             _pin: PhantomPinned,
             _device: device,
@@ -168,11 +221,8 @@ impl<H: CqHandler> Cq<H> {
         if *stage != Stage::Unattached {
             return Err(EALREADY);
         }
-        // SAFETY: `live` is not set, so the work item does not look at the handler, and the stage's
-        // lock excludes other callers.
-        unsafe { *self.handler.get() = Some(handler) };
+        self.poller.lock().handler = Some(handler);
         *stage = Stage::Attached;
-        self.live.store(1, Release);
         // The work item polls and then arms the queue.
         self.queue_work();
         Ok(())
@@ -188,20 +238,43 @@ impl<H: CqHandler> Cq<H> {
             return None;
         }
         *stage = Stage::Detached;
-        self.live.store(0, Release);
+        let handler = self.poller.lock().handler.take();
         // SAFETY: The work item was initialised by `new`.
         unsafe { kernel::bindings::disable_work_sync(self.work.get()) };
-        // SAFETY: The work item does not run and cannot be queued any more, and the stage's lock
-        // excludes other callers.
-        unsafe { (*self.handler.get()).take() }
+        handler
     }
 
-    /// Handles what has completed by now, also if the device has told nobody of it. May sleep. Not to be called by the
-    /// handler.
+    /// Handles what has completed by now, also if the device has told nobody of it. For process context, with no
+    /// lock held; not to be called by the handler.
     pub(crate) fn catch_up(&self) {
-        self.queue_work();
-        // SAFETY: The work item was initialised by `new`.
-        unsafe { kernel::bindings::flush_work(self.work.get()) };
+        while self.run() {}
+    }
+
+    /// The same, unless somebody is at it just now; no more than a [`BUDGET`]. For process and BH context, with no
+    /// lock held that the handler takes.
+    pub(crate) fn reap(&self) {
+        let more = match self.poller.try_lock() {
+            Some(mut poller) => self.poll(&mut poller),
+            None => false,
+        };
+        if more {
+            self.queue_work();
+        }
+    }
+
+    /// Asks for an event at the next completion, and for more as long as the handler says that completions are to come.
+    /// Any context; whatever is waited for was posted before.
+    pub(crate) fn want(&self) {
+        if self.wanted.xchg(1, Full) == 0 && self.arm() {
+            self.queue_work();
+        }
+    }
+
+    /// Asks for events as long as the answer lives.
+    pub(crate) fn need(&self) -> Need<'_, H> {
+        self.needs.fetch_add(1, Full);
+        self.want();
+        Need(self)
     }
 
     fn queue_work(&self) {
@@ -226,7 +299,9 @@ impl<H: CqHandler> Cq<H> {
         // was first armed, and destroys the queue before it goes.
         let this = unsafe { &*context.cast::<Self>() };
 
-        this.queue_work();
+        if !this.at_once || this.run() {
+            this.queue_work();
+        }
     }
 
     /// Polls the queue.
@@ -238,25 +313,27 @@ impl<H: CqHandler> Cq<H> {
         // SAFETY: The work item is a field of a `Cq`, which disables it before it goes.
         let this = unsafe { &*kernel::container_of!(Opaque::cast_from(work), Self, work) };
 
-        if this.live.load(Acquire) == 0 {
-            return;
-        }
-        // SAFETY: `live` was set, so the handler was written before, and is not taken before the
-        // work item has ended.
-        let Some(handler) = (unsafe { &*this.handler.get() }) else {
-            return;
-        };
-        // SAFETY: This is the work item, which never runs twice at a time.
-        let batch = unsafe { &mut *this.batch.get() };
-        if this.poll(handler, batch) {
+        if this.run() {
             this.queue_work();
         }
     }
 
     /// Handles completions; whether there may be more.
-    fn poll(&self, handler: &H, batch: &mut [bindings::ib_wc]) -> bool {
+    fn run(&self) -> bool {
+        self.poll(&mut self.poller.lock())
+    }
+
+    fn poll(&self, poller: &mut Poller<H>) -> bool {
+        let Poller {
+            handler: Some(handler),
+            batch,
+        } = poller
+        else {
+            return false;
+        };
         let mut handled = 0usize;
 
+        handler.begin();
         while handled < BUDGET {
             // SAFETY: The queue exists, and `batch` has room for `BATCH` completions.
             let n = unsafe {
@@ -271,11 +348,23 @@ impl<H: CqHandler> Cq<H> {
                 handler.batch_done();
             }
             handled = handled.saturating_add(n);
-            if n < BATCH && !self.arm() {
+            if n < BATCH && !(self.is_due(handler) && self.arm()) {
                 return false;
             }
         }
         true
+    }
+
+    /// Whether the queue is to be armed.
+    fn is_due(&self, handler: &H) -> bool {
+        if self.events == Events::Always {
+            return true;
+        }
+        // In this order: who asks after that arms it, and what was posted before is seen.
+        let wanted = self.wanted.xchg(0, Full) != 0;
+        let due = self.needs.load(Acquire) > 0 || wanted && handler.is_busy();
+
+        due && self.wanted.xchg(1, Full) == 0
     }
 
     /// Asks for a call when the next completion arrives; whether there already is one.

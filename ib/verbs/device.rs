@@ -76,6 +76,9 @@ pub(crate) struct Attributes {
     /// Soft-RoCE: when it sends again what was not acknowledged, it also executes again the
     /// registrations of memory behind it, which fails and with it the queue pair.
     pub(crate) registers_again: bool,
+    /// eRDMA: the driver tells of completions in a tasklet and with no lock held, so that they can be handled there.
+    /// The RDMA core promises none of that.
+    pub(crate) events_in_tasklet: bool,
 }
 
 static NEXT_NUMBER: Atomic<u64> = Atomic::new(1);
@@ -150,6 +153,8 @@ impl Device {
             max_qp_wr: limit(attrs.max_qp_wr),
             // SAFETY: The device is alive.
             registers_again: unsafe { bindings::ib_device_is_rxe(raw.as_ptr()) },
+            // SAFETY: The device is alive.
+            events_in_tasklet: unsafe { bindings::ib_device_is_erdma(raw.as_ptr()) },
         };
         // SAFETY: The device is alive, and all devices have a port 1.
         let iwarp = unsafe { bindings::rdma_protocol_iwarp(raw.as_ptr(), 1) };
@@ -219,7 +224,7 @@ impl Device {
     }
 
     /// The next completion vector, round robin.
-    pub(super) fn next_comp_vector(&self) -> u32 {
+    pub(crate) fn next_comp_vector(&self) -> u32 {
         // `comp_vectors` is at least 1.
         self.next_vector
             .fetch_add(1, Relaxed)

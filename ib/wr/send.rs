@@ -262,6 +262,12 @@ impl<T: Send> SendSlots<T> {
         self.inner.lock().waiting.clear();
     }
 
+    /// Whether a slot is not free.
+    pub(crate) fn is_busy(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.free.len() < inner.pending.len()
+    }
+
     /// Whether no message is under way, or waits for a slot.
     fn is_idle(&self) -> bool {
         let inner = self.inner.lock();

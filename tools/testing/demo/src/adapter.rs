@@ -8,10 +8,10 @@ use crate::plot;
 use smc_selftest::genl::{self, Client};
 use smc_selftest::{check, rig, sys, Context, Fail, Outcome};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const CONTROL: &str = "10.9.0.2:4000";
 const SYSCTL: &str = "/proc/sys/net/smc/tcp2smc";
@@ -93,6 +93,69 @@ impl Mode {
             Mode::Tcp | Mode::Rust => line.to_owned(),
         }
     }
+}
+
+/// Of this program: a plain client of TCP, as a program that nobody changed would be.
+const PING: Work = Work {
+    title: "64 bytes and back",
+    unit: "round trip",
+    count: PINGS as u64,
+    bytes: 128,
+    line: "timeout 300 smc-demo ping",
+    read: |text| {
+        let seconds: f64 = text.trim().parse().ok()?;
+        Some(Figures {
+            rate: PINGS as f64 / seconds,
+            latency: Some(seconds * 1e6 / PINGS as f64),
+            count: 0,
+        })
+    },
+};
+const PINGS: usize = 3000;
+const PONG: &str = "10.9.0.2:4002";
+
+/// Prints the seconds that it took.
+pub fn ping() -> ExitCode {
+    let run = || -> Outcome<f64> {
+        let mut stream = TcpStream::connect(PONG).during(PONG)?;
+        stream.set_nodelay(true)?;
+        let mut bytes = [0x5a; 64];
+        let begin = Instant::now();
+        for n in 0..PINGS {
+            bytes[0] = n as u8;
+            stream.write_all(&bytes)?;
+            stream.read_exact(&mut bytes)?;
+            check!(bytes[0] == n as u8, "round trip {n} brought other bytes");
+        }
+        Ok(begin.elapsed().as_secs_f64())
+    };
+    match run() {
+        Ok(seconds) => {
+            println!("{seconds}");
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Sends back what comes, one client after the other.
+pub fn pong() -> ExitCode {
+    let run = || -> Outcome {
+        let listener = TcpListener::bind(PONG).during(PONG)?;
+        loop {
+            let (mut stream, _) = listener.accept()?;
+            stream.set_nodelay(true)?;
+            let mut bytes = [0; 64];
+            while stream.read_exact(&mut bytes).is_ok() && stream.write_all(&bytes).is_ok() {}
+        }
+    };
+    if let Err(failure) = run() {
+        eprintln!("{failure}");
+    }
+    ExitCode::FAILURE
 }
 
 const REDIS: [Work; 4] = [
@@ -228,13 +291,15 @@ fn command(work: &Work) -> String {
     }
 }
 
-/// `a`, with the C implementation, too: `a c`; or `b`.
+/// `a`, with the C implementation, too: `a c`; or `b`. `only TEXT`: rows with this in their title.
 pub fn main(words: &[&str]) -> ExitCode {
-    let result = match words {
-        ["a"] => clients(false),
-        ["a", "c"] => clients(true),
+    let result = match *words {
+        ["a"] => clients(false, ""),
+        ["a", "c"] => clients(true, ""),
+        ["a", "only", text] => clients(false, text),
+        ["a", "c", "only", text] => clients(true, text),
         ["b"] => servers(),
-        _ => Err(Fail("adapter a [c] | adapter b".into())),
+        _ => Err(Fail("adapter a [c] [only TEXT] | adapter b".into())),
     };
     let machine = words.first().copied().unwrap_or_default();
     match result {
@@ -356,6 +421,7 @@ fn serve(mode: Mode) -> Outcome<Vec<Child>> {
     std::fs::write("/tmp/www/file", vec![0x5a; FILE as usize])?;
     std::fs::write("/tmp/nginx.conf", NGINX_CONF)?;
     let all = [
+        "smc-demo pong",
         "redis-server --bind 10.9.0.2 --protected-mode no --appendonly no --dir /tmp",
         "nginx -c /tmp/nginx.conf",
         "iperf3 -s -4 -B 10.9.0.2",
@@ -517,14 +583,16 @@ fn table(heading: &str, rows: &[(&Work, [Option<Row>; 3])], figure: fn(&Row) -> 
     }
 }
 
-fn clients(with_c: bool) -> Outcome {
+fn clients(with_c: bool, only: &str) -> Outcome {
     up("10.9.0.1")?;
     let mut other = Other::find()?;
     let instructions = sys::read_file("/proc/cmdline")?.contains("rig.icount");
-    let work: Vec<&Work> = REDIS
-        .iter()
+    let work: Vec<&Work> = [&PING]
+        .into_iter()
+        .chain(&REDIS)
         .chain(&PGBENCH)
         .chain([&NGINX, &IPERF])
+        .filter(|work| work.title.contains(only))
         .collect();
     let mut rows: Vec<(&Work, [Option<Row>; 3])> = work
         .into_iter()
@@ -545,6 +613,7 @@ fn clients(with_c: bool) -> Outcome {
             "redis-cli -h 10.9.0.2 ping",
             "curl -sS -o /dev/null http://10.9.0.2/",
             pgbench!("-S -t 1"),
+            "smc-demo ping",
         ] {
             sys::eventually(&format!("'{line}' succeeds"), || {
                 Ok(rig::run(&mode.line(line)).is_ok())

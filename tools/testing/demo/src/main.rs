@@ -23,6 +23,8 @@ fn main() -> ExitCode {
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["adapter", ref rest @ ..] => return adapter::main(rest),
         ["failover"] => return failover::main(),
+        ["ping"] => return adapter::ping(),
+        ["pong"] => return adapter::pong(),
         ["plot", rates, instructions] => return plot::main(rates, instructions),
         _ => {}
     }

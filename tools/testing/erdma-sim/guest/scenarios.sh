@@ -116,6 +116,7 @@ iwarp_a() {
 	up "$A"
 	check iwarp.node_is_an_rnic is '4: RNIC' cat "$adapter/node_type"
 	modprobe -a rdma_ucm smc_rs
+	check iwarp.ports_are_reserved ports_are taken
 	# The driver's own connection management: MPA over TCP, then the adapter has the connection.
 	check iwarp.rping eventually timeout 30 rping -c -a "$B" -C 10 -V
 	echo 1 >/proc/sys/net/smc/tcp2smc
@@ -124,6 +125,18 @@ iwarp_a() {
 	check iwarp.connections_fell_back fell_back NOSMCRDEV
 	tell finished
 	check iwarp.module_unloads rmmod smc_rs
+	check iwarp.ports_are_free_again ports_are free
+}
+
+# The first and the last of those that the adapter sets its queue pairs up with.
+ports_are() { # taken | free
+	local port now
+	for port in 33800 33815; do
+		now=taken
+		# Who can listen does so until the time is up.
+		timeout 1 socat -u "TCP-LISTEN:$port,reuseaddr" - >/dev/null 2>&1 </dev/null || [ $? != 124 ] || now=free
+		[ "$now" = "$1" ] || { echo "port $port is $now"; return 1; }
+	done
 }
 
 fell_back() { # REASON

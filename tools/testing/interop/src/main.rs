@@ -3,6 +3,7 @@
 //! The same program runs on both. They agree over a plain TCP connection: machine A names a script and who is its
 //! client, both play their part of it, and A reports what both found.
 
+mod adapter;
 mod endings;
 mod links;
 mod reboot;
@@ -431,8 +432,10 @@ const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 9, 0, 1), Ipv4Addr::new(10, 
 
 /// The network, the RDMA device and the implementation of this machine.
 fn machine_up(own: Stack, address: Ipv4Addr) -> Outcome {
-    run("modprobe -a virtio_net ib_core ib_uverbs")?;
-    if std::env::args().any(|word| word == ONLY_V1) {
+    run("modprobe -a virtio_pci virtio_net ib_core ib_uverbs")?;
+    if adapter::is_there() {
+        // Its driver came with it.
+    } else if std::env::args().any(|word| word == ONLY_V1) {
         run("modprobe rxe_v1 gid_types=1")?;
     } else {
         run("modprobe rdma_rxe")?;
@@ -448,7 +451,11 @@ fn machine_up(own: Stack, address: Ipv4Addr) -> Outcome {
 }
 
 fn device_up() -> Outcome {
-    rdma_link_add(RDMA_DEVICE, NETDEV)?;
+    if adapter::is_there() {
+        adapter::up(RDMA_DEVICE)?;
+    } else {
+        rdma_link_add(RDMA_DEVICE, NETDEV)?;
+    }
     gid_ready(RDMA_DEVICE)
 }
 
@@ -477,7 +484,7 @@ fn packets() -> Outcome<u64> {
     let counters = format!("/sys/class/infiniband/{RDMA_DEVICE}/ports/1/hw_counters");
     // The RDMA core shows what it has read in the last so many milliseconds again.
     sys::write_file(&format!("{counters}/lifespan"), "0")?;
-    let path = format!("{counters}/sent_pkts");
+    let path = format!("{counters}/{}", SoftRoce::here().packet_counter());
     sys::read_file(&path)?.trim().parse().during(&path)
 }
 
@@ -511,7 +518,11 @@ struct NoDevice;
 
 impl NoDevice {
     fn new() -> Outcome<NoDevice> {
-        run(&format!("rdma link del {RDMA_DEVICE}"))?;
+        if adapter::is_there() {
+            adapter::down()?;
+        } else {
+            run(&format!("rdma link del {RDMA_DEVICE}"))?;
+        }
         Ok(NoDevice)
     }
 }

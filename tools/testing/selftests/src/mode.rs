@@ -6,6 +6,7 @@
 
 use crate::diag::{self, Fallback};
 use crate::kind::Host;
+use crate::rig::SoftRoce;
 use crate::sys::{self, cvt, cvt_size, Sock};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -79,7 +80,8 @@ pub fn device_counter(device: &str, name: &str) -> io::Result<u64> {
 
 /// Packets that both RDMA devices have sent.
 pub fn rdma_packets() -> io::Result<u64> {
-    Ok(counter(Host::A, "sent_pkts")? + counter(Host::B, "sent_pkts")?)
+    let name = SoftRoce::here().packet_counter();
+    Ok(counter(Host::A, name)? + counter(Host::B, name)?)
 }
 
 /// Bytes that TCP itself has carried for this socket, both ways (TCP_INFO).

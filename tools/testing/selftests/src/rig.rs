@@ -38,7 +38,7 @@ pub fn run_on(host: Host, line: &str) -> Outcome<String> {
     run(&format!("ip netns exec {} {line}", host.name()))
 }
 
-/// Which Soft-RoCE the hosts have: one or the other, for the whole run.
+/// Which Soft-RoCE the hosts have, or what else: one or the other, for the whole run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SoftRoce {
     /// The kernel's own, which has GIDs of RoCEv2 only: SMC-Rv2 over IPv4.
@@ -46,6 +46,8 @@ pub enum SoftRoce {
     /// Ours for tests (tools/testing/qemu/rxe_v1.patch), with GIDs of RoCEv1 only until
     /// [`set_gid_types`] says else: SMC-Rv1 over IPv4 and IPv6.
     V1,
+    /// None: two emulated eRDMA adapters (tools/testing/erdma-sim/run --devices 2), one for each host.
+    Adapter,
 }
 
 impl SoftRoce {
@@ -54,13 +56,24 @@ impl SoftRoce {
         match self {
             SoftRoce::Stock => "rdma_rxe",
             SoftRoce::V1 => "rxe_v1",
+            SoftRoce::Adapter => "erdma",
         }
     }
 
+    /// What `rdma link add` makes; adapters cannot be made.
     pub fn link_type(self) -> &'static str {
         match self {
             SoftRoce::Stock => "rxe",
             SoftRoce::V1 => "rxe_v1",
+            SoftRoce::Adapter => "none",
+        }
+    }
+
+    /// The counter of packets that a device has sent.
+    pub fn packet_counter(self) -> &'static str {
+        match self {
+            SoftRoce::Stock | SoftRoce::V1 => "sent_pkts",
+            SoftRoce::Adapter => "tx_packets_cnt",
         }
     }
 
@@ -68,6 +81,8 @@ impl SoftRoce {
     pub fn here() -> SoftRoce {
         if Path::new("/sys/module/rxe_v1").exists() {
             SoftRoce::V1
+        } else if Path::new("/sys/module/erdma").exists() {
+            SoftRoce::Adapter
         } else {
             SoftRoce::Stock
         }
@@ -82,8 +97,13 @@ pub fn set_gid_types(types: u8) -> Outcome {
 
 /// Joins two namespaces by veth, with a Soft-RoCE device on each, and waits until both can be used.
 pub fn hosts_up(roce: SoftRoce) -> Outcome {
-    for module in ["veth", "ib_core", "ib_uverbs", "rdma_ucm", roce.module()] {
+    for module in ["veth", "ib_core", "ib_uverbs", "rdma_ucm"] {
         run(&format!("modprobe {module}"))?;
+    }
+    if roce == SoftRoce::Adapter {
+        find_adapters()?;
+    } else {
+        run(&format!("modprobe {}", roce.module()))?;
     }
     if roce == SoftRoce::V1 {
         set_gid_types(1)?;
@@ -96,8 +116,49 @@ pub fn hosts_up(roce: SoftRoce) -> Outcome {
     join_hosts()
 }
 
+/// Loads the driver, which looks for the adapters' network devices in the first namespace, and gives all of them the
+/// hosts' names.
+fn find_adapters() -> Outcome {
+    run("modprobe -a virtio_pci virtio_net")?;
+    for (number, host) in Host::BOTH.into_iter().enumerate() {
+        let net = format!("eth{number}");
+        let here = |name: &str| Path::new(&format!("/sys/class/net/{name}")).exists();
+        sys::eventually(&format!("{net} is there"), || {
+            Ok(here(&net) || here(host.netdev()))
+        })?;
+        if here(&net) {
+            run(&format!("ip link set {net} name {}", host.netdev()))?;
+        }
+    }
+    run("modprobe erdma")?;
+    for (number, host) in Host::BOTH.into_iter().enumerate() {
+        let device = format!("erdma_{number}");
+        let here = |name: &str| Path::new(&format!("/sys/class/infiniband/{name}")).exists();
+        sys::eventually(&format!("{device} is there"), || {
+            Ok(here(&device) || here(host.rdma_device()))
+        })?;
+        if here(&device) {
+            run(&format!(
+                "rdma dev set {device} name {}",
+                host.rdma_device()
+            ))?;
+        }
+    }
+    Ok(())
+}
+
 /// The network between the hosts.
 pub fn join_hosts() -> Outcome {
+    if SoftRoce::here() == SoftRoce::Adapter {
+        for host in Host::BOTH {
+            run(&format!(
+                "ip link set {} netns {}",
+                host.netdev(),
+                host.name()
+            ))?;
+        }
+        return attach_hosts();
+    }
     // A known, different MAC on each: SMC tells peers apart by it.
     run("ip link add vA address 02:00:00:09:00:01 mtu 9000 netns A type veth peer name vB address 02:00:00:09:00:02 mtu 9000 netns B")?;
     attach_hosts()
@@ -185,7 +246,18 @@ pub fn hosts_down() -> Outcome {
         .during(&format!("its TCP sockets were\n{sockets}"))?;
         sys::eventually(
             &format!("{} gone after 'ip netns del'", host.rdma_device()),
-            || Ok(!Path::new(&format!("/sys/class/infiniband/{}", host.rdma_device())).exists()),
+            || {
+                // An adapter stays; its network device comes back.
+                Ok(match SoftRoce::here() {
+                    SoftRoce::Adapter => {
+                        Path::new(&format!("/sys/class/net/{}", host.netdev())).exists()
+                    }
+                    SoftRoce::Stock | SoftRoce::V1 => {
+                        !Path::new(&format!("/sys/class/infiniband/{}", host.rdma_device()))
+                            .exists()
+                    }
+                })
+            },
         )?;
     }
     Ok(())
@@ -233,6 +305,9 @@ pub fn rdma_resources() -> Outcome<String> {
 
 /// Gives a host its RDMA device and waits until it can be used over IPv4.
 pub fn rdma_device_add(host: Host) -> Outcome {
+    if SoftRoce::here() == SoftRoce::Adapter {
+        return await_gid(host);
+    }
     run_on(
         host,
         &format!(

@@ -153,7 +153,7 @@ pub struct Suite {
     pub about: &'static str,
 }
 
-pub const SUITES: [Suite; 5] = [
+pub const SUITES: [Suite; 6] = [
     Suite {
         name: "tcp",
         kinds: &[Kind::Tcp4, Kind::Tcp6],
@@ -204,6 +204,19 @@ pub const SUITES: [Suite; 5] = [
             "v1",
         ],
         about: "SMC-Rv1 over IPv4 and IPv6, on the test driver that has GIDs of RoCEv1",
+    },
+    Suite {
+        name: "adapter",
+        kinds: &[Kind::Smc4],
+        module: true,
+        divisor: 16,
+        roce: SoftRoce::Adapter,
+        subjects: &[
+            "basic", "stream", "close", "nonblock", "epoll", "urgent", "process", "many", "bulk",
+            "conform",
+        ],
+        about:
+            "over emulated eRDMA adapters, in a machine of tools/testing/erdma-sim/run --devices 2",
     },
     Suite {
         name: "load",

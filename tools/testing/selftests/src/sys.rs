@@ -366,16 +366,24 @@ impl Sock {
         Ok(count as usize)
     }
 
-    /// The inode number, by which sock_diag knows the socket.
     /// SIOCOUTQNSD: bytes that were written and not sent yet.
     pub fn unsent_bytes(&self) -> io::Result<usize> {
-        const SIOCOUTQNSD: libc::c_ulong = 0x894b;
-        let mut unsent: libc::c_int = 0;
-        // SAFETY: the call writes an int.
-        cvt(unsafe { libc::ioctl(self.as_raw_fd(), SIOCOUTQNSD, &mut unsent) })?;
-        Ok(usize::try_from(unsent).unwrap_or(0))
+        self.outgoing(0x894b)
     }
 
+    /// SIOCOUTQ: bytes that were written and that the peer has not acknowledged; of TCP also its FIN.
+    pub fn unacknowledged_bytes(&self) -> io::Result<usize> {
+        self.outgoing(libc::TIOCOUTQ)
+    }
+
+    fn outgoing(&self, request: libc::c_ulong) -> io::Result<usize> {
+        let mut count: libc::c_int = 0;
+        // SAFETY: the call writes an int.
+        cvt(unsafe { libc::ioctl(self.as_raw_fd(), request, &mut count) })?;
+        Ok(usize::try_from(count).unwrap_or(0))
+    }
+
+    /// The inode number, by which sock_diag knows the socket.
     pub fn inode(&self) -> io::Result<u64> {
         // SAFETY: all zeroes is a valid stat.
         let mut stat: libc::stat = unsafe { zeroed() };

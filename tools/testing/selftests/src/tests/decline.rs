@@ -602,8 +602,11 @@ fn refused_resources(ctx: &Ctx) -> Outcome {
     for (function, result, skip, count, who, reason) in [
         ("__ib_alloc_pd", -12, 0, 1, Host::B, MEM),
         ("__ib_alloc_pd", -12, 1, 1, Host::A, MEM),
+        // For what is sent, and for what is received.
         ("__ib_create_cq", -12, 0, 1, Host::B, MEM),
-        ("__ib_create_cq", -12, 1, 1, Host::A, MEM),
+        ("__ib_create_cq", -12, 1, 1, Host::B, MEM),
+        ("__ib_create_cq", -12, 2, 1, Host::A, MEM),
+        ("__ib_create_cq", -12, 3, 1, Host::A, MEM),
         // A smaller queue pair is tried as well.
         ("ib_create_qp_kernel", -12, 0, ALL, Host::B, MEM),
         ("ib_create_qp_kernel", -12, 1, ALL, Host::A, MEM),

@@ -411,6 +411,10 @@ fn told(kind: Kind, server: Kind, events: i32) -> Outcome<(Story, Sock)> {
     step("after the end", &epoll)?;
     client.shutdown(libc::SHUT_WR)?;
     client.await_events(libc::POLLHUP)?;
+    // Of which TCP tells, too: between machines a moment later.
+    sys::eventually("the end is acknowledged", || {
+        Ok(client.unacknowledged_bytes()? == 0)
+    })?;
     step("after both ends", &epoll)?;
     drop(server);
     step("after the other side's close()", &epoll)?;
