@@ -347,7 +347,7 @@ mod tests {
         let (own, peer) = rings();
         let plain = next(at(3, 90), at(7, 1000));
         let mut short = Shorthand::new();
-        let mut say = |short: &mut Shorthand, msg: &CdcMessage| {
+        let say = |short: &mut Shorthand, msg: &CdcMessage| {
             short.shorten(msg, Wrote::NOTHING, peer, own).is_some()
         };
         // Nothing has been said, then nothing has come.

@@ -224,7 +224,7 @@ fn any_said(max: u32) -> impl Strategy<Value = (Result<CdcMessage, (u32, u32)>, 
     let said = prop_oneof![
         1 => any_cdc(max).prop_map(Ok),
         1 => (consumed, 0..4u32, len).prop_map(|(consumed, flags, len)| {
-            Err((flags << 16 | consumed, len))
+            Err(((flags << 16) | consumed, len))
         }),
     ];
     (said, 0..4usize)
