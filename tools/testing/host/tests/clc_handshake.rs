@@ -220,6 +220,88 @@ fn first_common_ueid_of_the_client() {
 }
 
 #[test]
+fn vendor_options_of_both() {
+    let ueids = [ueid("A")];
+    let (all, none) = (VendorOptions::from_wire(u32::MAX), VendorOptions::NONE);
+    let some = VendorOptions::IMMEDIATE;
+    for (of_client, of_server, agreed) in [
+        (some, some, some),
+        (all, some, some),
+        (some, all, some),
+        (some, none, none),
+        (none, some, none),
+        (none, none, none),
+    ] {
+        let client = ClientCaps {
+            vendor: of_client,
+            ..client::caps(&ueids)
+        };
+        let server = ServerCaps {
+            vendor: of_server,
+            ..server::caps(&ueids)
+        };
+        let limits = Limits {
+            vendor: agreed,
+            ..R1
+        };
+        assert_agreed(run(&client, &server, true), v2(ueids[0]), Some(limits));
+        assert_agreed(run(&client, &server, false), v2(ueids[0]), None);
+    }
+}
+
+/// A server that claims what was not offered, and a client that does not repeat what was agreed.
+#[test]
+fn vendor_options_that_were_not_agreed() {
+    let ueids = [ueid("A")];
+    let some = VendorOptions::IMMEDIATE;
+    let offering = ClientCaps {
+        vendor: some,
+        ..client::caps(&ueids)
+    };
+    let plain = client::caps(&ueids);
+    let server = ServerCaps {
+        vendor: some,
+        ..server::caps(&ueids)
+    };
+    let accepted = |caps: &ClientCaps<'_>, answer: &mut Vec<u8>| {
+        let mut bytes = vec![0; MAX_MESSAGE_LEN];
+        let (_, len) = ExpectAccept::propose(caps, &mut bytes).unwrap();
+        let Step::Proceed(have) = ExpectProposal.handle(&bytes[..len], &server).unwrap() else {
+            panic!("declined");
+        };
+        let endpoint = server::endpoint(server::GID_V2);
+        let (expect, len) = have.accept(endpoint, Some(server::host()), answer).unwrap();
+        (expect, len)
+    };
+    let confirmed = |caps: &ClientCaps<'_>, answer: &[u8]| {
+        let mut bytes = vec![0; MAX_MESSAGE_LEN];
+        let (expect, _) = ExpectAccept::propose(caps, &mut bytes).unwrap();
+        let Step::Proceed(have) = expect.handle(answer).unwrap() else {
+            panic!("declined");
+        };
+        let agreed = have.terms().first_contact.unwrap().limits.vendor;
+        let endpoint = client::endpoint(client::GID_V2);
+        let gids = [client::GID_V2];
+        let (_, len) = have.confirm(endpoint, client::host(), &gids, &mut bytes).unwrap();
+        bytes.truncate(len);
+        (agreed, bytes)
+    };
+    let mut answer = vec![0; MAX_MESSAGE_LEN];
+    let (expect, len) = accepted(&offering, &mut answer);
+    // To the client that has offered nothing this says nothing, which the server then hears.
+    let (agreed, confirm) = confirmed(&plain, &answer[..len]);
+    assert_eq!(agreed, VendorOptions::NONE);
+    match expect.handle(&confirm).unwrap() {
+        Step::Decline(decline) => assert_eq!(decline.reason, DeclineReason::RELEASEERR),
+        other => panic!("{other:?}"),
+    }
+    let (expect, len) = accepted(&offering, &mut answer);
+    let (agreed, confirm) = confirmed(&offering, &answer[..len]);
+    assert_eq!(agreed, some);
+    assert!(matches!(expect.handle(&confirm), Ok(Step::Proceed(_))));
+}
+
+#[test]
 fn lower_limits_of_both() {
     let ueids = [ueid("A")];
     let client = ClientCaps {

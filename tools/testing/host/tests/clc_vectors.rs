@@ -112,6 +112,20 @@ fn proposals_of_version_2() {
     };
     check_proposal("proposal-v2", only_v2);
 
+    let vendor = VendorOptions::IMMEDIATE;
+    let with_vendor = Proposal {
+        v2: Some(V2Offer { vendor, ..v2 }),
+        ..only_v2
+    };
+    check_proposal("proposal-v2-vendor", with_vendor);
+    // Options of another vendor, or none that are valid, say nothing to us.
+    let bytes = vector("proposal-v2-vendor");
+    for (at, bit) in [(52, 1), (53, 1), (54, 0x80), (56, 0x80)] {
+        let mut other = bytes.clone();
+        other[at] ^= bit;
+        assert_eq!(Proposal::parse(&other), Ok(only_v2));
+    }
+
     let two = eids(["A", "B.C-D"]);
     let both = Proposal {
         version: Version::V2,
@@ -173,6 +187,12 @@ fn accepts() {
         check_accept(name, Accept { endpoint, body });
     }
     assert_eq!(vector("accept-v2-first").len(), 160);
+    let first_contact = Some(FirstContact {
+        vendor: VendorOptions::IMMEDIATE,
+        ..first_contact("server.example")
+    });
+    let body = AcceptBody::V2 { eid, first_contact };
+    check_accept("accept-v2-first-vendor", Accept { endpoint, body });
 }
 
 #[test]

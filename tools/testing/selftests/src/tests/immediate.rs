@@ -105,6 +105,8 @@ fn both_have_to_agree(ctx: &Ctx) -> Outcome {
 
 /// Sizes beyond what an immediate can say of what was read, rings that wrap with two writes, and urgent data, in between.
 fn what_does_not_fit(ctx: &Ctx) -> Outcome {
+    fresh(ctx)?;
+    let _on = Changed::new(&Host::BOTH, "vendor_options", 1)?;
     let pair = ctx.pair()?;
     let pattern: Vec<u8> = (0..300_000u32).map(|n| (n ^ (n >> 8)) as u8).collect();
     for size in [
