@@ -282,7 +282,9 @@ fn vendor_options_that_were_not_agreed() {
         let agreed = have.terms().first_contact.unwrap().limits.vendor;
         let endpoint = client::endpoint(client::GID_V2);
         let gids = [client::GID_V2];
-        let (_, len) = have.confirm(endpoint, client::host(), &gids, &mut bytes).unwrap();
+        let (_, len) = have
+            .confirm(endpoint, client::host(), &gids, &mut bytes)
+            .unwrap();
         bytes.truncate(len);
         (agreed, bytes)
     };
