@@ -196,14 +196,19 @@ fn io_without_number(ctx: &Ctx) -> Outcome {
 fn fill(sock: &Sock) -> Outcome<usize> {
     let block = [3; 32_768];
     let mut sent = 0;
+    let mut silent = false;
     loop {
         match sock.send(&block, libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT) {
-            Ok(count) => sent += count,
+            Ok(count) => {
+                sent += count;
+                silent = false;
+            }
             Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {
-                // What is under way may make room once more.
-                if sock.poll(libc::POLLOUT, NEVER)? == 0 {
+                if silent {
                     return Ok(sent);
                 }
+                // What is under way may make room once more, also less than `poll` tells of.
+                silent = sock.poll(libc::POLLOUT, NEVER)? == 0;
             }
             Err(error) => return Err(error.into()),
         }
