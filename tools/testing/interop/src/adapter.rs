@@ -1,28 +1,47 @@
 //! An emulated eRDMA adapter (tools/testing/erdma-sim/run) in place of Soft-RoCE.
 
 use smc_selftest::rig::run;
-use smc_selftest::{sys, Outcome};
-use std::path::Path;
+use smc_selftest::{check, sys, Outcome};
+use std::path::{Path, PathBuf};
+
+/// The PCI functions of this machine's adapters, in their order.
+fn functions() -> Vec<String> {
+    const MODEL: &str = "0x107f";
+    let mut all: Vec<String> = std::fs::read_dir("/sys/bus/pci/devices")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|function| {
+            let model = std::fs::read_to_string(function.path().join("device"));
+            model.is_ok_and(|model| model.trim() == MODEL)
+        })
+        .map(|function| function.file_name().to_string_lossy().into_owned())
+        .collect();
+    all.sort_unstable();
+    all
+}
 
 /// Whether this machine has one.
 pub fn is_there() -> bool {
-    const MODEL: &str = "0x107f";
-    std::fs::read_dir("/sys/bus/pci/devices").is_ok_and(|devices| {
-        devices.flatten().any(|device| {
-            let model = std::fs::read_to_string(device.path().join("device"));
-            model.is_ok_and(|model| model.trim() == MODEL)
-        })
-    })
+    !functions().is_empty()
 }
 
-/// The driver, and the device by the name that scripts know.
+/// The driver, and the device by the name that scripts know. Other adapters go: C would add links over them.
 pub fn up(name: &str) -> Outcome {
-    const OWN_NAME: &str = "erdma_0";
+    let all = functions();
     run("modprobe erdma")?;
-    sys::eventually("the adapter's RDMA device", || {
-        Ok(Path::new("/sys/class/infiniband").join(OWN_NAME).exists())
+    sys::eventually("the adapters' RDMA devices", || {
+        Ok((0..all.len()).all(|number| device(number).exists()))
     })?;
-    run(&format!("rdma dev set {OWN_NAME} name {name}")).map(drop)
+    for other in all.iter().skip(1) {
+        sys::write_file("/sys/bus/pci/drivers/erdma/unbind", other)?;
+    }
+    check!(device(0).exists(), "erdma_0 is not the first of {all:?}");
+    run(&format!("rdma dev set erdma_0 name {name}")).map(drop)
+}
+
+fn device(number: usize) -> PathBuf {
+    Path::new("/sys/class/infiniband").join(format!("erdma_{number}"))
 }
 
 /// The device goes with its driver.
