@@ -608,7 +608,11 @@ fn run_a(own: Stack, peer: Stack, filter: Option<&str>, seed: u64) -> Outcome<bo
             };
             control.play(script.name, &side)?;
             let own_end = (script.body)(&side);
-            let peer_end = control.end(&own_end)?;
+            // A machine that has gone for good tells nothing, and is not to hide why.
+            let peer_end = control.end(&own_end).map_err(|gone| match &own_end {
+                Ok(()) => gone,
+                Err(fail) => Fail(format!("{name}: {fail}; then {gone}")),
+            })?;
             let mut why = String::new();
             if let Err(fail) = own_end {
                 why += &format!("A ({}): {fail}\n", own.name());
