@@ -98,6 +98,8 @@ pub struct Script {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Scope {
     Always,
+    /// Only if one of the machines has smc_rs, or both have: two of C do not come through.
+    WithOurs,
     /// Only if both machines have smc_rs.
     AmongOurs,
     /// Never: it is the rest of another one, for a machine that has lost its part of it.
@@ -110,6 +112,14 @@ impl Script {
             name,
             body,
             scope: Scope::Always,
+        }
+    }
+
+    const fn with_ours(name: &'static str, body: fn(&Side) -> Outcome) -> Script {
+        Script {
+            name,
+            body,
+            scope: Scope::WithOurs,
         }
     }
 
@@ -132,6 +142,7 @@ impl Script {
     fn is_for(&self, one: Stack, other: Stack) -> bool {
         match self.scope {
             Scope::Always => true,
+            Scope::WithOurs => one == Stack::Rust || other == Stack::Rust,
             Scope::AmongOurs => (one, other) == (Stack::Rust, Stack::Rust),
             Scope::Rest => false,
         }

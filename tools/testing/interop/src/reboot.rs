@@ -9,7 +9,7 @@ use smc_selftest::{check, check_eq, Context, Fail, Outcome};
 
 pub const SCRIPTS: &[Script] = &[
     Script::new("peer.dies", |side| reboots(side, How::PowerCut)),
-    Script::new("peer.reboots", |side| reboots(side, How::Orderly)),
+    Script::with_ours("peer.reboots", |side| reboots(side, How::Orderly)),
     Script::rest(REST, rest),
 ];
 
