@@ -1081,6 +1081,9 @@ impl LinkGroup {
             let now = registry::now();
             self.for_each_conn(|conn| conn.look_at_tcp(now));
         }
+        for link in self.links().filter(|link| link.has_lost_port()) {
+            self.link_failed(&link, LinkFailure::Port);
+        }
         self.leave_lost_links();
         self.lose_failed_links();
         self.lose_asymmetric();
@@ -1291,23 +1294,21 @@ impl LinkGroup {
         self.end(DeleteReason::OPERATOR, true, true);
     }
 
-    /// A port of `device` has changed. Process context.
+    /// A port of `device` has changed. Process context, under a lock of the RDMA core.
     pub(crate) fn check_port(self: &Arc<Self>, device: &Arc<Device>, port: u32, event: PortEvent) {
         for link in self.links().filter(|link| link.is_on(device)) {
             let own = link.port();
             if port != 0 && port != own.number {
                 continue;
             }
-            let lost = match event {
-                PortEvent::Active => false,
-                PortEvent::DeviceFatal => true,
-                PortEvent::Error => !own.is_active(),
-                // Our address went away.
-                _ => !link.has_gid(),
-            };
-            if lost {
-                self.link_failed(&link, LinkFailure::Port);
+            match event {
+                PortEvent::Active => continue,
+                PortEvent::DeviceFatal => self.link_failed(&link, LinkFailure::Port),
+                PortEvent::Error => link.doubt_port(),
+                PortEvent::GidChange => link.doubt_gid(),
             }
+            // The device is asked there: see `Link::has_lost_port`.
+            self.kick();
         }
     }
 

@@ -189,6 +189,10 @@ pub(crate) struct Link {
     heard: Atomic<bool>,
     /// It is to be tested, whatever the idle time.
     doubtful: Atomic<bool>,
+    /// Its port has gone down, or was told to have.
+    port_doubtful: Atomic<bool>,
+    /// The addresses of its port have changed.
+    gid_doubtful: Atomic<bool>,
     /// Its group goes on without it.
     lost: Atomic<bool>,
     shut: Atomic<bool>,
@@ -272,6 +276,8 @@ impl Link {
                 confirmation <- new_spinlock_bh!(None, "Link::confirmation"),
                 heard: Atomic::new(false),
                 doubtful: Atomic::new(false),
+                port_doubtful: Atomic::new(false),
+                gid_doubtful: Atomic::new(false),
                 lost: Atomic::new(false),
                 shut: Atomic::new(false),
                 dropped: Atomic::new(false),
@@ -581,6 +587,24 @@ impl Link {
     /// Whether something has come from the peer since the last call.
     pub(crate) fn take_heard(&self) -> bool {
         self.heard.xchg(false, Relaxed)
+    }
+
+    /// The port may be down. Any context.
+    pub(crate) fn doubt_port(&self) {
+        self.port_doubtful.store(true, Relaxed);
+    }
+
+    /// The address may be gone from the port. Any context.
+    pub(crate) fn doubt_gid(&self) {
+        self.gid_doubtful.store(true, Relaxed);
+    }
+
+    /// Whether such a doubt is right. The device is asked, which takes locks of its own and of the network: process
+    /// context, and not where the RDMA core tells of an event, as it holds a lock then that comes after those.
+    pub(crate) fn has_lost_port(&self) -> bool {
+        let down = self.port_doubtful.xchg(false, Full) && !self.port.is_active();
+        let gone = self.gid_doubtful.xchg(false, Full) && !self.has_gid();
+        down || gone
     }
 
     /// Something went wrong that should not if peer and link are well: it is to be tested soon. Any context.
