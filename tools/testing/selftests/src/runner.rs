@@ -12,6 +12,7 @@ use std::cell::Cell;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::os::fd::FromRawFd;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// One test: a body over a kind of socket.
@@ -38,6 +39,17 @@ pub enum Needs {
     RoceV1,
 }
 
+/// Listeners of each test that have ports of their own: a client remembers for ten minutes on which address and port
+/// it has found a server that does not speak SMC, and the kernel may give that port to another test.
+const PORTS: u16 = 44;
+/// Below those that the kernel gives, and below eRDMA's.
+const FIRST_PORT: u16 = 10_000;
+/// After so many tests the ports come again.
+const TESTS: usize = 520;
+
+/// What the next listener of this process takes. Tests are processes of their own.
+static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
+
 /// What a running test has.
 pub struct Ctx {
     pub kind: Kind,
@@ -45,6 +57,8 @@ pub struct Ctx {
     /// Divides the volume of the large tests: 1 is full size.
     pub divisor: usize,
     pub any_mode: bool,
+    /// The first of [`PORTS`] that its listeners may have.
+    pub ports: u16,
     /// Connections (each end counts) of which sock_diag says that they go by RDMA, and the counters of
     /// the devices have to say so, too.
     pub proved: Cell<usize>,
@@ -69,7 +83,13 @@ impl Ctx {
     /// A listening socket on host B and its address.
     pub fn listener(&self, backlog: i32) -> Outcome<(Sock, SocketAddr)> {
         let sock = self.socket(Host::B)?;
-        sock.bind(Host::B.address(self.kind, 0)).during("bind()")?;
+        let place = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
+        let own = (place < PORTS).then_some(self.ports + place);
+        // A child of the test may have it, too.
+        let bound = own.is_some_and(|port| sock.bind(Host::B.address(self.kind, port)).is_ok());
+        if !bound {
+            sock.bind(Host::B.address(self.kind, 0)).during("bind()")?;
+        }
         sock.listen(backlog).during("listen()")?;
         let address = sock.local().during("getsockname() of the listener")?;
         Ok((sock, address))
@@ -103,6 +123,7 @@ impl Ctx {
             seed: self.seed,
             divisor: self.divisor,
             any_mode: self.any_mode,
+            ports: self.ports,
             proved: Cell::new(0),
         }
     }
@@ -302,7 +323,7 @@ pub fn run(options: &Options, tests: &[Test]) -> bool {
         report.result("rig.module_load", loaded.into());
     }
 
-    for (test, kind) in &chosen {
+    for (number, (test, kind)) in chosen.iter().enumerate() {
         for _ in 0..options.repeat {
             let name = format!("{}[{}]", test.name, kind.name());
             if !ready {
@@ -317,6 +338,7 @@ pub fn run(options: &Options, tests: &[Test]) -> bool {
                 seed: options.seed,
                 divisor: options.divisor.unwrap_or(options.suite.divisor),
                 any_mode: options.any_mode,
+                ports: FIRST_PORT + (number % TESTS) as u16 * PORTS,
                 proved: Cell::new(0),
             };
             let begin = Instant::now();
