@@ -117,25 +117,22 @@ impl Script {
 
     const fn with_ours(name: &'static str, body: fn(&Side) -> Outcome) -> Script {
         Script {
-            name,
-            body,
             scope: Scope::WithOurs,
+            ..Script::new(name, body)
         }
     }
 
     const fn among_ours(name: &'static str, body: fn(&Side) -> Outcome) -> Script {
         Script {
-            name,
-            body,
             scope: Scope::AmongOurs,
+            ..Script::new(name, body)
         }
     }
 
     const fn rest(name: &'static str, body: fn(&Side) -> Outcome) -> Script {
         Script {
-            name,
-            body,
             scope: Scope::Rest,
+            ..Script::new(name, body)
         }
     }
 
