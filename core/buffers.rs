@@ -381,13 +381,14 @@ impl Pool {
         let bytes = |len| BufSizeCode::from_len_ceil(len).min(LARGEST).bytes();
         let least = BufSizeCode::MIN.bytes();
         let limit = bytes(send_len);
-        let taken = if grows(kind) {
-            self.take_one(link, Use::Send, FIRST_SEND, FIRST_SEND, kind)
+        let (send, of_send, limit) = if grows(kind) {
+            let (send, origin) = self.take_one(link, Use::Send, FIRST_SEND, FIRST_SEND, kind)?;
+            (send, origin, limit)
         } else {
-            self.take_one(link, Use::Send, limit, least, kind)
+            let (send, origin) = self.take_one(link, Use::Send, limit, least, kind)?;
+            let len = send.len;
+            (send, origin, len)
         };
-        let (send, of_send) = taken?;
-        let limit = if grows(kind) { limit } else { send.len };
         match self.take_one(link, Use::Rmb, bytes(rmb_len), least, kind) {
             Ok((rmb, of_rmb)) => Ok((Rings { send, rmb }, [of_send, of_rmb], limit)),
             Err(reason) => {
@@ -483,10 +484,10 @@ impl Pool {
         self.keep(ring);
     }
 
-    /// Gives both rings back.
-    pub(crate) fn put_both(&self, rings: &Rings) {
-        self.put(&rings.send, u32::MAX);
-        self.put(&rings.rmb, u32::MAX);
+    /// Gives both rings back, which nobody has used, and which so are as they came.
+    pub(crate) fn put_back(&self, rings: &Rings) {
+        self.keep(&rings.send);
+        self.keep(&rings.rmb);
     }
 
     fn keep(&self, ring: &Arc<Ring>) {

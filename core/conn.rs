@@ -365,7 +365,7 @@ impl Conn {
                 (rings.clone(), origins),
             )
             .and_then(|conn| group.install(token, conn.clone()).map(|()| conn))
-            .inspect_err(|_| pool.put_both(&rings))
+            .inspect_err(|_| pool.put_back(&rings))
             .map_err(|err| match err {
                 ENOMEM => DeclineReason::MEM,
                 _ => DeclineReason::NOACTLINK,

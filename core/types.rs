@@ -321,14 +321,6 @@ impl BufSizeCode {
         code
     }
 
-    /// The next smaller size, `None` at the smallest.
-    pub const fn smaller(self) -> Option<Self> {
-        match self.0.checked_sub(1) {
-            Some(code) => Some(Self(code)),
-            None => None,
-        }
-    }
-
     /// The code as on the wire, 0 to 15.
     pub const fn code(self) -> u8 {
         self.0
@@ -549,7 +541,6 @@ mod tests {
             assert_eq!(BufSizeCode::from_len_ceil(len).code(), code, "{len}");
         }
         assert_eq!(BufSizeCode::new(16), None);
-        assert_eq!(BufSizeCode::MIN.smaller(), None);
     }
 
     #[test]
