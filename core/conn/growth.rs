@@ -32,10 +32,12 @@ use kernel::{
 /// What came of an exchange.
 enum Outcome {
     Done,
+    /// There was memory for a larger ring, but not for all that was asked for.
+    Less,
     /// The connection has moved meanwhile.
     Moved,
-    /// There was no memory for all that was asked for.
-    Short,
+    /// There was no memory, or the link is down.
+    Nothing,
 }
 
 fn kept_twice(len: u32) -> i32 {
@@ -63,22 +65,27 @@ impl Conn {
             if let Some(former) = former {
                 place.group.pool().put(&former.ring, u32::MAX);
             }
-            match self.exchange(&place, &growth, limit) {
+            let less = match self.exchange(&place, &growth, limit) {
                 Ok(Outcome::Done) => return,
-                Ok(Outcome::Moved) => {}
-                Ok(Outcome::Short) | Err(_) => {
-                    let mut data = self.data.lock();
-                    let Some(flow) = data.flow.as_mut() else {
-                        return;
-                    };
-                    flow.tx.stay();
-                    // On a link that is down it is no lack of memory.
-                    if !place.link.is_shut() {
-                        sk.set_send_buffer_size(kept_twice(flow.tx.sndbuf_len()));
-                    }
-                    return;
-                }
+                Ok(Outcome::Moved) => continue,
+                Ok(Outcome::Less) => true,
+                Ok(Outcome::Nothing) | Err(_) => false,
+            };
+            let mut data = self.data.lock();
+            let here = |now: &Arc<Place>| Arc::ptr_eq(now, &place);
+            // It was the link that was down, and the connection has left it: nothing is known of memory on the other one.
+            if !less && !data.place.as_ref().is_some_and(here) {
+                continue;
             }
+            let Some(flow) = data.flow.as_mut() else {
+                return;
+            };
+            flow.tx.stay();
+            // On a link that is down it is no lack of memory.
+            if less || !place.link.is_shut() {
+                sk.set_send_buffer_size(kept_twice(flow.tx.sndbuf_len()));
+            }
+            return;
         }
     }
 
@@ -87,7 +94,7 @@ impl Conn {
         let pool = place.group.pool();
         let present = place.send_ring();
         let Some((ring, origin)) = pool.take_larger(&place.link, present, limit) else {
-            return Ok(Outcome::Short);
+            return Ok(Outcome::Nothing);
         };
         let mut written = 0;
         let mut made = || -> Result<_> {
@@ -126,11 +133,11 @@ impl Conn {
             return Ok(if moved {
                 Outcome::Moved
             } else {
-                Outcome::Short
+                Outcome::Nothing
             });
         }
         Ok(if ring.len() < limit {
-            Outcome::Short
+            Outcome::Less
         } else {
             Outcome::Done
         })
