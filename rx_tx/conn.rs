@@ -584,8 +584,14 @@ impl Connection {
     fn apply_cons(&mut self, msg: &CdcMessage, effects: &mut Effects) -> Result<(), Violation> {
         let urgent_busy = self.tx.urgent_busy();
         let fin = self.tx.fin();
+        let unsent = self.tx.unsent();
         effects.confirmed = self.tx.on_peer_cons(msg.cons)?;
         effects.freed = self.tx.fin() != fin;
+        // What was to go again had arrived.
+        let arrived = unsent.saturating_sub(self.tx.unsent());
+        let traffic = &mut self.traffic;
+        traffic.bytes_sent = traffic.bytes_sent.wrapping_add(u64::from(arrived));
+        traffic.bytes_acked = traffic.bytes_acked.wrapping_add(u64::from(arrived));
         effects.urgent_confirmed = urgent_busy && !self.tx.urgent_busy();
         effects.push_tx = effects.confirmed > 0 && self.may_write() && self.tx.sendable() > 0;
         Ok(())

@@ -114,6 +114,10 @@ proptest! {
             prop_assert!(!writer.conn.tx.urgent_busy());
             prop_assert_eq!(reader.read, writer.readable_end());
             prop_assert_eq!(reader.conn.rx.readable(), 0);
+            // However often it went: as `written` counts on it, too.
+            let (sent, came) = (writer.conn.traffic(), reader.conn.traffic());
+            let all = (writer.written, writer.written, writer.written);
+            prop_assert_eq!((sent.bytes_sent, sent.bytes_acked, came.bytes_received), all);
         }
     }
 
