@@ -41,8 +41,7 @@ use super::{
         FarEnd,
         Link,
         LinkState,
-        Pending,
-        Slot, //
+        Pending, //
     },
     llc::flow::Role,
     registry,
@@ -99,6 +98,7 @@ use crate::{
         },
         cork,
         cursor::Cursor,
+        early::Early,
         immediate::Immediate,
         sender::TxPlan, //
     },
@@ -274,11 +274,8 @@ struct Data {
     validation: Option<CdcMessage>,
     /// When a message that is missing after a failover of the peer's means that data is lost.
     late: Option<Millis>,
-    /// What came before the peer's part was known: the client may send as soon as it has sent its
-    /// Confirm, and RDMA is quicker than TCP. Messages are cumulative, the last one says it all.
-    early: Option<(Slot, CdcMessage)>,
-    /// That the peer has moved the connection meanwhile.
-    early_validation: Option<(Slot, CdcMessage)>,
+    /// What came before the peer's part was known.
+    early: Early,
     /// Something was copied into the send buffer that was not taken over.
     spilled: bool,
     lack: Lack,
@@ -399,8 +396,7 @@ impl Conn {
             target: None,
             validation: None,
             late: None,
-            early: None,
-            early_validation: None,
+            early: Early::default(),
             spilled: false,
             lack: Lack::default(),
             life: Life::new(),
@@ -569,9 +565,12 @@ impl Conn {
         .ok_or(EINVAL)?;
         flow.tx.raise_limit(self.sndbuf.0);
         data.flow = Some(flow);
-        let early = [data.early.take(), data.early_validation.take()];
-        for (link, message) in early.into_iter().flatten() {
-            self.take_cdc(&mut data, link, &message);
+        let early = core::mem::take(&mut data.early);
+        for (link, message) in early.messages() {
+            self.take_cdc(&mut data, link, message);
+        }
+        if let Some(flow) = data.flow.as_mut() {
+            flow.recall(&early);
         }
         Ok(())
     }
@@ -606,11 +605,9 @@ impl Conn {
     pub(super) fn handle_cdc(&self, link: &Link, message: &CdcMessage) {
         let mut data = self.data.lock();
         if data.flow.is_some() {
-            self.take_cdc(&mut data, link.slot(), message);
-        } else if message.is_validation() {
-            data.early_validation = Some((link.slot(), *message));
+            self.take_cdc(&mut data, link.slot().index(), message);
         } else {
-            data.early = Some((link.slot(), *message));
+            data.early.note(link.slot().index(), message);
         }
     }
 
@@ -621,8 +618,9 @@ impl Conn {
         let Some(flow) = data.flow.as_ref() else {
             return;
         };
-        match flow.expand(link.slot().index(), immediate, len) {
-            Ok(Some(message)) => self.take_cdc(&mut data, link.slot(), &message),
+        let link = link.slot().index();
+        match flow.expand(link, immediate, len) {
+            Ok(Some(message)) => self.take_cdc(&mut data, link, &message),
             Ok(None) => {}
             Err(violation) => self.refuse_message(&mut data, violation),
         }
@@ -634,13 +632,13 @@ impl Conn {
         self.event(data, Event::LocalAbort, ECONNRESET);
     }
 
-    fn take_cdc(&self, data: &mut Data, link: Slot, message: &CdcMessage) {
+    fn take_cdc(&self, data: &mut Data, link: usize, message: &CdcMessage) {
         data.tcp.note_message();
         let reads_no_more = reads_no_more(data);
         let Some(flow) = data.flow.as_mut() else {
             return;
         };
-        flow.hear(link.index(), message);
+        flow.hear(link, message);
         let aborted = flow
             .state()
             .union(message.conn_state)

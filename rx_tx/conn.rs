@@ -27,6 +27,7 @@ use super::cursor::{
     Cursor,
     Ring, //
 };
+use super::early::Early;
 use super::immediate::{
     Immediate,
     Shorthand,
@@ -404,6 +405,13 @@ impl Connection {
     pub fn hear(&mut self, link: usize, msg: &CdcMessage) {
         if let Some(shorthand) = self.shorthand.as_mut() {
             shorthand.hear(link, msg);
+        }
+    }
+
+    /// The same for what has come early: immediates follow the last message over each link.
+    pub fn recall(&mut self, early: &Early) {
+        for (link, msg) in early.last() {
+            self.hear(link, msg);
         }
     }
 

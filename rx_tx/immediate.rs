@@ -37,7 +37,7 @@ use super::cursor::Ring;
 use crate::smc_core::types::AlertToken;
 
 /// Most links that a connection has been on at a time: two, and an asymmetric one (RFC 7609, section 2.3).
-const LINKS: usize = 3;
+pub(super) const LINKS: usize = 3;
 
 const TOKEN_SHIFT: u32 = 18;
 const WRAPS: u32 = 1 << 17;

@@ -7,6 +7,7 @@ pub mod cdc;
 pub mod conn;
 pub mod cork;
 pub mod cursor;
+pub mod early;
 pub mod immediate;
 pub mod plan;
 pub mod receiver;

@@ -67,6 +67,7 @@ pub mod rx_tx {
     pub mod conn;
     pub mod cork;
     pub mod cursor;
+    pub mod early;
     pub mod immediate;
     pub mod plan;
     pub mod receiver;
