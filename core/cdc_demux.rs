@@ -33,7 +33,11 @@ pub(super) fn received(group: &Arc<LinkGroup>, link: &Link, message: &Received<'
     let Ok(message) = CdcMessage::parse(head) else {
         return;
     };
-    group.with_conn(message.token.0, |conn| conn.handle_cdc(link, &message));
+    let token = message.token.0;
+    let handled = group.with_conn(token, |conn| conn.handle_cdc(link, &message));
+    if handled.is_none() && message.conn_state.says_goodbye() {
+        group.peer_has_left(token);
+    }
 }
 
 /// An RDMA WRITE WITH IMMEDIATE of `len` bytes has come in.

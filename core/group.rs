@@ -334,6 +334,15 @@ impl Table {
     fn in_use(&self) -> &[Entry] {
         self.entries.get(..self.end).unwrap_or(&self.entries)
     }
+
+    /// An entry has become free.
+    fn shrink(&mut self) {
+        self.end = self
+            .in_use()
+            .iter()
+            .rposition(|entry| !matches!(entry.state, Place::Free))
+            .map_or(0, |index| index.saturating_add(1));
+    }
 }
 
 struct Entry {
@@ -344,7 +353,8 @@ struct Entry {
 
 enum Place {
     Free,
-    /// Its last connection's peer may still send immediates, which tell too little of a token: not to be used again.
+    /// Its last connection's peer may still send immediates, which tell too little of a token: not to be used again
+    /// before it says goodbye.
     Retired,
     Reserved,
     Taken(Arc<Conn>),
@@ -923,14 +933,26 @@ impl LinkGroup {
             let rest = if retire { Place::Retired } else { Place::Free };
             table.retired = table.retired.saturating_add(retire.into());
             let conn = core::mem::replace(&mut entry.state, rest);
-            table.end = table
-                .in_use()
-                .iter()
-                .rposition(|entry| !matches!(entry.state, Place::Free))
-                .map_or(0, |index| index.saturating_add(1));
+            table.shrink();
             conn
         };
         drop(conn);
+    }
+
+    /// The peer has said goodbye to a connection that is gone here: it sends nothing more to that token. Any context.
+    pub(super) fn peer_has_left(&self, token: u32) {
+        let mut table = self.conns.lock();
+        let index = (token & 0xff) as usize;
+        match table.entries.get_mut(index) {
+            Some(entry)
+                if entry.generation == token >> 8 && matches!(entry.state, Place::Retired) =>
+            {
+                entry.state = Place::Free;
+            }
+            _ => return,
+        }
+        table.retired = table.retired.saturating_sub(1);
+        table.shrink();
     }
 
     /// Calls `f` with the connection that a token names, if there is one. Any context.

@@ -107,6 +107,11 @@ impl ConnState {
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
+
+    /// Whether nothing follows: C or A.
+    pub const fn says_goodbye(self) -> bool {
+        self.contains(Self::CLOSED) || self.contains(Self::ABORT)
+    }
 }
 
 /// Number of a CDC message: starts at 1 and wraps to 0 (RFC 7609, appendix A.4).

@@ -340,10 +340,9 @@ impl Connection {
 
     /// Whether data may still be written into the peer's RMBE.
     fn may_write(&self) -> bool {
-        let ended = |s: ConnState| s.contains(ConnState::CLOSED) || s.contains(ConnState::ABORT);
         // A peer that has closed may use its RMBE for another connection (RFC 7609, section
         // 4.8.1, 3C): no write may follow.
-        !ended(self.state) && !ended(self.peer_state)
+        !self.state.says_goodbye() && !self.peer_state.says_goodbye()
     }
 
     /// The next writes, `max` bytes at most; `None` if no data can be sent.

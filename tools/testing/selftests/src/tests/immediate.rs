@@ -1,17 +1,21 @@
 //! RDMA WRITE WITH IMMEDIATE in place of RDMA WRITE and CDC message: between hosts that have both agreed to it, and no others.
 //! That data comes through unharmed is for all other tests to say: it is on by default.
 
-use super::link::fresh;
+use super::link::{fresh, prove_by_queue_pairs};
+use super::network::Sysctl;
 use super::once;
 use super::settings::{self, Changed};
+use super::two_links::shown;
 use crate::kind::Host;
 use crate::mode;
 use crate::runner::{Ctx, Pair, Test};
+use crate::sys::eventually;
 use crate::{check, check_eq, Context, Outcome};
 
-pub const TESTS: [Test; 2] = [
+pub const TESTS: [Test; 3] = [
     once("immediate.both_have_to_agree", 200, both_have_to_agree),
     once("immediate.what_does_not_fit", 200, what_does_not_fit),
+    once("immediate.late_farewells", 300, late_farewells),
 ];
 
 const ROUNDS: usize = 200;
@@ -137,7 +141,7 @@ fn what_does_not_fit(ctx: &Ctx) -> Outcome {
                 "urgent bytes sent"
             );
             let mut urgent = [0];
-            crate::sys::eventually("the urgent byte", || {
+            eventually("the urgent byte", || {
                 match pair.client.recv(&mut urgent, libc::MSG_OOB) {
                     Ok(n) => Ok(n == 1),
                     Err(error)
@@ -152,4 +156,45 @@ fn what_does_not_fit(ctx: &Ctx) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// Clients close, and their hosts give the connections up before their servers close. Once these have, the numbers of
+/// the connections can be used again: else the clients' host would have none left, and new connections would be TCP's.
+fn late_farewells(ctx: &Ctx) -> Outcome {
+    // Together more than a group has numbers.
+    const ROUNDS: usize = 4;
+    const AT_ONCE: usize = 70;
+    fresh(ctx)?;
+    let _on = Changed::new(&Host::BOTH, "vendor_options", 1)?;
+    let keeper = ctx.pair()?;
+    round_trip(&keeper, b"keeps", b"it")?;
+    let _soon = Sysctl::set(Host::A, "tcp_fin_timeout", "1")?;
+    for round in 0..ROUNDS {
+        let during = format!("round {round}");
+        let (clients, servers): (Vec<_>, Vec<_>) = (0..AT_ONCE)
+            .map(|_| {
+                let pair = ctx.pair()?;
+                round_trip(&pair, b"orphan", b"soon")?;
+                Ok((pair.client, pair.server))
+            })
+            .collect::<Outcome<Vec<_>>>()
+            .during(&during)?
+            .into_iter()
+            .unzip();
+        drop(clients);
+        eventually(&format!("{during}: the clients' host has given up"), || {
+            let shown = shown(Host::A).map_err(|fail| std::io::Error::other(fail.0))?;
+            Ok(shown.1.iter().map(|link| link.conns).sum::<u64>() == 1)
+        })?;
+        drop(servers);
+        eventually(
+            &format!("{during}: the servers' host knows of no more"),
+            || {
+                let shown = shown(Host::B).map_err(|fail| std::io::Error::other(fail.0))?;
+                Ok(shown.1.iter().map(|link| link.conns).sum::<u64>() == 1)
+            },
+        )?;
+    }
+    round_trip(&keeper, b"still", b"there")?;
+    prove_by_queue_pairs(ctx)
 }
