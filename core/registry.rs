@@ -70,6 +70,9 @@ use kernel::{
 /// How often timers are looked at, in milliseconds.
 const TICK_MS: u32 = 250;
 
+/// How long the system may be kept from going down, in milliseconds; the last group may take longer.
+const FAREWELL_MS: u32 = 15_000;
+
 static REGISTRY: Global<Registry> = Global::new();
 
 /// The devices and link groups of this host.
@@ -380,8 +383,10 @@ struct Farewell;
 
 impl GoingDown for Farewell {
     fn going_down() {
+        // A group whose peer or device is dead takes seconds, and the system waits.
+        let until = now().after(FAREWELL_MS);
         if let Some(registry) = get() {
-            registry.for_each_group(|_| true, LinkGroup::end_orderly);
+            registry.for_each_group(|_| !until.reached(now()), LinkGroup::end_orderly);
         }
     }
 }
