@@ -107,7 +107,7 @@ mod tests {
         let mut early = Early::default();
         early.note(0, &write(&mut a, 10));
         early.note(0, &write(&mut a, 5));
-        early.note(usize::MAX, &a.make_cdc());
+        early.note(usize::MAX, &CdcMessage::default());
         assert_eq!(meet(&early, &mut a, 0), 15);
     }
 
