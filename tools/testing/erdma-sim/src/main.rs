@@ -147,8 +147,15 @@ fn watch(path: &Path) -> Result<(), String> {
     let mut before = None;
     loop {
         let now = control::ask(path, r#"{"do":"state"}"#)?;
-        // Home, and clear what is below.
-        print!("\x1b[H\x1b[J{}", top::render(&now, before.as_ref()));
+        // Home, and clear what is below. Whoever looks may have seen enough.
+        let mut out = std::io::stdout();
+        let picture = top::render(&now, before.as_ref());
+        if write!(out, "\x1b[H\x1b[J{picture}")
+            .and_then(|()| out.flush())
+            .is_err()
+        {
+            return Ok(());
+        }
         before = Some(now);
         std::thread::sleep(Duration::from_secs(1));
     }

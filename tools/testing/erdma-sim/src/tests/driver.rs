@@ -351,6 +351,29 @@ impl Driver {
         );
     }
 
+    /// To RTS at once, as the driver does when its TCP connection has said enough: the peer is named by that, by address and
+    /// port of both ends.
+    pub fn connect_iwarp(
+        &mut self,
+        w: &mut World,
+        qp: &Qp,
+        cookie: u64,
+        own: (u32, u16),
+        peer: (u32, u16),
+    ) {
+        let big = |value: u32| u64::from(value.swap_bytes());
+        let port = |value: u16| u64::from(value.swap_bytes());
+        let fields = [
+            (8, 4, 2 << 24 | u64::from(qp.qpn)),
+            (12, 4, cookie),
+            (16, 4, big(peer.0)),
+            (20, 4, big(own.0)),
+            (24, 2, port(own.1)),
+            (26, 2, port(peer.1)),
+        ];
+        self.must(w, command::MODIFY_QP, &fields);
+    }
+
     /// A region of up to four pages; its key.
     pub fn region(&mut self, w: &mut World, at: u64, length: u64, rights: u8) -> u32 {
         let index = self.number();
@@ -514,9 +537,20 @@ pub fn pair(w: &mut World) -> Pair {
     let (ca, cb) = (a.cq(w), b.cq(w));
     // Of different numbers.
     b.number();
-    let (qa, qb) = (a.qp(w, &ca, &ca), b.qp(w, &cb, &cb));
-    a.connect(w, &qa, b.gid, qb.qpn);
-    b.connect(w, &qb, a.gid, qa.qpn);
+    let (na, nb) = (a.number(), b.number());
+    let (qa, cookie_a) = a.qp_of(w, &ca, &ca, na, 0);
+    let (qb, cookie_b) = b.qp_of(w, &cb, &cb, nb, 0);
+    match w.devices[0].protocol {
+        Protocol::Roce => {
+            a.connect(w, &qa, b.gid, qb.qpn);
+            b.connect(w, &qb, a.gid, qa.qpn);
+        }
+        Protocol::Iwarp => {
+            let (one, two) = ((0x0a09_0001, 40_000), (0x0a09_0002, 7));
+            a.connect_iwarp(w, &qa, cookie_b, one, two);
+            b.connect_iwarp(w, &qb, cookie_a, two, one);
+        }
+    }
     Pair {
         a,
         b,

@@ -601,26 +601,12 @@ fn iwarp_pairs_find_each_other_by_their_connection() {
     let ((mut qa, cookie_a), (mut qb, cookie_b)) =
         (a.qp_of(w, &ca, &ca, 9, 0), b.qp_of(w, &cb, &cb, 9, 0));
     let (from, to) = (a.take(64), b.take(64));
-    let rts =
-        |d: &mut Driver, w: &mut World, qp: &Qp, cookie: u64, own: (u32, u16), peer: (u32, u16)| {
-            let big = |value: u32| u64::from(value.swap_bytes());
-            let port = |value: u16| u64::from(value.swap_bytes());
-            let fields = [
-                (8, 4, 2 << 24 | u64::from(qp.qpn)),
-                (12, 4, cookie),
-                (16, 4, big(peer.0)),
-                (20, 4, big(own.0)),
-                (24, 2, port(own.1)),
-                (26, 2, port(peer.1)),
-            ];
-            d.must(w, command::MODIFY_QP, &fields);
-        };
     let (one, two) = ((0x0a09_0001, 40_000), (0x0a09_0002, 7));
-    rts(&mut a, w, &qa, cookie_b, one, two);
+    a.connect_iwarp(w, &qa, cookie_b, one, two);
     a.send(w, &mut qa, Op::Send, SIGNALLED, [0; 4], (from, 8));
     b.post_recv(w, &mut qb, to, 64, LOCAL_DMA_KEY);
     assert_eq!(a.poll(w, &mut ca), None, "the other side is not there yet");
-    rts(&mut b, w, &qb, cookie_a, two, one);
+    b.connect_iwarp(w, &qb, cookie_a, two, one);
     pass(w, 200 * MS);
     assert!(a
         .poll(w, &mut ca)
