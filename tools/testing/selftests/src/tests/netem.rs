@@ -8,7 +8,7 @@ use crate::pattern::Pattern;
 use crate::rig;
 use crate::runner::{Ctx, Needs, Test};
 use crate::sys::{Sock, PATIENCE};
-use crate::{check, check_eq, Context, Outcome};
+use crate::{check, check_eq, Context, Fail, Outcome};
 use rand::Rng;
 use std::thread::JoinHandle;
 
@@ -48,6 +48,16 @@ impl Netem {
             ))?;
         }
         Ok(netem)
+    }
+
+    /// Packets that have gone through it on a host.
+    fn packets(&self, host: Host) -> Outcome<u64> {
+        let (name, dev) = (host.name(), host.netdev());
+        let text = rig::run(&format!("tc -n {name} -s qdisc show dev {dev} root"))?;
+        let mut words = text.split_whitespace().skip_while(|word| *word != "Sent");
+        // "Sent 1000 bytes 10 pkt".
+        let packets = words.nth(3).and_then(|word| word.parse().ok());
+        packets.ok_or_else(|| Fail(format!("no count of packets in: {text}")))
     }
 }
 
@@ -107,9 +117,17 @@ fn under(ctx: &Ctx, what: &str) -> Outcome {
     for client in clients {
         by_rdma += client
             .join()
-            .map_err(|_| crate::Fail("a thread of the test panicked".into()))??;
+            .map_err(|_| Fail("a thread of the test panicked".into()))??;
     }
     join(acceptor)?;
+    for host in Host::BOTH {
+        let packets = netem.packets(host)?;
+        check!(
+            packets > count as u64 * 10,
+            "only {packets} packets of host {} met '{what}'",
+            host.name()
+        );
+    }
     drop(netem);
     println!("# {what}: {count} connections, {by_rdma} by RDMA");
     // A handshake may take too long, and fall back.
