@@ -17,7 +17,7 @@ DESTDIR ?= $(INSTALL_MOD_PATH)
 
 export INSTALL_MOD_PATH
 
-.PHONY: all module tools install install-module install-tools uninstall uninstall-module uninstall-tools deb bench bench-fallback clean distclean help setup check-env check fmt demo demo-failover demo-erdma test-erdma vm shell test test-apps test-interop root-shell
+.PHONY: all module tools install install-module install-tools uninstall uninstall-module uninstall-tools deb bench bench-fallback clean distclean help setup check-env check fmt demo demo-failover demo-erdma test-erdma vm shell test test-debug test-apps test-interop root-shell
 .DEFAULT_GOAL := all
 
 all: module
@@ -125,6 +125,10 @@ vm shell:
 test:
 	@$(RIG)/test $(KERNEL) $(SUITES)
 
+# The selftests on a kernel of our own: lockdep, debug objects, kmemleak, refused memory. SUITES='memory': these lines of suites-debug.
+test-debug:
+	@$(RIG)/test debug $(SUITES)
+
 # APPS='--only redis,ssh': options of the runner.
 test-apps:
 	@tools/testing/apps/run $(KERNEL) $(APPS)
@@ -154,6 +158,8 @@ help:
 	@echo 'make demo-erdma      two machines with an emulated eRDMA adapter each: the same programs and PostgreSQL, and what they'
 	@echo '                     cost over TCP, C SMC-R (C=no: without it, and its kernel) and smc_rs'
 	@echo 'make test            everything that proves the project; the last line counts'
+	@echo 'make test-debug      the selftests on a kernel with lockdep, debug objects, kmemleak and fault injection (built once, 15'
+	@echo '                     minutes); the last line counts'
 	@echo 'make bench           TCP, C SMC-R and smc_rs on one lean kernel, by instructions; fails if a row got 3 % worse'
 	@echo 'make bench-fallback  what a fallback costs, in instructions beside plain TCP; fails above 3 %'
 	@echo 'make test-apps       programs that nobody here wrote over TCP and over SMC-R; the table; the last line counts'

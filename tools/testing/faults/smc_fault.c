@@ -5,6 +5,7 @@
  * (tools/testing/selftests/src/fault.rs). Stock kernels have no fault injection of their own.
  *
  * modprobe smc_fault function=NAME result=N [PARAMETER=...]; other calls are left alone.
+ * modprobe smc_fault lose=N; loses as much memory, for the test of the test.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -13,6 +14,7 @@
 #include <linux/kprobes.h>
 #include <linux/module.h>
 #include <linux/printk.h>
+#include <linux/slab.h>
 #include <linux/string.h>
 #include <rdma/ib_verbs.h>
 
@@ -49,6 +51,10 @@ MODULE_PARM_DESC(registrations, "of a driver's post_send: requests to register m
 static int hits;
 module_param(hits, int, 0444);
 MODULE_PARM_DESC(hits, "calls that have failed so far; to be read");
+
+static unsigned int lose;
+module_param(lose, uint, 0444);
+MODULE_PARM_DESC(lose, "bytes to allocate and forget");
 
 static atomic_t calls = ATOMIC_INIT(0);
 
@@ -101,15 +107,19 @@ static struct kprobe probe = {
 
 static int __init smc_fault_init(void)
 {
+	void *lost = lose ? kmalloc(lose, GFP_KERNEL) : NULL;
+
+	OPTIMIZER_HIDE_VAR(lost);
 	if (!function)
-		return -EINVAL;
+		return lost ? 0 : -EINVAL;
 	probe.symbol_name = function;
 	return register_kprobe(&probe);
 }
 
 static void __exit smc_fault_exit(void)
 {
-	unregister_kprobe(&probe);
+	if (function)
+		unregister_kprobe(&probe);
 }
 
 module_init(smc_fault_init);

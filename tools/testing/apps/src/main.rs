@@ -76,7 +76,7 @@ fn start(arguments: &[String]) -> Outcome<bool> {
     if chosen.is_empty() {
         return Err(Fail("no case has such a name; --list shows all".into()));
     }
-    let mut report = Report::silent(1 + chosen.len() + rig::ORACLES.len());
+    let mut report = Report::silent(1 + chosen.len() + rig::oracles().len());
     let outcome = run(&options, &chosen, &mut report);
     if let Err(failure) = outcome {
         println!("smc-apps: {failure}");
@@ -147,7 +147,7 @@ fn run(options: &Options, chosen: &[Case], report: &mut Report) -> Outcome {
     root::keep("table.md", &text)?;
     probes.remove()?;
     root::unmount()?;
-    for oracle in &rig::ORACLES {
+    for oracle in rig::oracles() {
         let outcome = (oracle.check)(&before);
         if let Err(failure) = &outcome {
             println!("after the programs: {} FAILED: {failure}", oracle.name);

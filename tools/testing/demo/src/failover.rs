@@ -36,7 +36,7 @@ const AFTERWARDS: u64 = 1200;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 pub fn main() -> ExitCode {
-    let mut report = Report::silent(PHASES.len() + rig::ORACLES.len());
+    let mut report = Report::silent(PHASES.len() + rig::oracles().len());
     // Lives until the outcome is told: clients that still run see it go.
     let mut stage = Stage::default();
     match play(&mut report, &mut stage) {
@@ -152,7 +152,7 @@ fn play(report: &mut Report, stage: &mut Stage) -> Outcome {
     stage.server = None;
     Transport::Tcp.switch_hosts("1")?;
     stage.network = None;
-    for oracle in &rig::ORACLES {
+    for oracle in rig::oracles() {
         let outcome = (oracle.check)(&before);
         if let Err(failure) = &outcome {
             println!("afterwards: {} FAILED: {failure}", oracle.name);

@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         ["plot", rates, instructions] => return plot::main(rates, instructions),
         _ => {}
     }
-    let mut report = Report::silent(1 + apps::ALL.len() * 2 + rig::ORACLES.len());
+    let mut report = Report::silent(1 + apps::ALL.len() * 2 + rig::oracles().len());
     match demo(&mut report) {
         Ok(()) if report.failed == 0 => {
             println!("demo: OK: Redis, nginx and iperf3 ran unmodified over SMC-R; every connection went by RDMA and every byte was right");
@@ -74,7 +74,7 @@ fn demo(report: &mut Report) -> Outcome {
     }
     Transport::Tcp.switch_hosts("1")?;
     println!();
-    for oracle in &rig::ORACLES {
+    for oracle in rig::oracles() {
         let outcome = (oracle.check)(&before);
         if let Err(failure) = &outcome {
             println!("after the demo: {} FAILED: {failure}", oracle.name);

@@ -9,7 +9,9 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 smc-selftest list                      the tests and suites
 smc-selftest run SUITE [OPTION...]     run a suite; the report is KTAP
-    --filter TEXT,... only tests whose name[kind] contains one of the texts
+    --filter TEXT,... only tests whose name[kind] contains one of the texts; !TEXT: not those
+    --skip TEXT,...   tell of tests whose name[kind] contains one of the texts as skipped
+    --part N/M        every M-th of the chosen tests, from the N-th on
     --kinds K,K       tcp4 tcp6 smc4 smc6 ipsmc4 ipsmc6, instead of the suite's
     --seed N          the seed of every random number (printed in the report)
     --divisor N       divide the volume of the large tests
@@ -82,10 +84,20 @@ fn suite_named(name: &str) -> Outcome<&'static Suite> {
         })
 }
 
+fn part(text: &str) -> Outcome<(usize, usize)> {
+    let (part, of) = text.split_once('/').unwrap_or((text, ""));
+    match (part.parse(), of.parse()) {
+        (Ok(part @ 1usize..), Ok(of)) if part <= of => Ok((part - 1, of)),
+        _ => Err(Fail(format!("--part {text}: not as in 1/4"))),
+    }
+}
+
 fn options(suite: &'static Suite, words: &[&str]) -> Outcome<Options> {
     let mut options = Options {
         suite,
         filter: None,
+        skip: None,
+        part: None,
         kinds: None,
         seed: std::process::id().into(),
         divisor: None,
@@ -123,6 +135,8 @@ fn options(suite: &'static Suite, words: &[&str]) -> Outcome<Options> {
                 options.kinds =
                     Some(kinds.ok_or_else(|| Fail(format!("unknown kind in '{value}'")))?);
             }
+            "--skip" => options.skip = Some((*value).to_owned()),
+            "--part" => options.part = Some(part(value)?),
             "--seed" => options.seed = number(word, value)?,
             "--divisor" => options.divisor = Some(number(word, value)?.max(1) as usize),
             "--repeat" => options.repeat = number(word, value)?.max(1) as usize,

@@ -2,7 +2,7 @@
 
 use crate::kind::Host;
 use crate::sys::{self, Sock};
-use crate::{Context, Fail, Outcome};
+use crate::{check, Context, Fail, Outcome};
 use std::io;
 use std::path::Path;
 use std::process::Command;
@@ -361,7 +361,7 @@ impl Before {
 }
 
 /// In this order: each one takes down what the next one needs to be gone.
-pub const ORACLES: [Oracle; 6] = [
+const ORACLES: [Oracle; 6] = [
     Oracle {
         name: "oracle.no_sockets_left",
         needs_module: true,
@@ -439,6 +439,86 @@ pub const ORACLES: [Oracle; 6] = [
         check: |_| hosts_down(),
     },
 ];
+
+const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";
+const LOCKDEP: &str = "/proc/lockdep_stats";
+
+/// Whether this kernel can be told to refuse memory.
+pub fn fault_injection() -> bool {
+    Path::new("/sys/kernel/debug/failslab").exists()
+}
+
+/// What has to hold after a suite on this kernel: debug kernels can tell more.
+pub fn oracles() -> Vec<Oracle> {
+    let mut all = Vec::new();
+    if Path::new(LOCKDEP).exists() {
+        all.push(Oracle {
+            name: "oracle.lockdep_was_on",
+            needs_module: false,
+            check: |_| lockdep_was_on(),
+        });
+    }
+    let kmemleak = Path::new(KMEMLEAK).exists();
+    for oracle in ORACLES {
+        // While the module is there its functions have names in the report. What it still had then is looked
+        // for in the end.
+        if kmemleak && oracle.name == "oracle.rmmod_within_5_s" {
+            all.push(Oracle {
+                name: "oracle.no_memory_leaked",
+                needs_module: true,
+                check: |_| no_memory_leaked(),
+            });
+        }
+        all.push(oracle);
+    }
+    if kmemleak {
+        all.push(Oracle {
+            name: "oracle.no_memory_left",
+            needs_module: true,
+            check: |_| no_memory_leaked(),
+        });
+    }
+    all
+}
+
+/// Lockdep says nothing any more after its first report, and also when its tables are full.
+fn lockdep_was_on() -> Outcome {
+    let stats = sys::read_file(LOCKDEP)?;
+    let on = stats.lines().any(|line| {
+        let mut words = line.split_whitespace();
+        words.next() == Some("debug_locks:") && words.next() == Some("1")
+    });
+    check!(
+        on,
+        "lockdep was off in the end (see the console for why):\n{stats}"
+    );
+    Ok(())
+}
+
+/// What was there when a run began is none of its leaks.
+pub fn forget_leaks() -> Outcome {
+    if Path::new(KMEMLEAK).exists() {
+        sys::write_file(KMEMLEAK, "scan")?;
+        sys::write_file(KMEMLEAK, "clear")?;
+    }
+    Ok(())
+}
+
+fn no_memory_leaked() -> Outcome {
+    // It takes for lost only what is older than five seconds, and what two scans found so.
+    for _ in 0..2 {
+        std::thread::sleep(Duration::from_secs(6));
+        sys::write_file(KMEMLEAK, "scan")
+            .map_err(|why| Fail(format!("kmemleak has given up (see the console): {why}")))?;
+    }
+    let leaks = sys::read_file(KMEMLEAK)?;
+    check!(
+        leaks.is_empty(),
+        "memory that nothing points to:\n{}",
+        leaks.lines().take(60).collect::<Vec<_>>().join("\n")
+    );
+    Ok(())
+}
 
 /// Whether a TCP socket of host B listens on a port; SMC's have one below.
 pub fn listens(port: u16) -> io::Result<bool> {

@@ -37,6 +37,10 @@ pub enum Needs {
     Once,
     /// As [`Self::Once`], where the hosts' devices have GIDs of RoCEv1.
     RoceV1,
+    /// As [`Self::Once`], in the suite `netem` only.
+    RoughNetwork,
+    /// As [`Self::Once`], on a kernel that can refuse memory.
+    FaultInjection,
 }
 
 /// Listeners of each test that have ports of their own: a client remembers for ten minutes on which address and port
@@ -174,7 +178,7 @@ pub struct Suite {
     pub about: &'static str,
 }
 
-pub const SUITES: [Suite; 6] = [
+pub const SUITES: [Suite; 7] = [
     Suite {
         name: "tcp",
         kinds: &[Kind::Tcp4, Kind::Tcp6],
@@ -240,6 +244,15 @@ pub const SUITES: [Suite; 6] = [
             "over emulated eRDMA adapters, in a machine of tools/testing/erdma-sim/run --devices 2",
     },
     Suite {
+        name: "netem",
+        kinds: &[Kind::Smc4],
+        module: true,
+        divisor: 1,
+        roce: SoftRoce::Stock,
+        subjects: &["netem"],
+        about: "over networks that lose, double, delay, damage and exchange packets",
+    },
+    Suite {
         name: "load",
         kinds: &[],
         module: true,
@@ -253,6 +266,10 @@ pub const SUITES: [Suite; 6] = [
 pub struct Options {
     pub suite: &'static Suite,
     pub filter: Option<String>,
+    /// Tests whose names contain one of these are told as skipped.
+    pub skip: Option<String>,
+    /// Every so-manyth of the chosen tests, from the first, the second, ... on: (which, of how many), from 0.
+    pub part: Option<(usize, usize)>,
     pub kinds: Option<Vec<Kind>>,
     pub seed: u64,
     pub divisor: Option<usize>,
@@ -277,6 +294,8 @@ pub fn run(options: &Options, tests: &[Test]) -> bool {
             Needs::Smc | Needs::Fallback => kind.expect() != Expect::Plain,
             Needs::Once => *kind == Kind::Smc4,
             Needs::RoceV1 => *kind == Kind::Smc4 && options.suite.roce == SoftRoce::V1,
+            Needs::RoughNetwork => *kind == Kind::Smc4 && options.suite.name == "netem",
+            Needs::FaultInjection => *kind == Kind::Smc4 && rig::fault_injection(),
         })
         .filter(|(test, _)| {
             let subjects = options.suite.subjects;
@@ -286,11 +305,18 @@ pub fn run(options: &Options, tests: &[Test]) -> bool {
         .filter(|(test, kind)| {
             options.filter.as_ref().is_none_or(|text| {
                 let name = format!("{}[{}]", test.name, kind.name());
-                text.split(',').any(|part| name.contains(part))
+                chosen_by(text, &name)
             })
         })
+        .enumerate()
+        .filter(|(number, _)| options.part.is_none_or(|(part, of)| number % of == part))
+        .map(|(_, chosen)| chosen)
         .collect();
-    let oracles: &[rig::Oracle] = if options.keep { &[] } else { &rig::ORACLES };
+    let oracles = if options.keep {
+        Vec::new()
+    } else {
+        rig::oracles()
+    };
     let module = options.suite.module;
     let mut report =
         Report::new(1 + usize::from(module) + chosen.len() * options.repeat + oracles.len());
@@ -299,7 +325,9 @@ pub fn run(options: &Options, tests: &[Test]) -> bool {
         options.suite.name, options.suite.about, options.seed
     ));
 
-    let prepared = rig::hosts_up(options.suite.roce).and_then(|()| Before::take());
+    let prepared = rig::forget_leaks()
+        .and_then(|()| rig::hosts_up(options.suite.roce))
+        .and_then(|()| Before::take());
     let mut ready = prepared.is_ok();
     let before = match prepared {
         Ok(before) => {
@@ -326,6 +354,15 @@ pub fn run(options: &Options, tests: &[Test]) -> bool {
     for (number, (test, kind)) in chosen.iter().enumerate() {
         for _ in 0..options.repeat {
             let name = format!("{}[{}]", test.name, kind.name());
+            let skip = options.skip.as_deref().unwrap_or_default();
+            if skip
+                .split(',')
+                .any(|part| !part.is_empty() && name.contains(part))
+            {
+                let why = "this run was told to leave it out".into();
+                report.result(&name, Verdict::Skip(why));
+                continue;
+            }
             if !ready {
                 report.result(
                     &name,
@@ -359,7 +396,7 @@ pub fn run(options: &Options, tests: &[Test]) -> bool {
         }
     }
 
-    for oracle in oracles {
+    for oracle in &oracles {
         let verdict = match (&before, module || !oracle.needs_module) {
             (_, false) => Verdict::Skip("this suite runs without the module".into()),
             (None, true) => Verdict::Fail("not checked: the hosts could not be set up".into()),
@@ -372,6 +409,14 @@ pub fn run(options: &Options, tests: &[Test]) -> bool {
         report.passed, report.failed, report.skipped
     );
     report.failed == 0
+}
+
+/// Whether a name contains one of the texts; those that begin with `!` it must not contain.
+fn chosen_by(texts: &str, name: &str) -> bool {
+    let (not, wanted): (Vec<&str>, Vec<&str>) =
+        texts.split(',').partition(|text| text.starts_with('!'));
+    (wanted.is_empty() || wanted.iter().any(|text| name.contains(text)))
+        && !not.iter().any(|text| name.contains(&text[1..]))
 }
 
 impl From<Outcome> for Verdict {

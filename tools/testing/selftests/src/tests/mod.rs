@@ -25,7 +25,9 @@ mod limit;
 mod link;
 mod malformed;
 mod many;
+mod memory;
 mod middlebox;
+mod netem;
 mod network;
 mod nonblock;
 mod options;
@@ -137,6 +139,8 @@ pub fn all() -> Vec<Test> {
     tests.extend(redundancy::TESTS);
     tests.extend(routes::TESTS);
     tests.extend(v1::TESTS);
+    tests.extend(memory::TESTS);
+    tests.extend(netem::TESTS);
     tests
 }
 

@@ -1,0 +1,367 @@
+//! Memory that is refused, one piece after the other: every allocation below the module's code, in whatever task or
+//! interrupt, during the whole life of a connection. On kernels with fault injection (`vm --kernel debug`).
+
+use super::link::{await_queue_pairs, echo, fresh};
+use super::settings::Changed;
+use crate::kind::Host;
+use crate::pattern::Pattern;
+use crate::runner::{Ctx, Needs, Test};
+use crate::sys::{self, Sock, PATIENCE};
+use crate::{check, Context, Fail, Outcome};
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+pub const TESTS: [Test; 3] = [
+    faults("memory.objects_in_a_group", in_a_group),
+    // Pages a connection takes only with its group: rings are used again, and the slabs have some.
+    faults(
+        "memory.objects_of_a_first_contact",
+        first_contact::<Objects>,
+    ),
+    faults("memory.pages_of_a_first_contact", first_contact::<Pages>),
+];
+
+const fn faults(name: &'static str, body: fn(&Ctx) -> Outcome) -> Test {
+    Test {
+        name,
+        body,
+        limit: 1500,
+        needs: Needs::FaultInjection,
+    }
+}
+
+/// What is sent each way: more than a send buffer begins with, so that it grows.
+const VOLUME: usize = 20_000;
+/// After so many refusals a connection has to go by RDMA as ever.
+const CHECKED: u64 = 16;
+
+trait Source {
+    /// Its directory in debugfs.
+    const DIR: &'static str;
+    /// So many a life has to have: else the range of code is wrong.
+    const LEAST: u64;
+}
+
+enum Objects {}
+impl Source for Objects {
+    const DIR: &'static str = "failslab";
+    const LEAST: u64 = 20;
+}
+
+enum Pages {}
+impl Source for Pages {
+    const DIR: &'static str = "fail_page_alloc";
+    const LEAST: u64 = 10;
+}
+
+/// The kernel's fault injection, for what is below the module's code. It counts what it might refuse, and refuses one
+/// where the count is a multiple of an interval. The count is not to be read, and never begins anew: so it is kept.
+struct Refusals {
+    dir: &'static str,
+    count: u64,
+}
+
+impl Refusals {
+    fn new(dir: &'static str) -> Outcome<Refusals> {
+        let refusals = Refusals {
+            dir,
+            count: match std::fs::read_to_string(kept(dir)) {
+                Ok(text) => text.trim().parse().during("the kept count of refusals")?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+                Err(error) => return Err(error.into()),
+            },
+        };
+        let code = code_of_module()?;
+        refusals.set("probability", "0")?;
+        refusals.set("verbose", "0")?;
+        refusals.set("ignore-gfp-wait", "N")?;
+        refusals.set("space", "0")?;
+        refusals.set("require-start", &format!("{:#x}", code.start))?;
+        refusals.set("require-end", &format!("{:#x}", code.end))?;
+        // The kernel reports what vmalloc() does not get, which would fail the run. Soft-RoCE asks so for its queues, whose
+        // makers fail as a whole in `decline.refused_resources`.
+        let spared = code_of_function("vmalloc_user_noprof")?;
+        refusals.set("reject-start", &format!("{:#x}", spared.start))?;
+        refusals.set("reject-end", &format!("{:#x}", spared.end))?;
+        refusals.set("stacktrace-depth", "32")?;
+        if dir == Pages::DIR {
+            refusals.set("ignore-gfp-highmem", "N")?;
+            refusals.set("min-order", "0")?;
+        }
+        Ok(refusals)
+    }
+
+    fn set(&self, name: &str, value: &str) -> Outcome {
+        let path = format!("/sys/kernel/debug/{}/{name}", self.dir);
+        sys::write_file(&path, value).map_err(Fail::from)
+    }
+
+    /// Runs `body` while the `number`th allocation from now on is refused; whether it came so far.
+    fn refuse(&mut self, number: u64, body: impl FnOnce() -> Outcome) -> Outcome<bool> {
+        let target = self.count + number;
+        // Until it is known how far the count has got.
+        let unknown = || Fail("a run was ended while it counted: boot the machine anew".into());
+        sys::write_file(&kept(self.dir), "unknown")?;
+        self.set("interval", &target.to_string())?;
+        self.set("times", "1")?;
+        self.set("probability", "100")?;
+        let outcome = body();
+        self.set("probability", "0")?;
+        let times = sys::read_file(&format!("/sys/kernel/debug/{}/times", self.dir))?;
+        let came = match times.trim() {
+            "0" => true,
+            "1" => false,
+            _ => return Err(unknown()),
+        };
+        // An interval of one is none, and nothing is counted.
+        if came && target > 1 {
+            self.count = target;
+        }
+        if came {
+            sys::write_file(&kept(self.dir), &self.count.to_string())?;
+        }
+        outcome?;
+        Ok(came)
+    }
+
+    /// Goes on until what was not reached is: then the count is known again.
+    fn catch_up(&mut self, number: u64, mut body: impl FnMut() -> Outcome) -> Outcome {
+        while !self.refuse(number, &mut body)? {}
+        Ok(())
+    }
+}
+
+impl Drop for Refusals {
+    fn drop(&mut self) {
+        if let Err(failure) = self.set("probability", "0") {
+            eprintln!("# {failure}");
+        }
+    }
+}
+
+fn kept(dir: &str) -> String {
+    format!("/run/smc-selftest.{dir}")
+}
+
+/// Where one of the kernel's functions is.
+fn code_of_function(name: &str) -> Outcome<std::ops::Range<u64>> {
+    let text = sys::read_file("/proc/kallsyms")?;
+    let address = |line: &str| {
+        let word = line.split_whitespace().next()?;
+        u64::from_str_radix(word, 16).ok()
+    };
+    let start = text
+        .lines()
+        .find(|line| line.split_whitespace().nth(2) == Some(name))
+        .and_then(address)
+        .ok_or_else(|| Fail(format!("/proc/kallsyms has no {name}")))?;
+    let behind = text.lines().filter_map(address).filter(|&at| at > start);
+    Ok(start..behind.min().unwrap_or(start + 1))
+}
+
+/// Where the module's functions are.
+fn code_of_module() -> Outcome<std::ops::Range<u64>> {
+    let mut code: Option<std::ops::Range<u64>> = None;
+    for line in sys::read_file("/proc/kallsyms")?.lines() {
+        let mut words = line.split_whitespace();
+        let (Some(address), Some("t" | "T")) = (words.next(), words.next()) else {
+            continue;
+        };
+        if words.nth(1) != Some("[smc_rs]") {
+            continue;
+        }
+        let address = u64::from_str_radix(address, 16).during("/proc/kallsyms")?;
+        let known = code.get_or_insert(address..address);
+        known.start = known.start.min(address);
+        // Of the last function the length is not told.
+        known.end = known.end.max(address + 4096);
+    }
+    code.ok_or_else(|| Fail("/proc/kallsyms has no functions of smc_rs".into()))
+}
+
+/// The life of a connection in a link group that is there.
+fn in_a_group(ctx: &Ctx) -> Outcome {
+    let _stays = ctx.pair()?;
+    in_turn::<Objects>(ctx, || Ok(()))
+}
+
+/// ... and with a link group of its own.
+fn first_contact<S: Source>(ctx: &Ctx) -> Outcome {
+    fresh(ctx)?;
+    let _delay = Changed::new(&Host::BOTH, "smcr_lgr_free_delay", 0)?;
+    in_turn::<S>(ctx, || await_queue_pairs(0))
+}
+
+/// Refuses the first allocation, the second, and so on, until a life has no more. `before` each life.
+fn in_turn<S: Source>(ctx: &Ctx, before: fn() -> Outcome) -> Outcome {
+    let pattern = Pattern::new(ctx, 91);
+    let (listener, address) = ctx.listener(8)?;
+    let works = || -> Outcome {
+        let pair = ctx.pair_from(&listener, address)?;
+        echo(&pair, b"as ever")
+    };
+    works()?;
+    let mut refusals = Refusals::new(S::DIR)?;
+    let mut hurt = 0;
+    let mut number = 0;
+    loop {
+        number += 1;
+        before()?;
+        let mut end = End::Whole;
+        let during = format!("with allocation {number} refused");
+        let came = refusals
+            .refuse(number, || {
+                end = life(ctx, &pattern)?;
+                Ok(())
+            })
+            .during(&during)?;
+        hurt += usize::from(end != End::Whole);
+        if !came {
+            check!(end == End::Whole, "nothing was refused, and still: {end:?}");
+            break;
+        }
+        if number % CHECKED == 0 {
+            works().during(&format!("after allocation {number} was refused"))?;
+        }
+    }
+    refusals.catch_up(number, || {
+        before()?;
+        life(ctx, &pattern).map(|_| ())
+    })?;
+    works().during("in the end")?;
+    println!(
+        "# {}: {} allocations refused in turn; {hurt} times a call failed or the connection broke",
+        S::DIR,
+        number - 1
+    );
+    check!(
+        number > S::LEAST,
+        "only {} allocations in a connection's life",
+        number - 1
+    );
+    Ok(())
+}
+
+/// How the life of a connection went.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    /// Every call succeeded, every byte arrived.
+    Whole,
+    /// A call said that it could not, or the connection was reset.
+    Broken(String),
+}
+
+/// From socket() to close(). Whatever is refused, no call hangs, what arrives is right, and who is told of the end of the
+/// stream has got all of it.
+fn life(ctx: &Ctx, pattern: &Pattern) -> Outcome<End> {
+    match live(ctx, pattern) {
+        Ok(()) => Ok(End::Whole),
+        Err(Ended::Broken(why)) => Ok(End::Broken(why)),
+        Err(Ended::Wrong(fail)) => Err(fail),
+    }
+}
+
+enum Ended {
+    Broken(String),
+    Wrong(Fail),
+}
+
+impl From<Fail> for Ended {
+    fn from(fail: Fail) -> Self {
+        Ended::Wrong(fail)
+    }
+}
+
+/// What calls may say when memory is refused, here or at the other end.
+fn or_broken<T>(what: &str, result: io::Result<T>) -> Result<T, Ended> {
+    result.map_err(|error| match error.raw_os_error() {
+        Some(
+            libc::ENOMEM
+            // TCP says these when there is no memory for an inode, for what it keeps about a port, or for a route.
+            | libc::ENFILE
+            | libc::EADDRINUSE
+            | libc::EADDRNOTAVAIL
+            | libc::EHOSTUNREACH
+            | libc::ENOBUFS
+            | libc::ECONNRESET
+            | libc::ECONNREFUSED
+            | libc::ECONNABORTED
+            | libc::EPIPE
+            | libc::ENOTCONN,
+        ) => Ended::Broken(format!("{what}: {error}")),
+        Some(libc::EAGAIN) => Ended::Wrong(Fail(format!("{what} hangs"))),
+        _ => Ended::Wrong(Fail(format!("{what}: {error}"))),
+    })
+}
+
+fn live(ctx: &Ctx, pattern: &Pattern) -> Result<(), Ended> {
+    // Sleeps of the kernel's own end later.
+    let limit = libc::timeval {
+        tv_sec: PATIENCE.as_secs() as i64,
+        tv_usec: 0,
+    };
+    let socket = |host| -> Result<Sock, Ended> {
+        let sock = or_broken("socket()", Sock::new(host, ctx.kind, libc::SOCK_CLOEXEC))?;
+        for option in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
+            or_broken("setsockopt()", sock.set(libc::SOL_SOCKET, option, limit))?;
+        }
+        Ok(sock)
+    };
+    let listener = socket(Host::B)?;
+    or_broken("bind()", listener.bind(Host::B.address(ctx.kind, 0)))?;
+    or_broken("listen()", listener.listen(4))?;
+    let address: SocketAddr = listener.local().map_err(Fail::from)?;
+    let client = socket(Host::A)?;
+    or_broken("connect()", client.connect(address))?;
+    let server = accept(&listener, &client)?;
+    for option in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
+        or_broken("setsockopt()", server.set(libc::SOL_SOCKET, option, limit))?;
+    }
+    for (from, to) in [(&client, &server), (&server, &client)] {
+        let mut sent = 0;
+        let mut got = 0;
+        let mut part = vec![0; VOLUME];
+        while got < VOLUME {
+            if sent < VOLUME {
+                sent += or_broken(
+                    "send()",
+                    from.send(pattern.at(sent, VOLUME - sent), libc::MSG_NOSIGNAL),
+                )?;
+            }
+            let count = or_broken("recv()", to.recv(&mut part, 0))?;
+            if count == 0 {
+                return Err(Fail(format!("end of stream after {got} of {sent} bytes")).into());
+            }
+            pattern.verify(got, &part[..count])?;
+            got += count;
+        }
+    }
+    drop(client);
+    let rest = or_broken("recv() of the end", server.recv(&mut [0; 16], 0))?;
+    if rest != 0 {
+        return Err(Fail(format!("{rest} bytes more than were sent")).into());
+    }
+    Ok(())
+}
+
+/// The server's end, or the news that the client's is gone.
+fn accept(listener: &Sock, client: &Sock) -> Result<Sock, Ended> {
+    let end = Instant::now() + PATIENCE;
+    let moment = Duration::from_millis(200);
+    loop {
+        let ready = listener.poll(libc::POLLIN, moment).map_err(Fail::from)?;
+        if ready != 0 {
+            return or_broken("accept()", listener.accept4(libc::SOCK_CLOEXEC));
+        }
+        let gone = client
+            .poll(libc::POLLIN, Duration::ZERO)
+            .map_err(Fail::from)?;
+        if gone != 0 {
+            return Err(Ended::Broken("the server let the client go".into()));
+        }
+        if Instant::now() > end {
+            return Err(Fail("connect() is done, and accept() never".into()).into());
+        }
+    }
+}
