@@ -455,6 +455,11 @@ impl Conn {
         self.token
     }
 
+    /// Its place in the table of its group.
+    fn index(&self) -> u8 {
+        (self.token & 0xff) as u8
+    }
+
     fn place(&self) -> Option<Arc<Place>> {
         self.data.lock().place.clone()
     }
@@ -697,6 +702,10 @@ impl Conn {
             sk.signal_urgent();
         }
         if effects.urgent_confirmed {
+            if core::mem::take(&mut data.lack.sleeper) {
+                // It may be that what it waits for.
+                sk.wake_for_room();
+            }
             self.tell_of_room(data);
         }
     }
@@ -707,7 +716,8 @@ impl Conn {
             // It stays under way until the connection moves, or leaves its group: its farewell may be in it.
             return;
         }
-        let mut data = self.data.lock();
+        let mut guard = self.data.lock();
+        let data = &mut *guard;
         data.in_flight = data.in_flight.saturating_sub(1);
         let Some(flow) = data.flow.as_mut() else {
             return;
@@ -720,31 +730,38 @@ impl Conn {
             .place
             .as_ref()
             .is_some_and(|place| place.link.is_starved());
-        if starved {
+        let idle = flow.tx.unsent() == 0 && !flow.cdc_due() && data.validation.is_none();
+        if idle {
+            self.want_completions(data);
+        } else if !starved {
+            self.push(data);
+        } else {
             // Others wait for a slot: this connection takes its turn with them, when the handler is
             // done with this batch of completions.
             data.hungry = true;
-        } else {
-            self.push(&mut data);
+            if let Some(place) = data.place.as_ref() {
+                place.link.wait_for_slot(self.index());
+            }
         }
-        self.check_drained(&mut data);
+        self.check_drained(data);
         if data.over && data.in_flight == 0 {
-            self.kick(&data);
+            self.kick(data);
         }
         if completed.freed > 0 {
-            self.tell_of_room(&mut data);
+            self.tell_of_room(data);
         }
     }
 
-    /// Wakes whoever found no room, as TCP does: nobody else, since each wake-up is an event for
-    /// edge-triggered epoll.
+    /// Wakes whoever found no room, as TCP does: when there is enough, and nobody else, since each wake-up is an event for
+    /// edge-triggered epoll. A sender that was woken for less would send it in pieces as small.
     fn tell_of_room(&self, data: &mut Data) {
+        if !data.lack.sleeper && !data.lack.poller {
+            return;
+        }
         self.widen(data);
-        let enough = data.flow.as_ref().is_some_and(|flow| flow.tx.is_writable());
-        if data.lack.sleeper || data.lack.poller && enough {
-            data.lack.sleeper = false;
-            // A poller is not interested in less.
-            data.lack.poller &= !enough;
+        // What is under way completes: there will be enough, unless the peer does not read.
+        if data.flow.as_ref().is_some_and(|flow| flow.tx.is_writable()) {
+            data.lack = Lack::default();
             if let Some(sk) = data.sk.as_ref() {
                 sk.wake_for_room();
             }
@@ -796,9 +813,11 @@ impl Conn {
 
     // Sending.
 
-    /// Posts whatever can be posted.
+    /// Posts whatever can be posted: the message that has to be first on a new link, and one with all else.
     fn push(&self, data: &mut Data) {
-        while self.push_one(data) {}
+        if data.validation.is_none() || self.push_validation(data) {
+            self.push_one(data);
+        }
         self.want_completions(data);
     }
 
@@ -831,40 +850,38 @@ impl Conn {
         link.reap();
     }
 
-    /// Posts one message with its data; false if there is nothing to post, or no slot.
-    fn push_one(&self, data: &mut Data) -> bool {
+    /// Posts one message with all the data that can be sent, if there is something to post, and a slot. More
+    /// would not help: nothing is due behind it before the peer has said something.
+    fn push_one(&self, data: &mut Data) {
         let (Some(flow), Some(place), false) = (data.flow.as_mut(), data.place.as_ref(), data.down)
         else {
-            return false;
+            return;
         };
         let link = &place.link;
-        if data.validation.is_some() {
-            return self.push_validation(data);
-        }
         let plan = flow.plan(u32::MAX);
         if plan.is_none() && flow.tx.unsent() > 0 && flow.tx.window() == 0 {
             self.stats.count(counter::TX_BUFFERS.peer_full);
         }
         if plan.is_none() && !flow.cdc_due() {
-            return false;
+            return;
         }
         let slot = link.slots().reserve().or_else(|| {
             // Again after saying so: the last slot may have become free in between.
             data.hungry = true;
-            link.set_starved();
+            link.wait_for_slot(self.index());
             link.slots().reserve()
         });
         let Some(slot) = slot else {
-            return false;
+            return;
         };
         let mut writes = [None, None];
         let message = match &plan {
             Some(plan) => {
                 let Some(target) = data.target.as_ref() else {
-                    return false;
+                    return;
                 };
                 if !describe(plan, place, target, &mut writes) {
-                    return false;
+                    return;
                 }
                 data.last_sent = host::coarse_ms();
                 flow.commit_tx(plan)
@@ -892,21 +909,22 @@ impl Conn {
             _ => post(&[]),
         };
         data.in_flight = data.in_flight.saturating_add(1);
-        // What could not be posted never completes.
-        posted
-            .inspect_err(|_| place.group.link_failed(link, LinkFailure::Post))
-            .is_ok()
+        if posted.is_err() {
+            // It never completes.
+            place.group.link_failed(link, LinkFailure::Post);
+        }
     }
 
     /// Posts the message that has to be the first on a new link; false if there is no slot.
     fn push_validation(&self, data: &mut Data) -> bool {
-        let (Some(flow), Some(place)) = (data.flow.as_ref(), data.place.as_ref()) else {
+        let (Some(flow), Some(place), false) = (data.flow.as_ref(), data.place.as_ref(), data.down)
+        else {
             return false;
         };
         let link = &place.link;
         let slot = link.slots().reserve().or_else(|| {
             data.hungry = true;
-            link.set_starved();
+            link.wait_for_slot(self.index());
             link.slots().reserve()
         });
         let (Some(slot), Some(message)) = (slot, data.validation) else {
@@ -1249,7 +1267,7 @@ impl Conn {
 /// Who was told that there is no room to send, since there last was some.
 #[derive(Default)]
 struct Lack {
-    /// A sender that sleeps: any room will do.
+    /// A sender that sleeps.
     sleeper: bool,
     /// One that has been given `EAGAIN`, or has polled: waits until `poll` says so.
     poller: bool,

@@ -323,8 +323,6 @@ struct Table {
     retired: usize,
     /// All entries from here on are free.
     end: usize,
-    /// The entry that gets the next free slot.
-    next_fed: usize,
     /// Since when there is no connection.
     idle_since: Millis,
 }
@@ -483,7 +481,6 @@ impl LinkGroup {
                         used: 0,
                         retired: 0,
                         end: 0,
-                        next_fed: 0,
                         idle_since: registry::now(),
                     },
                     "LinkGroup::conns"
@@ -987,20 +984,15 @@ impl LinkGroup {
     /// Lets connections that wait for a slot of `link` send, in turn: the first is the one that was
     /// left without last time. Any context.
     pub(super) fn feed(&self, link: &Link) {
-        let mut table = self.conns.lock();
-        let all = table.in_use();
-        let start = table.next_fed.min(all.len());
-        let (before, from) = all.split_at(start);
-        let order = Iterator::chain(from.iter(), before);
-        let unfed = order
-            .enumerate()
-            .find_map(|(turn, entry)| match &entry.state {
-                Place::Taken(conn) if conn.feed(link) => Some(turn),
-                _ => None,
-            });
-        if let Some(turn) = unfed {
-            let len = all.len().max(1);
-            table.next_fed = start.wrapping_add(turn).checked_rem(len).unwrap_or(0);
+        let table = self.conns.lock();
+        while let Some(index) = link.next_turn() {
+            let entry = table.entries.get(usize::from(index));
+            if let Some(Place::Taken(conn)) = entry.map(|entry| &entry.state) {
+                if conn.feed(link) {
+                    link.same_turn(index);
+                    break;
+                }
+            }
         }
     }
 

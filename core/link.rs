@@ -63,7 +63,8 @@ use crate::{
     },
     rx_tx::{
         cdc::CdcSeq,
-        cursor::Cursor, //
+        cursor::Cursor,
+        turns::Turns, //
     },
     sysctl::Settings, //
 };
@@ -229,6 +230,9 @@ pub(crate) struct Link {
     pd: Arc<Pd>,
     /// Connections of the group, or control messages, wait for a slot.
     starved: Atomic<u32>,
+    /// The connections among them.
+    #[pin]
+    turns: SpinLockBh<Turns>,
 }
 
 impl Link {
@@ -302,6 +306,7 @@ impl Link {
                 send_cq,
                 pd,
                 starved: Atomic::new(0),
+                turns <- new_spinlock_bh!(Turns::new(), "Link::turns"),
             }),
             GFP_KERNEL,
         )
@@ -465,8 +470,24 @@ impl Link {
             .inspect_err(|_| self.long_busy.store(false, Release))
     }
 
-    /// Notes that a connection, or a control message, found no free slot: its turn is when there is one.
-    pub(crate) fn set_starved(&self) {
+    /// Notes that the connection at that place of the group's table found no free slot: its turn is when there is one.
+    pub(crate) fn wait_for_slot(&self, index: u8) {
+        self.turns.lock().wait(index);
+        self.set_starved();
+    }
+
+    /// The connection whose turn it is, by its place in the group's table: it waits no more.
+    pub(super) fn next_turn(&self) -> Option<u8> {
+        self.turns.lock().take()
+    }
+
+    /// That was not enough for it: it is the next one, too.
+    pub(super) fn same_turn(&self, index: u8) {
+        self.turns.lock().again(index);
+    }
+
+    /// Notes that somebody found no free slot.
+    fn set_starved(&self) {
         self.starved.store(1, Release);
         self.want();
     }
@@ -806,7 +827,8 @@ impl CqHandler for Handler {
     }
 
     fn batch_done(&self) {
-        if self.link.starved.xchg(0, Full) != 0 {
+        // Whoever has set it since a slot became free finds that one.
+        if self.link.is_starved() && self.link.starved.xchg(0, Full) != 0 {
             if self.link.send_waiting().is_err() {
                 self.group.link_failed(&self.link, LinkFailure::Post);
             }

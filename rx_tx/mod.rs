@@ -12,4 +12,5 @@ pub mod immediate;
 pub mod plan;
 pub mod receiver;
 pub mod sender;
+pub mod turns;
 pub mod window;

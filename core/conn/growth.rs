@@ -151,8 +151,7 @@ impl Conn {
         else {
             return;
         };
-        let lacking = data.lack.sleeper || data.lack.poller;
-        if !lacking || !flow.tx.is_short_of_room() || sk.has_fixed_send_buffer() {
+        if !flow.tx.is_short_of_room() || sk.has_fixed_send_buffer() {
             return;
         }
         let most = sk.net().tcp_send_buffer_max();

@@ -197,8 +197,11 @@ impl Conn {
                     continue;
                 }
                 let place = data.place.clone().ok_or(EPIPE)?;
-                // Else this would be held back behind what has been sent already.
-                if sent == 0 && !reaped && data.in_flight > 0 {
+                // Else this would be held back behind what has been sent already, or there might be no slot for it.
+                if sent == 0
+                    && !reaped
+                    && (data.in_flight > 0 || place.link.slots().take_scarce())
+                {
                     drop(data);
                     place.link.reap();
                     reaped = true;
@@ -394,11 +397,6 @@ impl Conn {
                     Ahead::More | Ahead::Nothing => continue,
                 }
             }
-            if got == 0 && total > 0 && peek.is_none() {
-                if let Some(flow) = self.data.lock().flow.as_mut() {
-                    flow.rx.pass_mark();
-                }
-            }
             if got >= target.max(1) || (got > 0 && (failed || end.is_some())) {
                 break;
             }
@@ -510,6 +508,9 @@ impl Conn {
                 flow.rx.chunks_for_read(rest)
             };
             if spans.is_empty() {
+                if got == 0 && rest > 0 && peek.is_none() {
+                    flow.rx.pass_mark();
+                }
                 return Ok((0, Ahead::Nothing, end));
             }
             (data.place.clone(), data.rest.clone(), spans, end)

@@ -3,8 +3,12 @@
 //! Messages that are being sent.
 
 use crate::kapi::prelude::*;
-use kernel::{
-    sync::Arc, //
+use kernel::sync::{
+    atomic::{
+        Atomic,
+        Relaxed, //
+    },
+    Arc, //
 };
 
 use super::{
@@ -45,6 +49,8 @@ const WAITING: usize = 16;
 pub(crate) struct SendSlots<T> {
     queues: Arc<Queues>,
     messages: Mapping,
+    /// See [`SendSlots::take_scarce`].
+    scarce: Atomic<bool>,
     #[pin]
     inner: SpinLockBh<Inner<T>>,
     #[pin]
@@ -111,6 +117,7 @@ impl<T: Send> SendSlots<T> {
         Ok(pin_init!(Self {
             queues,
             messages,
+            scarce: Atomic::new(false),
             inner <- new_spinlock_bh!(inner, "ib::SendSlots::inner"),
             changed <- new_wait_queue!("ib::SendSlots::changed"),
         }))
@@ -139,7 +146,21 @@ impl<T: Send> SendSlots<T> {
             return None;
         }
         let index = inner.free.pop()?;
+        let left = inner.free.len();
+        if left == 0 || left == inner.pending.len() / 4 {
+            self.scarce.store(true, Relaxed);
+        }
         Some(Slot { slots: self, index })
+    }
+
+    /// Whether slots have become few, or the last one was taken, since this was asked last: it is time to look at what
+    /// has been sent, before somebody has to wait for it.
+    pub(crate) fn take_scarce(&self) -> bool {
+        let scarce = self.scarce.load(Relaxed);
+        if scarce {
+            self.scarce.store(false, Relaxed);
+        }
+        scarce
     }
 
     /// Sends a short message, as soon as there is a slot; what waits for one is sent by [`Self::send_waiting`]. For

@@ -223,6 +223,9 @@ impl Peer {
                 seqno: self.conn.last_sent(),
                 sent: self.conn.tx.sent(),
             });
+            // `Conn::push` relies on that.
+            let nothing = self.conn.plan(u32::MAX).is_none() && !self.conn.cdc_due();
+            assert!(nothing, "a message has said everything");
         }
         self.report_drained();
     }
