@@ -12,7 +12,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-pub const TESTS: [Test; 3] = [
+pub const TESTS: [Test; 4] = [
     faults("memory.objects_in_a_group", in_a_group),
     // Pages a connection takes only with its group: rings are used again, and the slabs have some.
     faults(
@@ -20,6 +20,7 @@ pub const TESTS: [Test; 3] = [
         first_contact::<Objects>,
     ),
     faults("memory.pages_of_a_first_contact", first_contact::<Pages>),
+    faults("memory.objects_at_random", at_random),
 ];
 
 const fn faults(name: &'static str, body: fn(&Ctx) -> Outcome) -> Test {
@@ -241,6 +242,47 @@ fn in_turn<S: Source>(ctx: &Ctx, before: fn() -> Outcome) -> Outcome {
         number - 1
     );
     Ok(())
+}
+
+/// One object in fifty is refused, whoever asks, while several connections at once come and go, and link groups with them.
+fn at_random(ctx: &Ctx) -> Outcome {
+    const THREADS: usize = 4;
+    const LIVES: usize = 40;
+    fresh(ctx)?;
+    let _delay = Changed::new(&Host::BOTH, "smcr_lgr_free_delay", 0)?;
+    let (listener, address) = ctx.listener(8)?;
+    let refusals = Refusals::new(Objects::DIR)?;
+    // Nothing is counted with this interval.
+    refusals.set("interval", "1")?;
+    refusals.set("times", "-1")?;
+    refusals.set("probability", "2")?;
+    let threads: Vec<_> = (0..THREADS)
+        .map(|_| {
+            let ctx = ctx.with_kind(ctx.kind);
+            std::thread::spawn(move || -> Outcome<usize> {
+                let pattern = Pattern::new(&ctx, 92);
+                let mut whole = 0;
+                for number in 0..LIVES {
+                    let end = life(&ctx, &pattern).during(&format!("life {number}"))?;
+                    whole += usize::from(end == End::Whole);
+                }
+                Ok(whole)
+            })
+        })
+        .collect();
+    let ends: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
+    refusals.set("probability", "0")?;
+    let mut whole = 0;
+    for end in ends {
+        whole += end.map_err(|_| Fail("a thread of the test panicked".into()))??;
+    }
+    println!(
+        "# {whole} of {} connections lived to their end",
+        THREADS * LIVES
+    );
+    check!(whole < THREADS * LIVES, "nothing was refused");
+    let pair = ctx.pair_from(&listener, address).during("in the end")?;
+    echo(&pair, b"as ever")
 }
 
 /// How the life of a connection went.
