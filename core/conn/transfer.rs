@@ -696,8 +696,10 @@ impl Conn {
             }
             None => mask |= EPOLLERR,
         }
-        data.lack.poller |= lacks_room;
-        self.want_completions(&data);
+        if lacks_room {
+            data.lack.poller = true;
+            self.want_completions(&data);
+        }
         mask
     }
 
