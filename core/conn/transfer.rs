@@ -198,9 +198,7 @@ impl Conn {
                 }
                 let place = data.place.clone().ok_or(EPIPE)?;
                 // Else this would be held back behind what has been sent already, or there might be no slot for it.
-                if sent == 0
-                    && !reaped
-                    && (data.in_flight > 0 || place.link.slots().take_scarce())
+                if sent == 0 && !reaped && (data.in_flight > 0 || place.link.slots().take_scarce())
                 {
                     drop(data);
                     place.link.reap();
@@ -696,8 +694,10 @@ impl Conn {
             }
             None => mask |= EPOLLERR,
         }
-        data.lack.poller |= lacks_room;
-        self.want_completions(&data);
+        if lacks_room {
+            data.lack.poller = true;
+            self.want_completions(&data);
+        }
         mask
     }
 
