@@ -293,7 +293,7 @@ fn top_shows_the_queues_and_ends_with_its_reader() {
     let mut next = |wanted: &str| loop {
         let line = lines.next().unwrap().unwrap();
         if line.contains(wanted) {
-            return line;
+            break line;
         }
     };
     let line = next("0 device 0");
