@@ -3,8 +3,9 @@
 use super::link::{await_queue_pairs, echo, prove_by_queue_pairs};
 use super::settings::Changed;
 use super::two_links::{
-    add_second, await_both, await_links, second_device, second_netdev, shown, Second, Sorted,
-    ASYMMETRIC_LOCAL, ASYMMETRIC_PEER, SINGLE,
+    add_second, await_both, await_links, second_device, second_netdev, second_netdev_comes,
+    second_netdev_goes, shown, Second, Sorted, ASYMMETRIC_LOCAL, ASYMMETRIC_PEER, SINGLE,
+    SYMMETRIC,
 };
 use super::{join, once, pnet, Pattern};
 use crate::diag;
@@ -19,9 +20,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub const TESTS: [Test; 9] = [
+pub const TESTS: [Test; 10] = [
     once("link.second_link_is_added", 120, second_link_is_added),
     once("link.failover_loses_nothing", 300, failover_loses_nothing),
+    once("link.network_device_goes", 200, network_device_goes),
     once("link.silent_link_is_left", 300, silent_link_is_left),
     once("link.comes_back", 300, comes_back),
     once("link.asymmetric", 120, asymmetric),
@@ -121,20 +123,36 @@ impl Streams {
     }
 }
 
-fn second_link_is_added(ctx: &Ctx) -> Outcome {
-    let ctx = ctx.with_kind(Kind::Smc4);
-    let second = Second::new(&Host::BOTH)?;
-    second.fresh(&ctx)?;
+/// So many connections over two links, of which the first one has made both.
+fn over_two_links(ctx: &Ctx, count: usize) -> Outcome<Vec<Pair>> {
     let (listener, address) = ctx.listener(64)?;
     let first = ctx.pair_from(&listener, address)?;
     echo(&first, b"first")?;
     await_both()?;
-    await_queue_pairs(1).during("each device has one")?;
-    // Others use both, and each link carries bytes.
     let mut pairs = vec![first];
-    for _ in 0..5 {
+    while pairs.len() < count {
         pairs.push(ctx.pair_from(&listener, address)?);
     }
+    Ok(pairs)
+}
+
+/// A network with one RDMA device on each host yet, and streams over the only link.
+fn over_one_link(ctx: &Ctx) -> Outcome<(Second, Streams)> {
+    let second = Second::new(&[])?;
+    second.fresh(ctx)?;
+    let pair = ctx.pair()?;
+    echo(&pair, b"one link")?;
+    let streams = Streams::start(ctx, vec![pair])?;
+    Ok((second, streams))
+}
+
+fn second_link_is_added(ctx: &Ctx) -> Outcome {
+    let ctx = ctx.with_kind(Kind::Smc4);
+    let second = Second::new(&Host::BOTH)?;
+    second.fresh(&ctx)?;
+    // The others use both, and each link carries bytes.
+    let pairs = over_two_links(&ctx, 6)?;
+    await_queue_pairs(1).during("each device has one")?;
     for host in Host::BOTH {
         let (_, links) = shown(host)?;
         let conns: Vec<u64> = links.iter().map(|link| link.conns).collect();
@@ -177,15 +195,7 @@ fn failover_loses_nothing(ctx: &Ctx) -> Outcome {
         ),
         ("a port goes down", "ip -n A link set vA down", "rxeA"),
     ] {
-        let (listener, address) = ctx.listener(64)?;
-        let first = ctx.pair_from(&listener, address)?;
-        echo(&first, b"first")?;
-        await_both().during(what)?;
-        let mut pairs = vec![first];
-        for _ in 0..5 {
-            pairs.push(ctx.pair_from(&listener, address)?);
-        }
-        let streams = Streams::start(&ctx, pairs)?;
+        let streams = Streams::start(&ctx, over_two_links(&ctx, 6).during(what)?)?;
         streams.await_more(2_000_000).during(what)?;
         rig::run(way)?;
         let more = streams.await_more(4_000_000);
@@ -213,6 +223,30 @@ fn failover_loses_nothing(ctx: &Ctx) -> Outcome {
     prove_by_queue_pairs(&ctx)
 }
 
+/// A network device is unregistered, and its RDMA device with it; then it comes back.
+fn network_device_goes(ctx: &Ctx) -> Outcome {
+    let ctx = ctx.with_kind(Kind::Smc4);
+    let second = Second::new(&Host::BOTH)?;
+    second.fresh(&ctx)?;
+    let streams = Streams::start(&ctx, over_two_links(&ctx, 4)?)?;
+    for host in Host::BOTH {
+        let what = format!("of host {}", host.name());
+        streams.await_more(1_000_000).during(&what)?;
+        second_netdev_goes(host)?;
+        sys::eventually(&format!("no link on {}", second_device(host)), || {
+            let (_, links) = shown(host).map_err(|fail| std::io::Error::other(fail.0))?;
+            Ok(links.iter().all(|link| link.device != second_device(host)))
+        })?;
+        streams.await_more(1_000_000).during(&what)?;
+        second_netdev_comes(host)?;
+        await_both().during(&what)?;
+    }
+    streams.await_more(300_000)?;
+    streams.end()?;
+    drop(second);
+    prove_by_queue_pairs(&ctx)
+}
+
 /// Nothing tells that a path is gone: TEST LINK, or the device's own patience, finds out, and the
 /// connections go on on the other one.
 fn silent_link_is_left(ctx: &Ctx) -> Outcome {
@@ -220,15 +254,7 @@ fn silent_link_is_left(ctx: &Ctx) -> Outcome {
     let second = Second::new(&Host::BOTH)?;
     second.fresh(&ctx)?;
     let changed = Changed::new(&Host::BOTH, "smcr_testlink_time", 1)?;
-    let (listener, address) = ctx.listener(64)?;
-    let first = ctx.pair_from(&listener, address)?;
-    echo(&first, b"first")?;
-    await_both()?;
-    let mut pairs = vec![first];
-    for _ in 0..3 {
-        pairs.push(ctx.pair_from(&listener, address)?);
-    }
-    let streams = Streams::start(&ctx, pairs)?;
+    let streams = Streams::start(&ctx, over_two_links(&ctx, 4)?)?;
     streams.await_more(1_000_000)?;
     for host in Host::BOTH {
         rig::run(&format!(
@@ -251,11 +277,7 @@ fn silent_link_is_left(ctx: &Ctx) -> Outcome {
 /// A device that comes, first or again, brings a link, whichever side it comes to.
 fn comes_back(ctx: &Ctx) -> Outcome {
     let ctx = ctx.with_kind(Kind::Smc4);
-    let second = Second::new(&[])?;
-    second.fresh(&ctx)?;
-    let pair = ctx.pair()?;
-    echo(&pair, b"one link")?;
-    let streams = Streams::start(&ctx, vec![pair])?;
+    let (second, streams) = over_one_link(&ctx)?;
     for round in 0..2 {
         let (one, other) = match round {
             0 => (Host::A, Host::B),
@@ -302,16 +324,8 @@ fn closed_connection_moves(ctx: &Ctx) -> Outcome {
     let ctx = ctx.with_kind(Kind::Smc4);
     let second = Second::new(&Host::BOTH)?;
     second.fresh(&ctx)?;
-    let (listener, address) = ctx.listener(64)?;
-    let first = ctx.pair_from(&listener, address)?;
-    echo(&first, b"first")?;
-    await_both()?;
-    let mut pairs = vec![first];
-    for _ in 0..3 {
-        pairs.push(ctx.pair_from(&listener, address)?);
-    }
     let mut answers = Vec::new();
-    for (number, pair) in pairs.into_iter().enumerate() {
+    for (number, pair) in over_two_links(&ctx, 4)?.into_iter().enumerate() {
         echo(&pair, b"request")?;
         let answer = Pattern::new(&ctx, number as u64);
         let length = stuff(&pair.server, &answer)?;
@@ -421,20 +435,20 @@ fn asymmetric(ctx: &Ctx) -> Outcome {
 /// go on on the first one. When it is there again, so is the second link.
 fn second_link_refused(ctx: &Ctx) -> Outcome {
     let ctx = ctx.with_kind(Kind::Smc4);
-    let second = Second::new(&[])?;
-    second.fresh(&ctx)?;
-    let pair = ctx.pair()?;
-    echo(&pair, b"one link")?;
-    let streams = Streams::start(&ctx, vec![pair])?;
+    let (second, streams) = over_one_link(&ctx)?;
     const ALL: u32 = i32::MAX as u32;
     for (function, result, skip) in [
         ("__ib_alloc_pd", -12, 0),
         ("__ib_alloc_pd", -12, 1),
+        // Two for each end.
         ("__ib_create_cq", -12, 0),
         ("__ib_create_cq", -12, 1),
+        ("__ib_create_cq", -12, 2),
         ("ib_create_qp_kernel", -12, 0),
         ("ib_create_qp_kernel", -12, 1),
+        // One for each end, as there is one connection.
         ("ib_alloc_mr", -12, 0),
+        ("ib_alloc_mr", -12, 1),
         // Memory of the link's own.
         ("rust_helper_alloc_pages", 0, 0),
     ] {
@@ -467,11 +481,13 @@ fn second_link_refused(ctx: &Ctx) -> Outcome {
     prove_by_queue_pairs(&ctx)
 }
 
-/// PNETIDs that are given when the group is there already bring the second link, whichever side has its own last.
+/// PNETIDs that are given when the group is there already bring the second link, whichever side has its own last. When
+/// they are taken away again, what is there stays. Each under traffic.
 fn network_named_later(ctx: &Ctx) -> Outcome {
     let ctx = ctx.with_kind(Kind::Smc4);
     let second = Second::new(&Host::BOTH)?;
     for hosts in [[Host::A, Host::B], [Host::B, Host::A]] {
+        let what = format!("host {} last", hosts[1].name());
         second.fresh(&ctx)?;
         pnet::flush_both()?;
         let pair = ctx.pair()?;
@@ -479,12 +495,19 @@ fn network_named_later(ctx: &Ctx) -> Outcome {
         for host in Host::BOTH {
             check_eq!(shown(host)?.0, SINGLE, "type of the group without networks");
         }
+        let streams = Streams::start(&ctx, vec![pair])?;
         for host in hosts {
             pnet::add_ib(host, "NET1", host.rdma_device(), 1)?;
             pnet::add_ib(host, "NET1", second_device(host), 1)?;
         }
-        await_both().during(&format!("host {} last", hosts[1].name()))?;
-        echo(&pair, b"two links")?;
+        await_both().during(&what)?;
+        streams.await_more(300_000).during(&what)?;
+        pnet::flush_both()?;
+        streams.await_more(300_000).during(&what)?;
+        for host in Host::BOTH {
+            check_eq!(shown(host)?.0, SYMMETRIC, "type of the group afterwards");
+        }
+        streams.end().during(&what)?;
     }
     drop(second);
     prove_by_queue_pairs(&ctx)

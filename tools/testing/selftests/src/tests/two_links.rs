@@ -48,7 +48,7 @@ impl Second {
         rig::run("ip netns add S")?;
         rig::run("ip -n S link add br0 mtu 9000 type bridge")?;
         rig::run("ip -n S link set br0 up")?;
-        for (number, host) in Host::BOTH.into_iter().enumerate() {
+        for host in Host::BOTH {
             // Each address is that of one device.
             sys::enter(host)?;
             for (name, value) in [("arp_ignore", "1"), ("arp_announce", "2")] {
@@ -56,26 +56,12 @@ impl Second {
                     .during(name)?;
             }
             sys::leave()?;
-            for (which, dev) in [host.netdev(), second_netdev(host)].into_iter().enumerate() {
-                rig::run(&format!(
-                    "ip link add {dev} address 02:00:00:09:0{which}:0{} mtu 9000 netns {} type veth peer name p{dev} mtu 9000 netns S",
-                    number + 1,
-                    host.name()
-                ))?;
-                rig::run(&format!("ip -n S link set p{dev} master br0 up"))?;
-            }
+            lay_cable(host, 0)?;
+            lay_cable(host, 1)?;
         }
         rig::attach_hosts()?;
-        for (number, host) in Host::BOTH.into_iter().enumerate() {
-            let (name, dev, address) = (host.name(), second_netdev(host), 11 + number);
-            rig::run(&format!("ip -n {name} link set {dev} up"))?;
-            // TCP takes the first device, as its routes are better.
-            rig::run(&format!(
-                "ip -n {name} addr add 10.9.0.{address}/24 dev {dev} noprefixroute"
-            ))?;
-            rig::run(&format!(
-                "ip -n {name} route add 10.9.0.0/24 dev {dev} src 10.9.0.{address} metric 500"
-            ))?;
+        for host in Host::BOTH {
+            second_netdev_up(host)?;
             pnet::add_ib(host, "NET1", host.rdma_device(), 1)?;
             pnet::add_ib(host, "NET1", second_device(host), 1)?;
         }
@@ -93,6 +79,45 @@ impl Second {
         fresh(ctx)?;
         self.hosts.iter().try_for_each(|host| add_second(*host))
     }
+}
+
+/// From a host's first or second network device, which comes with it, to the switch.
+fn lay_cable(host: Host, which: usize) -> Outcome {
+    let number = host as usize + 1;
+    let (name, dev) = (host.name(), [host.netdev(), second_netdev(host)][which]);
+    rig::run(&format!(
+        "ip link add {dev} address 02:00:00:09:0{which}:0{number} mtu 9000 netns {name} type veth peer name p{dev} mtu 9000 netns S"
+    ))?;
+    rig::run(&format!("ip -n S link set p{dev} master br0 up")).map(drop)
+}
+
+fn second_netdev_up(host: Host) -> Outcome {
+    let (name, dev, address) = (host.name(), second_netdev(host), 11 + host as usize);
+    rig::run(&format!("ip -n {name} link set {dev} up"))?;
+    // TCP takes the first device, as its routes are better.
+    rig::run(&format!(
+        "ip -n {name} addr add 10.9.0.{address}/24 dev {dev} noprefixroute"
+    ))?;
+    rig::run(&format!(
+        "ip -n {name} route add 10.9.0.0/24 dev {dev} src 10.9.0.{address} metric 500"
+    ))
+    .map(drop)
+}
+
+/// The second network device is unregistered, and its RDMA device goes with it.
+pub(super) fn second_netdev_goes(host: Host) -> Outcome {
+    rig::run(&format!(
+        "ip -n {} link del {}",
+        host.name(),
+        second_netdev(host)
+    ))
+    .map(drop)
+}
+
+pub(super) fn second_netdev_comes(host: Host) -> Outcome {
+    lay_cable(host, 1)?;
+    second_netdev_up(host)?;
+    add_second(host)
 }
 
 fn await_no_devices() -> Outcome {
