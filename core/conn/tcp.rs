@@ -92,7 +92,9 @@ impl Conn {
             }
         }
         // TCP may have been quicker than the watch.
-        place.group.tcp_woken();
+        if clc.ending().is_some() {
+            place.group.tcp_woken();
+        }
         Ok(())
     }
 

@@ -98,8 +98,10 @@ pub(super) fn release(sk: &Sock<SmcSocket>) {
         }
         _ => {}
     }
-    if let Some(clc) = &clc {
-        rendezvous::forget(clc);
+    // That was done where the outcome is known.
+    let is_settled = matches!(phase, Phase::Fallback | Phase::Smc);
+    if let Some(clc) = clc.filter(|_| !is_settled) {
+        rendezvous::forget(&clc);
     }
 }
 

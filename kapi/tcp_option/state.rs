@@ -105,23 +105,25 @@ pub(super) unsafe fn want(socket: *mut bindings::socket) -> Result {
     Ok(())
 }
 
-/// Makes a [`State::Wanted`] socket [`State::Confirmed`]. Any context.
+/// Makes a [`State::Wanted`] socket [`State::Confirmed`]; whether it was one. Any context.
 ///
 /// # Safety
 ///
 /// `sk` must be a valid TCP socket that the caller has locked.
-pub(super) unsafe fn confirm(sk: *mut bindings::sock) {
+pub(super) unsafe fn confirm(sk: *mut bindings::sock) -> bool {
     // SAFETY: The caller vouches for `sk`; only the lock's owner takes its socket away.
     let socket = unsafe { (*sk).sk_socket };
     // SAFETY: The socket of a locked `sk` is valid.
     if socket.is_null() || unsafe { of(socket) } != State::Wanted {
-        return;
+        return false;
     }
     // SAFETY: As above.
-    if let Some(ops) = COPIES.variant(unsafe { ops_of(socket) }, CONFIRMED) {
-        // SAFETY: The copy is one of the socket's own operations.
-        unsafe { set_ops(socket, ops) };
-    }
+    let Some(ops) = COPIES.variant(unsafe { ops_of(socket) }, CONFIRMED) else {
+        return false;
+    };
+    // SAFETY: The copy is one of the socket's own operations.
+    unsafe { set_ops(socket, ops) };
+    true
 }
 
 /// Makes a listener [`State::Paused`], or [`State::Wanted`] again; leaves other sockets alone. Any

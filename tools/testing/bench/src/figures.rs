@@ -127,6 +127,18 @@ pub const FIGURES: &[Figure] = &[
     more("a connection each, 64 in flight", "/s", None),
     less("a connection each, 64 in flight: failed", "%", None),
     less("a connection each, 64 in flight: fell back", "%", None),
+    more(
+        "known to be short, 1 in flight",
+        "/s",
+        Some(Goal::NearTcp(0.05)),
+    ),
+    more(
+        "known to be short, 8 in flight",
+        "/s",
+        Some(Goal::NearTcp(0.05)),
+    ),
+    more("SMC-R among long connections after short ones", "%", None),
+    more("SMC-R among long connections after those", "%", None),
     less("first byte, new group", "us", None),
     less("first byte, group is there", "us", None),
     less("round trips to first byte, new group", "of 20 ms", None),
@@ -140,6 +152,11 @@ pub const FIGURES: &[Figure] = &[
         "KiB",
         Some(Goal::TimesC(2.0)),
     ),
+    less(
+        "memory of an idle connection, buffers of 64 KiB",
+        "KiB",
+        Some(Goal::TimesC(2.0)),
+    ),
     less("closing 1,000 connections and unloading", "ms", None),
     less("RDMA WRITE for a request and its response", "", None),
     less("SEND for a request and its response", "", None),
@@ -149,6 +166,8 @@ pub const FIGURES: &[Figure] = &[
     less("SEND for a MiB in messages of 64 KiB", "", None),
     less("ACK for a MiB in messages of 64 KiB", "", None),
     less("packets for a MiB in messages of 64 KiB", "", None),
+    less("packets of TCP for a connection", "", None),
+    less("packets by RDMA for a connection", "", None),
 ];
 
 /// A figure by its name.

@@ -4,8 +4,10 @@
 //!   smc-bench fallback [ROUNDS]    all of it
 //!   smc-bench dump                 the dumps only
 //!   smc-bench measure tcp|c|rust [TEXT]
-//!                                  what `make bench` compares, of one stack; TEXT: only works with this in their name
-//!   smc-bench places tcp|c|rust    programs between the marks of places.c, and the modules' functions
+//!                                  what `make bench` compares, of one stack; TEXT: only works with this, or one of
+//!                                  several between commas, in their name
+//!   smc-bench places tcp|c|rust [TEXT]
+//!                                  programs between the marks of places.c, and the modules' functions
 //!   smc-bench report DIR BASELINE KERNEL
 //!                                  on the host: what the boots of `make bench` have measured, side by side
 //!   smc-bench report-places DIR KERNEL-DIR
@@ -52,7 +54,8 @@ fn main() -> ExitCode {
         ["measure", stack, ref filter @ ..] if filter.len() <= 1 => {
             Stack::parse(stack).map(|stack| measure(stack, filter.first().copied().unwrap_or("")))
         }
-        ["places", stack] => Stack::parse(stack).map(places::measure),
+        ["places", stack, ref filter @ ..] if filter.len() <= 1 => Stack::parse(stack)
+            .map(|stack| places::measure(stack, filter.first().copied().unwrap_or(""))),
         ["report-places", dir, kernel] => Some(places::report(dir, kernel)),
         ["report", dir, baseline, kernel] => Some(report::main(dir, baseline, kernel)),
         _ => None,
@@ -92,7 +95,7 @@ fn measure(stack: Stack, filter: &str) -> Outcome {
     stack.up()?;
     let mut found = Vec::new();
     for work in works::WORKS {
-        if !work.name.contains(filter) {
+        if !filter.split(',').any(|part| work.name.contains(part)) {
             continue;
         }
         println!("{}", work.name);

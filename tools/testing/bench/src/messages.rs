@@ -145,8 +145,18 @@ pub fn stream_span(stack: Stack) -> Outcome<f64> {
 
 pub fn connections_span(stack: Stack) -> Outcome<f64> {
     const ROUNDS: usize = 40;
-    connections(stack, 8, 5)?;
-    places::between(|| connections(stack, 8, ROUNDS).map(drop))?;
+    connections(stack, WARM, 8, 5)?;
+    places::between(|| connections(stack, WARM, 8, ROUNDS).map(drop))?;
+    Ok((8 * ROUNDS) as f64)
+}
+
+/// The same with `net.smc.adaptive`, of those that come after it is known that they are short.
+pub fn learnt_connections_span(stack: Stack) -> Outcome<f64> {
+    const ROUNDS: usize = 40;
+    stack::set(stack, "adaptive", 1)?;
+    connections(stack, LEARNT, 8, 5)?;
+    places::between(|| connections(stack, LEARNT, 8, ROUNDS).map(drop))?;
+    stack::set(stack, "adaptive", 0)?;
     Ok((8 * ROUNDS) as f64)
 }
 
@@ -226,8 +236,12 @@ pub fn window_cliff(stack: Stack) -> Outcome<Figures> {
     Ok(vec![("window cliff".to_owned(), rates[1] / rates[0])])
 }
 
+/// Connections before those that count: the link group is there, or the place is known for short ones.
+const WARM: usize = 1;
+const LEARNT: usize = 16;
+
 /// A connection for each request, some at once: connections in a second, and how many failed of a hundred.
-fn connections(stack: Stack, clients: usize, rounds: usize) -> Outcome<(f64, f64)> {
+fn connections(stack: Stack, warm: usize, clients: usize, rounds: usize) -> Outcome<(f64, f64)> {
     let listener = Listener::new(stack.kind())?;
     let (failed, left) = (AtomicUsize::new(0), AtomicUsize::new(clients));
     let serve = || -> Outcome {
@@ -257,8 +271,9 @@ fn connections(stack: Stack, clients: usize, rounds: usize) -> Outcome<(f64, f64
     };
     std::thread::scope(|scope| {
         let servers: Vec<_> = (0..clients).map(|_| scope.spawn(serve)).collect();
-        // The group is there.
-        ask()?;
+        for _ in 0..warm {
+            ask()?;
+        }
         let begin = clock::now();
         let clients_at_work: Vec<_> = (0..clients).map(|_| scope.spawn(client)).collect();
         for thread in clients_at_work {
@@ -291,7 +306,7 @@ pub fn short_connections(stack: Stack) -> Outcome<Figures> {
     let mut all = Figures::new();
     for (clients, rounds) in [(1, 200), (8, 40), (64, 6)] {
         let witness = Witness::new(stack)?;
-        let (rate, failed) = connections(stack, clients, rounds)?;
+        let (rate, failed) = connections(stack, WARM, clients, rounds)?;
         // A fallback is counted on one side or on both: it is a connection that failed to be SMC-R.
         let fallen = 100.0 * witness.fallbacks()? as f64 / (clients * rounds) as f64;
         let name = format!("a connection each, {clients} in flight");
@@ -302,6 +317,67 @@ pub fn short_connections(stack: Stack) -> Outcome<Figures> {
         all.push((format!("{name}: failed"), failed));
         all.push((format!("{name}: fell back"), fallen));
         all.push((name, rate));
+    }
+    Ok(all)
+}
+
+/// The learning policy: short connections once they are known to be, and what becomes of long ones among them. C has
+/// none.
+pub fn learning(stack: Stack) -> Outcome<Figures> {
+    if stack == Stack::C {
+        return Ok(Figures::new());
+    }
+    let mut all = Figures::new();
+    stack::set(stack, "adaptive", 1)?;
+    for (clients, rounds) in [(1, 200), (8, 40)] {
+        let (rate, failed) = connections(stack, LEARNT, clients, rounds)?;
+        check!(failed == 0.0, "{failed} % of the connections failed");
+        let name = format!("known to be short, {clients} in flight");
+        println!("  {name}: {rate:.0}/s");
+        all.push((name, rate));
+    }
+    if stack == Stack::Rust {
+        all.extend(long_ones(stack)?);
+    }
+    stack::set(stack, "adaptive", 0)?;
+    Ok(all)
+}
+
+/// How many of a hundred long connections go by RDMA, when short ones to the same place were before: those that
+/// begin then, and those that begin when they have lived for a while.
+fn long_ones(stack: Stack) -> Outcome<Figures> {
+    const LONG: usize = 8;
+    const A_WHILE: Duration = Duration::from_secs(2);
+    let listener = Listener::new(stack.kind())?;
+    let open = || -> Outcome<(Sock, Sock)> {
+        Ok((
+            connect(stack.kind(), listener.address)?,
+            listener.sock.accept()?,
+        ))
+    };
+    for _ in 0..LEARNT {
+        open()?;
+    }
+    let mut all = Figures::new();
+    let mut kept = Vec::new();
+    for name in [
+        "SMC-R among long connections after short ones",
+        "SMC-R among long connections after those",
+    ] {
+        let mut by_rdma = 0;
+        for _ in 0..LONG {
+            let ends = open()?;
+            by_rdma += usize::from(diag::of(&ends.0)?.is_some_and(|entry| entry.conn.is_some()));
+            kept.push(ends);
+        }
+        let part = 100.0 * by_rdma as f64 / LONG as f64;
+        println!("  {name}: {part:.0} %");
+        all.push((name.to_owned(), part));
+        // Ages are looked at when a connection is made or ends: whether it is there, and whether it still is.
+        for _ in 0..2 {
+            std::thread::sleep(A_WHILE);
+            open()?;
+        }
     }
     Ok(all)
 }
@@ -388,8 +464,10 @@ table inet wire {
     counter send { }
     counter ack { }
     counter total { }
+    counter connections { }
     chain out {
         type filter hook output priority 300; policy accept;
+        meta l4proto tcp counter name connections
         udp dport 4791 counter name total
         udp dport 4791 @th,64,8 { 8, 9, 10, 11 } counter name write
         udp dport 4791 @th,64,8 { 2, 3, 4, 5 } counter name send
@@ -398,11 +476,12 @@ table inet wire {
 }
 ";
 
-/// Messages of both hosts: WRITE, SEND, acknowledgements, all packets.
-fn wire() -> Outcome<[u64; 4]> {
-    let mut all = [0; 4];
+/// Messages of both hosts: WRITE, SEND, acknowledgements, all packets; and those of TCP.
+fn wire() -> Outcome<[u64; 5]> {
+    let mut all = [0; 5];
     for host in Host::BOTH {
-        for (sum, name) in all.iter_mut().zip(["write", "send", "ack", "total"]) {
+        let names = ["write", "send", "ack", "total", "connections"];
+        for (sum, name) in all.iter_mut().zip(names) {
             let text = rig::run_on(host, &format!("nft list counter inet wire {name}"))?;
             let packets: Option<u64> = text
                 .split_whitespace()
@@ -417,13 +496,50 @@ fn wire() -> Outcome<[u64; 4]> {
 }
 
 pub fn wire_messages(stack: Stack) -> Outcome<Figures> {
-    if stack == Stack::Tcp {
-        return Ok(Figures::new());
-    }
     std::fs::write("/tmp/wire.nft", WIRE)?;
     for host in Host::BOTH {
         rig::run_on(host, "nft -f /tmp/wire.nft")?;
     }
+    let mut all = Figures::new();
+    if stack != Stack::Tcp {
+        all.extend(wire_of_data(stack)?);
+    }
+    all.extend(wire_of_connections(stack)?);
+    for host in Host::BOTH {
+        rig::run_on(host, "nft delete table inet wire")?;
+    }
+    Ok(all)
+}
+
+/// Of a connection with one request and its response, from its first packet to its last.
+fn wire_of_connections(stack: Stack) -> Outcome<Figures> {
+    const MORE: usize = 40;
+    let count = |rounds| -> Outcome<[u64; 5]> {
+        let before = wire()?;
+        connections(stack, WARM, 1, rounds)?;
+        // The last ones are closed in the background.
+        std::thread::sleep(Duration::from_secs(2));
+        let mut all = wire()?;
+        all.iter_mut()
+            .zip(before)
+            .for_each(|(now, old)| *now -= old);
+        Ok(all)
+    };
+    let (few, many) = (count(10)?, count(10 + MORE)?);
+    let each = |number: usize| (many[number] - few[number]) as f64 / MORE as f64;
+    println!(
+        "  a connection: {:.2} packets of TCP, {:.2} by RDMA",
+        each(4),
+        each(3)
+    );
+    let mut all = vec![("packets of TCP for a connection".to_owned(), each(4))];
+    if stack != Stack::Tcp {
+        all.push(("packets by RDMA for a connection".to_owned(), each(3)));
+    }
+    Ok(all)
+}
+
+fn wire_of_data(stack: Stack) -> Outcome<Figures> {
     const ROUNDS: u64 = 500;
     const MIB: usize = 16;
     let mut all = Figures::new();
@@ -443,13 +559,13 @@ pub fn wire_messages(stack: Stack) -> Outcome<Figures> {
         all.push((format!("{name} for a request and its response"), request));
         all.push((format!("{name} for a MiB in messages of 64 KiB"), mib));
     }
-    for host in Host::BOTH {
-        rig::run_on(host, "nft delete table inet wire")?;
-    }
     Ok(all)
 }
 
 const MANY: usize = 1000;
+
+/// The client's ends and the server's.
+type Ends = Vec<(Sock, Sock)>;
 
 fn available() -> Outcome<f64> {
     let text = sys::read_file("/proc/meminfo")?;
@@ -461,16 +577,9 @@ fn available() -> Outcome<f64> {
     Ok(found.unwrap_or_default())
 }
 
-/// Many idle connections: what they take, and how long closing them and taking the module away takes.
-pub fn many(stack: Stack) -> Outcome<Figures> {
-    let most = libc::rlimit {
-        rlim_cur: 4 * MANY as u64,
-        rlim_max: 4 * MANY as u64,
-    };
-    // SAFETY: `most` is live.
-    sys::cvt(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const most) })?;
+/// Idle connections: how many KiB one takes, both ends; and the ends, with their listener.
+fn idle(stack: Stack) -> Outcome<(f64, (Listener, Ends))> {
     std::thread::sleep(GROUP_GONE);
-    let mut all = Figures::new();
     let listener = Listener::new(stack.kind())?;
     let before = available()?;
     let mut ends = Vec::new();
@@ -483,6 +592,27 @@ pub fn many(stack: Stack) -> Outcome<Figures> {
     // What is given back late is given back.
     std::thread::sleep(Duration::from_secs(5));
     let each = (before - available()?) / MANY as f64;
+    Ok((each, (listener, ends)))
+}
+
+/// Many idle connections: what they take, and how long closing them and taking the module away takes.
+pub fn many(stack: Stack) -> Outcome<Figures> {
+    let most = libc::rlimit {
+        rlim_cur: 4 * MANY as u64,
+        rlim_max: 4 * MANY as u64,
+    };
+    // SAFETY: `most` is live.
+    sys::cvt(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const most) })?;
+    let mut all = Figures::new();
+    if stack != Stack::Tcp {
+        let old = stack::buffers(stack, Some([64 << 10; 2]))?;
+        let name = "memory of an idle connection, buffers of 64 KiB";
+        let (each, _) = idle(stack)?;
+        println!("  {name}: {each:.1} KiB");
+        all.push((name.to_owned(), each));
+        stack::buffers(stack, old)?;
+    }
+    let (each, (listener, ends)) = idle(stack)?;
     println!("  {MANY} connections: {each:.1} KiB each");
     all.push(("memory of an idle connection, both ends".to_owned(), each));
     let (result, took) = count(|| -> Outcome {

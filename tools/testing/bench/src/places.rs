@@ -63,12 +63,16 @@ const SPANS: &[Span] = &[
         name: "a connection each, 8 in flight, a connection",
         run: messages::connections_span,
     },
+    Span {
+        name: "a connection each, known to be short, a connection",
+        run: messages::learnt_connections_span,
+    },
 ];
 
-/// In the machine.
-pub fn measure(stack: Stack) -> Outcome {
+/// In the machine; spans with this in their name only.
+pub fn measure(stack: Stack, filter: &str) -> Outcome {
     stack.up()?;
-    for span in SPANS {
+    for span in SPANS.iter().filter(|span| span.name.contains(filter)) {
         println!("{}", span.name);
         let count = (span.run)(stack).during(span.name)?;
         println!("span\t{}\t{count}", span.name);

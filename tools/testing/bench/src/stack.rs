@@ -106,6 +106,20 @@ pub fn buffers(stack: Stack, size: Option<[u32; 2]>) -> Outcome<Option<[u32; 2]>
     Ok(before)
 }
 
+/// Sets one of `net.smc.*` of both hosts, if the stack is smc_rs.
+pub fn set(stack: Stack, name: &str, value: u32) -> Outcome {
+    if stack != Stack::Rust {
+        return Ok(());
+    }
+    for host in Host::BOTH {
+        sys::enter(host)?;
+        let path = format!("/proc/sys/net/smc/{name}");
+        sys::write_file(&path, &value.to_string()).during(&path)?;
+    }
+    sys::leave()?;
+    Ok(())
+}
+
 /// Packets by RDMA and fallbacks up to a moment: what a measurement went by.
 pub struct Witness {
     stack: Stack,

@@ -26,6 +26,7 @@ pub const WORKS: &[Work] = &[
     work("window cliff", messages::window_cliff),
     work("fallback", messages::fallback),
     work("short connections", messages::short_connections),
+    work("learning", messages::learning),
     work("first bytes", messages::first_bytes),
     work("wire messages", messages::wire_messages),
     // The last one: it loads the module anew.
