@@ -132,8 +132,6 @@ pub(crate) fn handshake(sk: &Sock<SmcSocket>, clc: &Arc<ClcSock>) -> Outcome {
         return Outcome::Failed(ENETDOWN);
     };
     let peer_id = registry.peer_id();
-    // What it says carries the acknowledgement of what was said to it.
-    clc.put_off_acks(true);
     let prepared = match (Settings::of(sk.net()), path::find(&registry, sk.net(), clc)) {
         (Ok(settings), Ok(paths)) => Ok(Context {
             sk,
@@ -149,7 +147,6 @@ pub(crate) fn handshake(sk: &Sock<SmcSocket>, clc: &Arc<ClcSock>) -> Outcome {
         Ok(context) => negotiate(&context),
         Err(reason) => Err(Stop::Decline(decline_unread(peer_id, reason), reason)),
     };
-    clc.put_off_acks(false);
     if let (Err(Stop::NotSmc(_) | Stop::Fail(_)), Some(stats)) = (&result, Stats::of(sk.net())) {
         stats.count(counter::CLIENT_FAILED);
     }

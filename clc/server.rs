@@ -125,10 +125,7 @@ pub(crate) fn handshake(sk: &Sock<SmcSocket>, clc: &Arc<ClcSock>) -> Outcome {
         registry,
         settings,
     };
-    // As from the beginning of a connection that was negotiated: its first data may have been here before us.
-    clc.put_off_acks(true);
     let result = negotiate(&context);
-    clc.put_off_acks(false);
     if let (Err(Stop::Fail(_)), Some(stats)) = (&result, Stats::of(sk.net())) {
         stats.count(counter::SERVER_FAILED);
     }

@@ -744,7 +744,7 @@ impl Conn {
             }
         }
         self.check_drained(data);
-        if may_go(data) {
+        if data.over && data.in_flight == 0 {
             self.kick(data);
         }
         if completed.freed > 0 {
@@ -1020,10 +1020,7 @@ impl Conn {
         }
         if actions.free {
             data.over = true;
-            // Else what is under way does it when it has completed.
-            if may_go(data) {
-                self.kick(data);
-            }
+            self.kick(data);
         }
         if let Some(sk) = data.sk.as_ref() {
             sk.set_state(data.life.state().abi());
@@ -1070,7 +1067,9 @@ impl Conn {
     /// Nobody uses the connection, nothing of it is under way, and its farewell has left: it can be taken out of
     /// its group. A peer that never hears the farewell keeps its end for ever (RFC 7609, section 4.8.1).
     pub(super) fn is_over(&self) -> bool {
-        may_go(&self.data.lock())
+        let data = self.data.lock();
+        let owes = data.flow.as_ref().is_some_and(|flow| flow.owes_state());
+        data.over && data.in_flight == 0 && !owes
     }
 
     /// Whether the peer may go on to send immediates to our token: it has heard from us, and has not said goodbye.
@@ -1263,12 +1262,6 @@ impl Conn {
             self.with_link(|data| self.push(data));
         }
     }
-}
-
-/// See [`Conn::is_over`].
-fn may_go(data: &Data) -> bool {
-    let owes = || data.flow.as_ref().is_some_and(|flow| flow.owes_state());
-    data.over && data.in_flight == 0 && !owes()
 }
 
 /// Who was told that there is no room to send, since there last was some.

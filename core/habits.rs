@@ -182,18 +182,16 @@ impl Habits<'_> {
 
     /// The entry of a place, which may be a new one; [`None`] if there is no memory at all.
     fn entry(&mut self, place: Place, now: Millis, policy: &Policy) -> Option<&mut Entry> {
-        let part = self.part(place);
-        let is_own = |slot: &Option<Entry>| slot.as_ref().is_some_and(|entry| entry.place == place);
-        let slot = if let Some(own) = part.iter().position(is_own) {
-            part.get_mut(own)?
-        } else {
-            // A free one, or what was not looked at for longest.
-            let seen = |slot: &Option<Entry>| slot.as_ref().map(|entry| entry.seen);
-            let slot = part.iter_mut().min_by_key(|slot| seen(slot))?;
-            *slot = None;
-            slot
+        // Its own, or a free one, or what was not looked at for longest.
+        let slot = self.part(place).iter_mut().min_by_key(|slot| match slot {
+            Some(entry) if entry.place == place => (0, Millis(0)),
+            None => (1, Millis(0)),
+            Some(entry) => (2, entry.seen),
+        })?;
+        let entry = match *slot {
+            Some(entry) if entry.place == place => slot.insert(entry),
+            _ => slot.insert(Entry::new(place, now)),
         };
-        let entry = slot.get_or_insert_with(|| Entry::new(place, now));
         entry.go_on(now, policy);
         Some(entry)
     }

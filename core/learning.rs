@@ -61,15 +61,6 @@ pub(crate) fn begin(net: &Net, place: Place) -> Option<Visit> {
     })
 }
 
-/// As [`begin`], and whether the next one is to be left to TCP. Process context.
-pub(crate) fn begin_and_ask(net: &Net, place: Place) -> Option<(Visit, bool)> {
-    with(net, |habits, policy| {
-        let now = registry::now();
-        let visit = habits.begin(place, now, policy);
-        (visit, habits.advice(place, now, policy) == Advice::Tcp)
-    })
-}
-
 /// It has ended, and has carried so many bytes. Process context.
 pub(crate) fn over(net: &Net, visit: Visit, bytes: u64) {
     with(net, |habits, policy| {
@@ -89,25 +80,18 @@ fn policy(net: &Net) -> Option<Policy> {
 
 fn with<T>(net: &Net, f: impl FnOnce(&mut Habits<'_>, &Policy) -> T) -> Option<T> {
     let policy = policy(net)?;
-    let mut f = Some(f);
-    let mut new = Memory::new();
-    // The second time with room for it, made without the lock.
-    for last in [false, true] {
-        let done = netns::with::<Namespace, _>(net, |namespace| {
+    let lacks = |namespace: &Namespace| namespace.habits().lock().is_empty();
+    if netns::with::<Namespace, _>(net, lacks)? {
+        // Where there is no memory nothing is remembered.
+        let mut new = KVec::from_elem(None, CAPACITY, GFP_KERNEL).unwrap_or_default();
+        netns::with::<Namespace, _>(net, |namespace| {
             let mut memory = namespace.habits().lock();
             if memory.is_empty() {
                 core::mem::swap(&mut *memory, &mut new);
             }
-            if memory.is_empty() && !last {
-                return None;
-            }
-            Some(f.take()?(&mut Habits(&mut memory), &policy))
         })?;
-        if done.is_some() {
-            return done;
-        }
-        // Where there is no memory nothing is remembered.
-        new = Memory::from_elem(None, CAPACITY, GFP_KERNEL).unwrap_or_default();
     }
-    None
+    netns::with::<Namespace, _>(net, |namespace| {
+        f(&mut Habits(&mut namespace.habits().lock()), &policy)
+    })
 }

@@ -271,7 +271,7 @@ pub(crate) fn find(registry: &Registry, net: &Net, clc: &ClcSock) -> Result<Path
         let len = name.iter().position(|&byte| byte == 0)?;
         pnet_table::of_netdev(net, name.get(..len)?)
     };
-    let wanted = id_of(ifindex).or_else(|| (base != ifindex).then(|| id_of(base))?);
+    let wanted = id_of(ifindex).or_else(|| id_of(base));
     let hop = clc.next_hop();
     let mut found = false;
     let mut iwarp = None;

@@ -533,14 +533,6 @@ impl ClcSock {
         }
     }
 
-    /// Whether acknowledgements wait for something that carries them, for a moment at most: as in a handshake, where each
-    /// message is answered at once. TCP ends that by itself, too. Any context.
-    pub(crate) fn put_off_acks(&self, on: bool) {
-        // SAFETY: By the type invariants `sk` is a TCP socket. TCP writes this byte, whole, under the lock: that one of
-        // both is lost costs an acknowledgement more, or the delay of one.
-        unsafe { tcp_option::put_off_acks(self.sk(), on) };
-    }
-
     /// Receives up to `buf.len()` bytes; `flags` are `MSG_*`.
     pub(crate) fn recv(&self, buf: &mut [u8], flags: u32) -> Result<usize> {
         // SAFETY: All-zeroes is a valid `msghdr`.

@@ -75,9 +75,6 @@ impl<H: WakeHandler> Watch<H> {
         // SAFETY: The box keeps the entry at its place until `drop` removes it; the queue is kept by
         // `clc`.
         unsafe { bindings::add_wait_queue(queue, entry.raw.get()) };
-        // Pairs with the barrier of whoever looks for sleepers: he sees the entry, or the caller what has happened.
-        // SAFETY: A barrier may be anywhere.
-        unsafe { bindings::full_barrier() };
         // INVARIANT: It was added just now.
         Ok(Self { clc, queue, entry })
     }

@@ -92,9 +92,7 @@ impl Conn {
             }
         }
         // TCP may have been quicker than the watch.
-        if clc.ending().is_some() {
-            place.group.tcp_woken();
-        }
+        place.group.tcp_woken();
         Ok(())
     }
 

@@ -41,8 +41,6 @@ pub(super) struct AcceptQueue {
     pending: Atomic<u32>,
     /// The next connection's turn.
     turn: Atomic<u64>,
-    /// TCP has connections that are not taken for want of room here.
-    wants_room: Atomic<bool>,
 }
 
 struct Stacks {
@@ -106,7 +104,6 @@ impl AcceptQueue {
             len: Atomic::new(0),
             pending: Atomic::new(0),
             turn: Atomic::new(0),
-            wants_room: Atomic::new(false),
         })
     }
 
@@ -131,16 +128,6 @@ impl AcceptQueue {
     /// The turn of a connection that is there now.
     pub(super) fn next_turn(&self) -> Turn {
         Turn(self.turn.fetch_add(1u64, Full))
-    }
-
-    /// Who makes room from now on is to say so. To be called before a last look at [`Self::load`].
-    pub(super) fn want_room(&self) {
-        self.wants_room.xchg(true, Full);
-    }
-
-    /// Whether somebody wants the room that was just made. [`Self::pop`] and [`Self::end`] order this behind it.
-    pub(super) fn takes_room(&self) -> bool {
-        self.wants_room.load(Relaxed) && self.wants_room.xchg(false, Full)
     }
 
     /// A handshake begins.

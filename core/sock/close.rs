@@ -98,10 +98,8 @@ pub(super) fn release(sk: &Sock<SmcSocket>) {
         }
         _ => {}
     }
-    // That was done where the outcome is known.
-    let is_settled = matches!(phase, Phase::Fallback | Phase::Smc);
-    if let Some(clc) = clc.filter(|_| !is_settled) {
-        rendezvous::forget(&clc);
+    if let Some(clc) = &clc {
+        rendezvous::forget(clc);
     }
 }
 

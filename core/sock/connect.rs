@@ -77,10 +77,10 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
                     drop(life);
                     return clc.connect(addr, flags);
                 }
-                // An event before the phase changes is not lost: TCP is looked at below.
+                // An event before the phase changes is not lost: the job is queued below.
                 clc.wake_aside()?;
-                let watch = Watch::new(clc.clone(), Woken::new(sk, &clc))
-                    .inspect_err(|_| clc.wake_front())?;
+                let watch =
+                    Watch::new(clc.clone(), Woken(sk.into())).inspect_err(|_| clc.wake_front())?;
                 (life.server, life.plain) = (None, None);
                 life.began = registry::now();
                 if !clc.is_shut_down() {
@@ -105,12 +105,8 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
                 set_phase(sk, Phase::Connecting);
                 life.unreported = true;
                 life.watch = Some(watch);
-                // TCP may have been quicker than the phase.
-                if is_ready(&clc) {
-                    sk.queue_job(JOB_HANDSHAKE, crate::queues::handshake());
-                } else if clc.state() != TcpState::Connecting {
-                    sk.queue_job(JOB_SET_UP, crate::queues::set_up());
-                }
+                // TCP may have been quicker than the watch.
+                sk.queue_job(JOB_SET_UP, crate::queues::set_up());
                 if nonblock {
                     // Even if it is done meanwhile: with TCP it never is.
                     return Err(EINPROGRESS);
@@ -181,29 +177,22 @@ fn is_in_vain(sk: &Sock<SmcSocket>, life: &mut Life, server: &SockAddr) -> Optio
     None
 }
 
-/// Whether the server of a connection has said that it speaks SMC, so that the handshake is next. Any context.
-pub(super) fn is_ready(clc: &ClcSock) -> bool {
-    clc.state() == TcpState::Connected && rendezvous::confirmed(clc) && !clc.is_shut_down()
-}
-
-/// The work item of a socket that is connecting: runs when TCP has something else to say. Never waits for the
+/// The work item of a socket that is connecting: runs when TCP has something to say. Never waits for the
 /// network.
 pub(super) fn run(sk: &Sock<SmcSocket>) {
     let Some(clc) = sk.clc() else {
         return;
     };
-    let (state, watch, plain) = {
+    // Later wake-ups of TCP are the handshake's own business. From here on `shutdown` leaves both
+    // directions open for it.
+    let (state, watch, plain, shut) = {
         let mut life = sk.life.lock();
         // Under the lock: who connects anew holds it, and the state is not to be that of the old connection.
         let state = clc.state();
         if matches!(state, TcpState::Connecting | TcpState::Listening) {
             return;
         }
-        if is_ready(&clc) {
-            sk.queue_job(JOB_HANDSHAKE, crate::queues::handshake());
-            return;
-        }
-        (state, life.watch.take(), life.plain)
+        (state, life.watch.take(), life.plain, clc.is_shut_down())
     };
     if watch.is_none() {
         // An earlier run has seen it.
@@ -211,6 +200,10 @@ pub(super) fn run(sk: &Sock<SmcSocket>) {
     }
     drop(watch);
     let outcome = match state {
+        TcpState::Connected if rendezvous::confirmed(&clc) && !shut => {
+            sk.queue_job(JOB_HANDSHAKE, crate::queues::handshake());
+            return;
+        }
         TcpState::Connected => Outcome::Fallback(plain.unwrap_or(DeclineReason::PEERNOSMC), 0),
         _ => Outcome::Failed(clc.take_error().err().unwrap_or(ECONNABORTED)),
     };
@@ -222,21 +215,6 @@ pub(super) fn handshake(sk: &Sock<SmcSocket>) {
     let Some(clc) = sk.clc() else {
         return;
     };
-    // Later wake-ups of TCP are the handshake's own business. `shutdown` leaves both directions open for it.
-    let watch = {
-        let mut life = sk.life.lock();
-        // As in `run`: one that was queued for an earlier connection finds a new one here.
-        if !is_ready(&clc) {
-            drop(life);
-            return run(sk);
-        }
-        life.watch.take()
-    };
-    if watch.is_none() {
-        // An earlier run has seen it.
-        return;
-    }
-    drop(watch);
     let outcome = crate::clc::client::handshake(sk, &clc);
     settle(sk, &clc, outcome);
 }
@@ -331,7 +309,7 @@ fn connect_plainly(
     let Some(server) = life.server.as_deref() else {
         return Err(None);
     };
-    let watch = Watch::new(clc.clone(), Woken::new(sk, clc))?;
+    let watch = Watch::new(clc.clone(), Woken(sk.into()))?;
     match rendezvous::reconnect(clc, *server) {
         Ok(()) => {}
         Err(err) if err == EINPROGRESS => {}

@@ -60,7 +60,7 @@ pub(super) fn listen(sk: &Sock<SmcSocket>, backlog: c_int) -> Result {
                 return Ok(());
             }
             clc.wake_aside()?;
-            let watch = Watch::new(clc.clone(), Woken::new(sk, &clc))
+            let watch = Watch::new(clc.clone(), Woken(sk.into()))
                 .and_then(|watch| {
                     rendezvous::prepare_listener(&clc)?;
                     clc.listen(backlog)
@@ -88,9 +88,8 @@ pub(super) fn accept(sk: &Sock<SmcSocket>, nonblock: bool) -> Result<SockRef> {
             return Err(EINVAL);
         }
         if let Some(child) = sk.queue.pop() {
-            if sk.queue.takes_room() {
-                sk.queue_job(JOB_SET_UP, crate::queues::set_up());
-            }
+            // There is room for another one now.
+            sk.queue_job(JOB_SET_UP, crate::queues::set_up());
             return Ok(child);
         }
         // One connection is for one task; TCP's `accept` waits like this, too.
@@ -115,7 +114,7 @@ pub(super) fn run(sk: &Sock<SmcSocket>) {
     let backlog = u32::try_from(sk.life.lock().backlog).unwrap_or(0);
     // TCP allows one connection more than the backlog, too.
     while sk.phase() == Phase::Listen {
-        if sk.queue.load() > backlog && has_no_room(sk, backlog) {
+        if sk.queue.load() > backlog {
             // Clients that say nothing keep nobody out: as with TCP, which does not wait for their data
             // then (SYN cookies), the oldest one is offered.
             if !clc.has_pending_accept() {
@@ -135,18 +134,10 @@ pub(super) fn run(sk: &Sock<SmcSocket>) {
             Err(err) if err == ECONNABORTED || err == EPROTO => {}
             Err(err) => {
                 pr_warn_ratelimited!("a connection could not be accepted: {err:?}\n");
-                // It is tried again with the next one that ends or is taken.
-                sk.queue.want_room();
                 return;
             }
         }
     }
-}
-
-/// Whether there is still no room, now that whoever makes some has this work item queued.
-fn has_no_room(sk: &Sock<SmcSocket>, backlog: u32) -> bool {
-    sk.queue.want_room();
-    sk.queue.load() > backlog
 }
 
 /// Makes a socket for a connection that TCP has accepted.
@@ -164,8 +155,7 @@ fn welcome(sk: &Sock<SmcSocket>, clc: ClcSock) {
     let place = learning::port(sk.net(), || clc.name(NameOf::Own).ok());
     *child.clc.lock() = Some(clc.clone());
     let mut life = child.life.lock();
-    let known = place.and_then(|place| learning::begin_and_ask(sk.net(), place));
-    life.visit = known.map(|(visit, _)| visit);
+    life.visit = place.and_then(|place| learning::begin(sk.net(), place));
     if negotiated {
         life.parent = Some(sk.into());
         life.turn = sk.queue.next_turn();
@@ -185,7 +175,7 @@ fn welcome(sk: &Sock<SmcSocket>, clc: ClcSock) {
         enqueue(sk, sk.queue.next_turn(), child);
     }
     // For the next one: the SYN-ACK of this one has gone out.
-    let is_for_tcp = known.is_some_and(|(_, is_for_tcp)| is_for_tcp);
+    let is_for_tcp = place.is_some_and(|place| learning::is_for_tcp(sk.net(), place));
     if is_for_tcp != unwanted {
         sk.life.lock().unwanted = is_for_tcp;
         regulate(sk);
@@ -236,9 +226,8 @@ pub(super) fn handshake(child: &SockRef) {
     }
     parent.queue.end();
     regulate(&parent);
-    if parent.queue.takes_room() {
-        parent.queue_job(JOB_SET_UP, crate::queues::set_up());
-    }
+    // There may be room for another one now.
+    parent.queue_job(JOB_SET_UP, crate::queues::set_up());
 }
 
 /// Holds a connection back until its client has sent something, if the listener wants it so

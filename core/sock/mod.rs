@@ -84,8 +84,8 @@ use kernel::{
         atomic::{
             Acquire,
             Atomic,
-            Full,
-            Relaxed, //
+            Relaxed,
+            Release, //
         },
         Arc,
         Mutex,
@@ -179,32 +179,12 @@ pub(crate) struct SmcSocket {
     queue: AcceptQueue,
 }
 
-/// There is something for a work item of a socket to do: its TCP socket has woken.
-struct Woken {
-    sk: SockRef,
-    clc: Arc<ClcSock>,
-}
-
-impl Woken {
-    fn new(sk: &Sock<SmcSocket>, clc: &Arc<ClcSock>) -> Self {
-        Self {
-            sk: sk.into(),
-            clc: clc.clone(),
-        }
-    }
-}
+/// There is something for the work item of a socket to do: its TCP socket has woken.
+struct Woken(SockRef);
 
 impl WakeHandler for Woken {
     fn woken(&self, _events: u32) {
-        match self.sk.phase() {
-            // `connect` or `listen` looks itself, when it has stored the phase.
-            Phase::Init => {}
-            // What there is most often to do is done without a detour.
-            Phase::Connecting if connect::is_ready(&self.clc) => {
-                self.sk.queue_job(JOB_HANDSHAKE, crate::queues::handshake());
-            }
-            _ => self.sk.queue_job(JOB_SET_UP, crate::queues::set_up()),
-        }
+        self.0.queue_job(JOB_SET_UP, crate::queues::set_up());
     }
 }
 
@@ -388,8 +368,7 @@ impl SmcSocket {
 
 /// Changes the phase; the caller holds [`SmcSocket::life`].
 fn set_phase(sk: &Sock<SmcSocket>, phase: Phase) {
-    // Fully ordered: who changes it may look then what has happened meanwhile.
-    sk.phase.xchg(phase as u32, Full);
+    sk.phase.store(phase as u32, Release);
     // A connection tells its state itself.
     if phase != Phase::Smc {
         sk.set_state(phase.diag_state());

@@ -16,10 +16,7 @@ mod shim;
 mod state;
 mod table;
 
-use core::{
-    mem::MaybeUninit,
-    ptr, //
-};
+use core::mem::MaybeUninit;
 
 use crate::kapi::prelude::*;
 use kernel::{
@@ -111,19 +108,6 @@ impl Drop for SockLock {
         // SAFETY: Locked by us, and valid per `new`'s contract.
         unsafe { bindings::release_sock(self.0) };
     }
-}
-
-/// Has a TCP socket put its acknowledgements off, or not any more: as `TCP_QUICKACK` does, but nothing is sent for it.
-///
-/// # Safety
-///
-/// `sk` must be a valid TCP socket.
-pub(super) unsafe fn put_off_acks(sk: *mut bindings::sock, on: bool) {
-    // As `pingpong` of `struct inet_connection_sock`: the mode holds from a threshold on.
-    let count = if on { u8::MAX } else { 0 };
-    let icsk: *mut bindings::inet_connection_sock = sk.cast();
-    // SAFETY: The caller vouches for the socket; a single byte.
-    unsafe { ptr::write_volatile(&raw mut (*icsk).icsk_ack.pingpong, count) };
 }
 
 /// Has the option sent in the namespace of `clc`, until [`forget`].

@@ -146,11 +146,9 @@ unsafe extern "C" fn sk_rx_dst_set(sk: *mut bindings::sock, skb: *const bindings
         unsafe { sk_rx_dst_set(sk, skb) };
     }
     // SAFETY: C passes a TCP segment with its headers in place, and the locked socket it belongs to.
-    // SAFETY: The socket is locked.
-    if unsafe { accepts(sk, skb) && state::confirm(sk) } {
-        // The Proposal follows at once, and carries the acknowledgement of the SYN-ACK.
-        // SAFETY: As above.
-        unsafe { super::put_off_acks(sk, true) };
+    if unsafe { accepts(sk, skb) } {
+        // SAFETY: The socket is locked.
+        unsafe { state::confirm(sk) };
     }
 }
 
@@ -253,9 +251,6 @@ unsafe fn settle(child: *mut bindings::sock) {
         // flagged as SMC sockets flag theirs; anything else is not ours to keep.
         unsafe { ptr::write_volatile(&raw mut (*child).sk_user_data, tag()) };
         header.restore();
-        // Our Accept carries the acknowledgement of the Proposal.
-        // SAFETY: As above.
-        unsafe { super::put_off_acks(child, true) };
     }
     // SAFETY: The child is valid and locked.
     let wanted_by_user = unsafe { (*tp).save_syn() } != SAVE_SYN_OURS;

@@ -105,25 +105,23 @@ pub(super) unsafe fn want(socket: *mut bindings::socket) -> Result {
     Ok(())
 }
 
-/// Makes a [`State::Wanted`] socket [`State::Confirmed`]; whether it was one. Any context.
+/// Makes a [`State::Wanted`] socket [`State::Confirmed`]. Any context.
 ///
 /// # Safety
 ///
 /// `sk` must be a valid TCP socket that the caller has locked.
-pub(super) unsafe fn confirm(sk: *mut bindings::sock) -> bool {
+pub(super) unsafe fn confirm(sk: *mut bindings::sock) {
     // SAFETY: The caller vouches for `sk`; only the lock's owner takes its socket away.
     let socket = unsafe { (*sk).sk_socket };
     // SAFETY: The socket of a locked `sk` is valid.
     if socket.is_null() || unsafe { of(socket) } != State::Wanted {
-        return false;
+        return;
     }
     // SAFETY: As above.
-    let Some(ops) = COPIES.variant(unsafe { ops_of(socket) }, CONFIRMED) else {
-        return false;
-    };
-    // SAFETY: The copy is one of the socket's own operations.
-    unsafe { set_ops(socket, ops) };
-    true
+    if let Some(ops) = COPIES.variant(unsafe { ops_of(socket) }, CONFIRMED) {
+        // SAFETY: The copy is one of the socket's own operations.
+        unsafe { set_ops(socket, ops) };
+    }
 }
 
 /// Makes a listener [`State::Paused`], or [`State::Wanted`] again; leaves other sockets alone. Any
