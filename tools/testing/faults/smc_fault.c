@@ -5,7 +5,7 @@
  * (tools/testing/selftests/src/fault.rs). Stock kernels have no fault injection of their own.
  *
  * modprobe smc_fault function=NAME result=N [PARAMETER=...]; other calls are left alone.
- * modprobe smc_fault lose=N; loses as much memory, for the test of the test.
+ * modprobe smc_fault lose=N loses N bytes a hundred times, for the test of the test.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -54,7 +54,7 @@ MODULE_PARM_DESC(hits, "calls that have failed so far; to be read");
 
 static unsigned int lose;
 module_param(lose, uint, 0444);
-MODULE_PARM_DESC(lose, "bytes to allocate and forget");
+MODULE_PARM_DESC(lose, "bytes to allocate and forget, a hundred times");
 
 static atomic_t calls = ATOMIC_INIT(0);
 
@@ -107,11 +107,14 @@ static struct kprobe probe = {
 
 static int __init smc_fault_init(void)
 {
-	void *lost = lose ? kmalloc(lose, GFP_KERNEL) : NULL;
+	/* Many, as a few may be found by what is left of a pointer somewhere. */
+	for (int number = 0; lose && number < 100; number++) {
+		void *lost = kmalloc(lose, GFP_KERNEL);
 
-	OPTIMIZER_HIDE_VAR(lost);
+		OPTIMIZER_HIDE_VAR(lost);
+	}
 	if (!function)
-		return lost ? 0 : -EINVAL;
+		return lose ? 0 : -EINVAL;
 	probe.symbol_name = function;
 	return register_kprobe(&probe);
 }
