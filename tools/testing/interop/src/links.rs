@@ -12,7 +12,7 @@ use smc_selftest::{check, Context, Fail, Outcome};
 use std::time::Duration;
 
 pub const SCRIPTS: &[Script] = &[
-    Script::new("links.path_goes", |side| path_goes(side, Way::BothPorts)),
+    Script::with_ours("links.path_goes", |side| path_goes(side, Way::BothPorts)),
     Script::among_ours("links.address_of_client_goes", |side| {
         path_goes(
             side,
