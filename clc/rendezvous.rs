@@ -39,8 +39,8 @@ pub(crate) trait Rendezvous {
     /// As [`Self::connect`].
     fn reconnect(clc: &ClcSock, addr: SockAddr) -> Result;
 
-    /// Whether the server has said that it speaks SMC. Any context. To be asked once the connection
-    /// is established, before [`Self::forget`].
+    /// Whether the server has said that it speaks SMC. May sleep. To be asked once the connection is
+    /// established, before [`Self::forget`].
     fn confirmed(clc: &ClcSock) -> bool;
 
     /// Makes a server's socket answer clients that speak SMC. To be called before it listens.

@@ -158,10 +158,13 @@ pub(crate) fn forget(clc: &ClcSock) {
     clc.slot().clear();
 }
 
-/// Whether the server has answered that it speaks SMC. Any context; meaningful once the client's
-/// connection is established, and until [`forget`].
+/// Whether the server has answered that it speaks SMC. May sleep (for the lock); meaningful once the
+/// client's connection is established, and until [`forget`].
 pub(crate) fn confirmed(clc: &ClcSock) -> bool {
-    // SAFETY: The socket is alive.
+    // TCP says that it is established a moment before its SYN-ACK has been looked at, both under the lock.
+    // SAFETY: The socket is alive, and no caller holds its lock.
+    let _lock = unsafe { SockLock::new(clc.as_ptr()) };
+    // SAFETY: As above.
     unsafe { state::of(clc.as_ptr()) == state::State::Confirmed }
 }
 
