@@ -38,7 +38,7 @@ impl Turns {
             let at = first.wrapping_add(n) % Self::WORDS;
             let part = if n == 0 { u64::MAX << from } else { u64::MAX };
             let word = self.waiting.get(at)? & part;
-            (word != 0).then(|| (at as u8) << 6 | word.trailing_zeros() as u8)
+            (word != 0).then(|| ((at as u8) << 6) | word.trailing_zeros() as u8)
         })?;
         if let Some(word) = self.waiting.get_mut(usize::from(found >> 6)) {
             *word &= !(1 << (found & 63));

@@ -72,5 +72,6 @@ pub mod rx_tx {
     pub mod plan;
     pub mod receiver;
     pub mod sender;
+    pub mod turns;
     pub mod window;
 }
