@@ -34,6 +34,7 @@ use super::{
         Buffers, //
     },
     group::{
+        index_of,
         LinkFailure,
         LinkGroup, //
     },
@@ -69,10 +70,13 @@ use crate::{
         wire::RdmaEndpoint, //
     },
     diag::trace,
-    ib::verbs::{
-        mapping::Mapping,
-        memory::Buffer,
-        wr::RdmaWrite, //
+    ib::{
+        verbs::{
+            mapping::Mapping,
+            memory::Buffer,
+            wr::RdmaWrite, //
+        },
+        wr::SendSlot, //
     },
     kapi::{
         host,
@@ -457,7 +461,17 @@ impl Conn {
 
     /// Its place in the table of its group.
     fn index(&self) -> u8 {
-        (self.token & 0xff) as u8
+        index_of(self.token)
+    }
+
+    /// A slot of the link; if there is none the connection gets one in its turn.
+    fn slot_or_turn<'a>(&self, link: &'a Link, hungry: &mut bool) -> Option<SendSlot<'a, Pending>> {
+        link.slots().reserve().or_else(|| {
+            // Again after saying so: the last slot may have become free in between.
+            *hungry = true;
+            link.wait_for_slot(self.index());
+            link.slots().reserve()
+        })
     }
 
     fn place(&self) -> Option<Arc<Place>> {
@@ -865,13 +879,7 @@ impl Conn {
         if plan.is_none() && !flow.cdc_due() {
             return;
         }
-        let slot = link.slots().reserve().or_else(|| {
-            // Again after saying so: the last slot may have become free in between.
-            data.hungry = true;
-            link.wait_for_slot(self.index());
-            link.slots().reserve()
-        });
-        let Some(slot) = slot else {
+        let Some(slot) = self.slot_or_turn(link, &mut data.hungry) else {
             return;
         };
         let mut writes = [None, None];
@@ -922,11 +930,7 @@ impl Conn {
             return false;
         };
         let link = &place.link;
-        let slot = link.slots().reserve().or_else(|| {
-            data.hungry = true;
-            link.wait_for_slot(self.index());
-            link.slots().reserve()
-        });
+        let slot = self.slot_or_turn(link, &mut data.hungry);
         let (Some(slot), Some(message)) = (slot, data.validation) else {
             return false;
         };

@@ -333,6 +333,18 @@ impl Table {
         self.entries.get(..self.end).unwrap_or(&self.entries)
     }
 
+    /// The entry that a token names, if it is still that one's.
+    fn entry(&self, token: u32) -> Option<&Entry> {
+        let entry = self.entries.get(usize::from(index_of(token)))?;
+        (entry.generation == token >> 8).then_some(entry)
+    }
+
+    /// As [`Self::entry`].
+    fn entry_mut(&mut self, token: u32) -> Option<&mut Entry> {
+        let entry = self.entries.get_mut(usize::from(index_of(token)))?;
+        (entry.generation == token >> 8).then_some(entry)
+    }
+
     /// An entry has become free.
     fn shrink(&mut self) {
         self.end = self
@@ -384,6 +396,11 @@ impl WorkItem for LinkGroup {
 /// A token is the entry's number in the low byte and its generation above, and never zero.
 fn token_of(index: usize, generation: u32) -> u32 {
     (generation << 8) | (index as u32 & 0xff)
+}
+
+/// The number of the entry that a token names.
+pub(super) fn index_of(token: u32) -> u8 {
+    (token & 0xff) as u8
 }
 
 impl LinkGroup {
@@ -901,10 +918,8 @@ impl LinkGroup {
         if !self.is_usable() {
             return Err(ENOTCONN);
         }
-        let entry = table
-            .entries
-            .get_mut((token & 0xff) as usize)
-            .ok_or(EINVAL)?;
+        let index = usize::from(index_of(token));
+        let entry = table.entries.get_mut(index).ok_or(EINVAL)?;
         entry.state = Place::Taken(conn);
         Ok(())
     }
@@ -913,23 +928,21 @@ impl LinkGroup {
     pub(crate) fn release_token(&self, token: u32) {
         let conn = {
             let mut table = self.conns.lock();
-            let table = &mut *table;
-            let Some(entry) = table.entries.get_mut((token & 0xff) as usize) else {
+            let Some(entry) = table.entry_mut(token) else {
                 return;
             };
-            if entry.generation != token >> 8 || matches!(entry.state, Place::Free | Place::Retired)
-            {
+            if matches!(entry.state, Place::Free | Place::Retired) {
                 return;
             }
             let retire = self.uses_immediates()
                 && matches!(&entry.state, Place::Taken(conn) if conn.peer_may_send());
+            let rest = if retire { Place::Retired } else { Place::Free };
+            let conn = core::mem::replace(&mut entry.state, rest);
             table.used = table.used.saturating_sub(1);
             if table.used == 0 {
                 table.idle_since = registry::now();
             }
-            let rest = if retire { Place::Retired } else { Place::Free };
             table.retired = table.retired.saturating_add(retire.into());
-            let conn = core::mem::replace(&mut entry.state, rest);
             table.shrink();
             conn
         };
@@ -939,13 +952,8 @@ impl LinkGroup {
     /// The peer has said goodbye to a connection that is gone here: it sends nothing more to that token. Any context.
     pub(super) fn peer_has_left(&self, token: u32) {
         let mut table = self.conns.lock();
-        let index = (token & 0xff) as usize;
-        match table.entries.get_mut(index) {
-            Some(entry)
-                if entry.generation == token >> 8 && matches!(entry.state, Place::Retired) =>
-            {
-                entry.state = Place::Free;
-            }
+        match table.entry_mut(token) {
+            Some(entry) if matches!(entry.state, Place::Retired) => entry.state = Place::Free,
             _ => return,
         }
         table.retired = table.retired.saturating_sub(1);
@@ -955,11 +963,8 @@ impl LinkGroup {
     /// Calls `f` with the connection that a token names, if there is one. Any context.
     pub(crate) fn with_conn<R>(&self, token: u32, f: impl FnOnce(&Arc<Conn>) -> R) -> Option<R> {
         let table = self.conns.lock();
-        match table.entries.get((token & 0xff) as usize)? {
-            Entry {
-                generation,
-                state: Place::Taken(conn),
-            } if *generation == token >> 8 => Some(f(conn)),
+        match &table.entry(token)?.state {
+            Place::Taken(conn) => Some(f(conn)),
             _ => None,
         }
     }

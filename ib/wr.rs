@@ -20,7 +20,10 @@ pub(crate) use self::{
         RecvRing, //
     },
     register::Registrar,
-    send::SendSlots, //
+    send::{
+        SendSlots,
+        Slot as SendSlot, //
+    }, //
 };
 
 use super::verbs::{

@@ -642,21 +642,26 @@ impl Connection {
     }
 }
 
+/// For tests: one of small rings, with immediates.
+#[cfg(any(test, CONFIG_KUNIT = "y"))]
+pub(super) fn test_conn() -> Connection {
+    Connection::new(&ConnParams {
+        sndbuf_len: 100,
+        rmb_len: 50,
+        peer_rmb_len: 50,
+        peer_token: AlertToken(7),
+        immediates: true,
+    })
+    .unwrap()
+}
+
 #[cfg_attr(CONFIG_KUNIT = "y", kernel::macros::kunit_tests(smc_rs_conn))]
 #[cfg(any(test, CONFIG_KUNIT = "y"))]
 mod tests {
-    use super::*;
-
-    fn conn() -> Connection {
-        Connection::new(&ConnParams {
-            sndbuf_len: 100,
-            rmb_len: 50,
-            peer_rmb_len: 50,
-            peer_token: AlertToken(7),
-            immediates: true,
-        })
-        .unwrap()
-    }
+    use super::{
+        test_conn as conn,
+        *, //
+    };
 
     fn transmit(from: &mut Connection, to: &mut Connection) -> Effects {
         let msg = match from.plan(u32::MAX) {

@@ -55,22 +55,10 @@ impl Early {
 #[cfg(any(test, CONFIG_KUNIT = "y"))]
 mod tests {
     use super::super::conn::{
-        ConnParams,
+        test_conn as conn,
         Connection, //
     };
     use super::*;
-    use crate::smc_core::types::AlertToken;
-
-    fn conn() -> Connection {
-        Connection::new(&ConnParams {
-            sndbuf_len: 100,
-            rmb_len: 50,
-            peer_rmb_len: 50,
-            peer_token: AlertToken(7),
-            immediates: true,
-        })
-        .unwrap()
-    }
 
     /// Writes `n` bytes, and makes the message for them.
     fn write(conn: &mut Connection, n: u32) -> CdcMessage {
