@@ -7,7 +7,7 @@
 //!                                  what `make bench` compares, of one stack; TEXT: only works with this, or one of
 //!                                  several between commas, in their name
 //!   smc-bench places tcp|c|rust [TEXT]
-//!                                  programs between the marks of places.c, and the modules' functions
+//!                                  the same way: programs between the marks of places.c, and the modules' functions
 //!   smc-bench report DIR BASELINE KERNEL
 //!                                  on the host: what the boots of `make bench` have measured, side by side
 //!   smc-bench report-places DIR KERNEL-DIR
@@ -88,6 +88,11 @@ fn main() -> ExitCode {
     }
 }
 
+/// Whether a name contains one of the texts between commas.
+fn is_chosen(name: &str, filter: &str) -> bool {
+    filter.split(',').any(|part| name.contains(part))
+}
+
 /// Prints a line `figure<TAB>name<TAB>value` for each figure.
 fn measure(stack: Stack, filter: &str) -> Outcome {
     std::thread::sleep(BOOT_SETTLES);
@@ -95,7 +100,7 @@ fn measure(stack: Stack, filter: &str) -> Outcome {
     stack.up()?;
     let mut found = Vec::new();
     for work in works::WORKS {
-        if !filter.split(',').any(|part| work.name.contains(part)) {
+        if !is_chosen(work.name, filter) {
             continue;
         }
         println!("{}", work.name);

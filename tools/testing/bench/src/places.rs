@@ -4,7 +4,7 @@
 //! function, and whose, an address is.
 
 use crate::stack::Stack;
-use crate::{clock, messages, works};
+use crate::{clock, is_chosen, messages, works};
 use smc_selftest::{check, rig, sys, Context, Fail, Outcome};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -69,10 +69,10 @@ const SPANS: &[Span] = &[
     },
 ];
 
-/// In the machine; spans with this in their name only.
+/// In the machine; chosen spans only.
 pub fn measure(stack: Stack, filter: &str) -> Outcome {
     stack.up()?;
-    for span in SPANS.iter().filter(|span| span.name.contains(filter)) {
+    for span in SPANS.iter().filter(|span| is_chosen(span.name, filter)) {
         println!("{}", span.name);
         let count = (span.run)(stack).during(span.name)?;
         println!("span\t{}\t{count}", span.name);

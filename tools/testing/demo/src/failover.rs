@@ -169,7 +169,7 @@ fn await_moved() -> Outcome {
     sys::within("all connections have moved", PATIENCE, &mut || {
         let mut left = 0;
         for host in Host::BOTH {
-            let (_, links) = shown(host).map_err(|fail| std::io::Error::other(fail.0))?;
+            let (_, links) = shown(host)?;
             last = format!("{links:?}");
             let there = links
                 .iter()

@@ -17,6 +17,7 @@ const MSIX: u32 = 2;
 /// SET_IRQS: eventfds that are to be triggered; and no data, which with no vectors takes all away.
 const EVENTFD_TRIGGER: u32 = 1 << 2 | 1 << 5;
 const NONE_TRIGGER: u32 = 1 | 1 << 5;
+const QUERY_DEVICE: u64 = 0;
 /// A guest's memory: the command queue's rings are at its beginning, a page each.
 const BASE: u64 = 0x10_0000;
 const SIZE: u64 = 0x10_0000;
@@ -131,13 +132,17 @@ impl Machine {
         assert_eq!(self.read(BAR, 0x14), 2, "done");
     }
 
-    /// QUERY_DEVICE as the first command, its completion armed: the reply, which is there when the doorbell is done with.
-    fn first_command(&mut self) -> [u8; 32] {
+    /// Arms the completions of commands.
+    fn arm(&mut self) {
         let arm = 1u64 << 31;
         self.client
             .region_write(BAR, 0x300, &arm.to_le_bytes())
             .unwrap();
-        let header = 3u64 << 52 | 4;
+    }
+
+    /// The first command, with this opcode: the reply, which is there when the doorbell is done with.
+    fn first_command(&mut self, opcode: u64) -> [u8; 32] {
+        let header = 3u64 << 52 | opcode << 16 | 4;
         self.memory.write_all_at(&header.to_le_bytes(), 0).unwrap();
         self.client
             .region_write(BAR, 0x200, &4u64.to_le_bytes())
@@ -157,7 +162,8 @@ fn a_machine_finds_the_device_and_hears_of_its_first_command() {
     assert_eq!(machine.read(BAR, 0x18), 0x0009_0000);
     assert_eq!(machine.read(BAR, 0x1c), 0x5254);
     machine.initialise();
-    let reply = machine.first_command();
+    machine.arm();
+    let reply = machine.first_command(QUERY_DEVICE);
     assert_eq!((reply[0] >> 7, reply[3]), (1, 0), "ours, and no error");
 
     // The interrupt was raised while there was none to send: it comes with the vector, and then no more.
@@ -232,23 +238,13 @@ fn what_it_does_not_know_is_a_line_each() {
         "{line}"
     );
     machine.initialise();
-    // An opcode that there is not.
-    let header = 3u64 << 52 | 0x77 << 16 | 4;
-    machine
-        .memory
-        .write_all_at(&header.to_le_bytes(), 0)
-        .unwrap();
-    machine
-        .client
-        .region_write(BAR, 0x200, &4u64.to_le_bytes())
-        .unwrap();
+    // There is no such command.
+    let reply = machine.first_command(0x77);
     let line = sim.line();
     assert!(
         line.contains("device 0") && line.contains("command") && line.contains("119"),
         "{line}"
     );
-    let mut reply = [0; 32];
-    machine.memory.read_exact_at(&mut reply, 0x1000).unwrap();
     assert_ne!(reply[3], 0, "and an error to the driver");
 }
 

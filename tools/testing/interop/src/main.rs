@@ -311,9 +311,7 @@ impl Side<'_> {
     pub fn await_connections(&self, expected: u64) -> Outcome<Vec<(u64, u64)>> {
         let mut last = Vec::new();
         sys::eventually("connections in the link groups", || {
-            last = self
-                .groups()
-                .map_err(|fail| std::io::Error::other(fail.0))?;
+            last = self.groups()?;
             Ok(last.iter().map(|&(_, conns)| conns).sum::<u64>() == expected)
         })
         .map_err(|error| Fail(format!("{error}: expected {expected}, groups {last:?}")))?;

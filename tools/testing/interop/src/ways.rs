@@ -126,9 +126,7 @@ fn limit(side: &Side, this: bool) -> Outcome {
 /// Waits until there is no link group of this role; a dead one ends by TEST LINK.
 pub fn no_groups(side: &Side) -> Outcome {
     sys::eventually("no link group", || {
-        let groups = side
-            .groups()
-            .map_err(|fail| std::io::Error::other(fail.0))?;
+        let groups = side.groups()?;
         Ok(groups.is_empty())
     })?;
     Ok(())

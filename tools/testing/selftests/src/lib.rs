@@ -41,6 +41,13 @@ impl From<std::io::Error> for Fail {
     }
 }
 
+/// For what is asked until it holds (`sys::eventually`).
+impl From<Fail> for std::io::Error {
+    fn from(fail: Fail) -> Self {
+        std::io::Error::other(fail.0)
+    }
+}
+
 impl From<String> for Fail {
     fn from(text: String) -> Self {
         Fail(text)

@@ -239,7 +239,7 @@ pub fn hosts_down() -> Outcome {
         sys::eventually(
             &format!("namespace {} gone after 'ip netns del'", host.name()),
             || {
-                let known = run("ip netns list-id").map_err(|fail| io::Error::other(fail.0))?;
+                let known = run("ip netns list-id")?;
                 Ok(!known.contains(&format!("nsid {}", nsid(host))))
             },
         )

@@ -218,12 +218,12 @@ fn cursors(ctx: &Ctx) -> Outcome {
     let mut got = [0; READ as usize];
     server.recv_all(&mut got)?;
     sys::eventually("all that was sent has completed", || {
-        let conn = conn(&client).map_err(|fail| std::io::Error::other(fail.0))?;
+        let conn = conn(&client)?;
         Ok(conn.tx_fin == at(SENT))
     })?;
     // Data may come in more than one message.
     sys::eventually("all that was sent has arrived", || {
-        let conn = conn(&server).map_err(|fail| std::io::Error::other(fail.0))?;
+        let conn = conn(&server)?;
         Ok(conn.rx_prod == at(SENT))
     })?;
     let (near, far) = (conn(&client)?, conn(&server)?);

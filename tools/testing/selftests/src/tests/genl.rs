@@ -716,7 +716,7 @@ fn stats_of_buffers(ctx: &Ctx) -> Outcome {
     // What others have left behind drains first.
     sys::eventually("nobody has a buffer", || {
         for host in Host::BOTH {
-            let now = Counters::of(host).map_err(|fail| std::io::Error::other(fail.0))?;
+            let now = Counters::of(host)?;
             for usage in [tech::TX_RMB_USAGE, tech::RX_RMB_USAGE] {
                 if now.0.number(usage)? != 0 {
                     return Ok(false);
@@ -792,7 +792,7 @@ fn stats_of_buffers(ctx: &Ctx) -> Outcome {
     drop(server);
     sys::eventually("the buffers are given back", || {
         for host in Host::BOTH {
-            let now = Counters::of(host).map_err(|fail| std::io::Error::other(fail.0))?;
+            let now = Counters::of(host)?;
             if now.0.number(tech::TX_RMB_USAGE)? + now.0.number(tech::RX_RMB_USAGE)? != 0 {
                 return Ok(false);
             }

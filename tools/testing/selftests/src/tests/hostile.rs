@@ -340,10 +340,7 @@ fn silent_clients(ctx: &Ctx) -> Outcome {
     drop((crowded, other));
     // And once they are gone everything is as before.
     crate::sys::eventually("connections go by RDMA again", || {
-        let pair = ctx
-            .unasked()
-            .pair()
-            .map_err(|fail| std::io::Error::other(fail.0))?;
+        let pair = ctx.unasked().pair()?;
         Ok(mode::of(&pair.client)? == Mode::Rdma)
     })?;
     let (listener, address) = ctx.listener(8)?;

@@ -158,6 +158,16 @@ fn what_does_not_fit(ctx: &Ctx) -> Outcome {
     Ok(())
 }
 
+/// Until a host knows of one connection only.
+fn await_alone(host: Host) -> Outcome {
+    let what = format!("host {} has given up all but one", host.name());
+    eventually(&what, || {
+        let (_, links) = shown(host)?;
+        Ok(links.iter().map(|link| link.conns).sum::<u64>() == 1)
+    })?;
+    Ok(())
+}
+
 /// Clients close, and their hosts give the connections up before their servers close. Once these have, the numbers of
 /// the connections can be used again: else the clients' host would have none left, and new connections would be TCP's.
 fn late_farewells(ctx: &Ctx) -> Outcome {
@@ -182,18 +192,9 @@ fn late_farewells(ctx: &Ctx) -> Outcome {
             .into_iter()
             .unzip();
         drop(clients);
-        eventually(&format!("{during}: the clients' host has given up"), || {
-            let shown = shown(Host::A).map_err(|fail| std::io::Error::other(fail.0))?;
-            Ok(shown.1.iter().map(|link| link.conns).sum::<u64>() == 1)
-        })?;
+        await_alone(Host::A).during(&during)?;
         drop(servers);
-        eventually(
-            &format!("{during}: the servers' host knows of no more"),
-            || {
-                let shown = shown(Host::B).map_err(|fail| std::io::Error::other(fail.0))?;
-                Ok(shown.1.iter().map(|link| link.conns).sum::<u64>() == 1)
-            },
-        )?;
+        await_alone(Host::B).during(&during)?;
     }
     round_trip(&keeper, b"still", b"there")?;
     prove_by_queue_pairs(ctx)

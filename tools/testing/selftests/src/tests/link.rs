@@ -76,7 +76,7 @@ pub(super) fn await_queue_pairs(count: usize) -> Outcome {
     for host in Host::BOTH {
         sys::eventually(
             &format!("{count} queue pairs on {}", host.rdma_device()),
-            || Ok(queue_pairs(host).map_err(|fail| std::io::Error::other(fail.0))? == count),
+            || Ok(queue_pairs(host)? == count),
         )?;
     }
     Ok(())

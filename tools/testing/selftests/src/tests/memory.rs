@@ -338,16 +338,9 @@ fn or_broken<T>(what: &str, result: io::Result<T>) -> Result<T, Ended> {
 }
 
 fn live(ctx: &Ctx, pattern: &Pattern) -> Result<(), Ended> {
-    // Sleeps of the kernel's own end later.
-    let limit = libc::timeval {
-        tv_sec: PATIENCE.as_secs() as i64,
-        tv_usec: 0,
-    };
     let socket = |host| -> Result<Sock, Ended> {
         let sock = or_broken("socket()", Sock::new(host, ctx.kind, libc::SOCK_CLOEXEC))?;
-        for option in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
-            or_broken("setsockopt()", sock.set(libc::SOL_SOCKET, option, limit))?;
-        }
+        limit_calls(&sock)?;
         Ok(sock)
     };
     let listener = socket(Host::B)?;
@@ -357,9 +350,7 @@ fn live(ctx: &Ctx, pattern: &Pattern) -> Result<(), Ended> {
     let client = socket(Host::A)?;
     or_broken("connect()", client.connect(address))?;
     let server = accept(&listener, &client)?;
-    for option in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
-        or_broken("setsockopt()", server.set(libc::SOL_SOCKET, option, limit))?;
-    }
+    limit_calls(&server)?;
     for (from, to) in [(&client, &server), (&server, &client)] {
         let mut sent = 0;
         let mut got = 0;
@@ -383,6 +374,18 @@ fn live(ctx: &Ctx, pattern: &Pattern) -> Result<(), Ended> {
     let rest = or_broken("recv() of the end", server.recv(&mut [0; 16], 0))?;
     if rest != 0 {
         return Err(Fail(format!("{rest} bytes more than were sent")).into());
+    }
+    Ok(())
+}
+
+/// So that a call that hangs is told as one: sleeps of the kernel's own end later.
+fn limit_calls(sock: &Sock) -> Result<(), Ended> {
+    let limit = libc::timeval {
+        tv_sec: PATIENCE.as_secs() as i64,
+        tv_usec: 0,
+    };
+    for option in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
+        or_broken("setsockopt()", sock.set(libc::SOL_SOCKET, option, limit))?;
     }
     Ok(())
 }

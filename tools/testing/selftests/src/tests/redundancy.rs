@@ -44,7 +44,7 @@ fn device_of(sock: &Sock) -> Outcome<String> {
 /// Until a connection goes by this device.
 fn await_device(sock: &Sock, device: &str) -> Outcome {
     sys::eventually(&format!("a connection on {device}"), || {
-        let now = device_of(sock).map_err(|fail| std::io::Error::other(fail.0))?;
+        let now = device_of(sock)?;
         Ok(now == device)
     })?;
     Ok(())
@@ -234,7 +234,7 @@ fn network_device_goes(ctx: &Ctx) -> Outcome {
         streams.await_more(1_000_000).during(&what)?;
         second_netdev_goes(host)?;
         sys::eventually(&format!("no link on {}", second_device(host)), || {
-            let (_, links) = shown(host).map_err(|fail| std::io::Error::other(fail.0))?;
+            let (_, links) = shown(host)?;
             Ok(links.iter().all(|link| link.device != second_device(host)))
         })?;
         streams.await_more(1_000_000).during(&what)?;
@@ -456,12 +456,7 @@ fn second_link_refused(ctx: &Ctx) -> Outcome {
         let fault = Fault::new(function, result, skip, ALL)?;
         add_second(Host::A)?;
         add_second(Host::B)?;
-        sys::eventually(&format!("{what}: it is called"), || {
-            fault
-                .hits()
-                .map(|hits| hits > 0)
-                .map_err(|fail| std::io::Error::other(fail.0))
-        })?;
+        sys::eventually(&format!("{what}: it is called"), || Ok(fault.hits()? > 0))?;
         streams.await_more(300_000).during(&what)?;
         for host in Host::BOTH {
             check_eq!(shown(host)?.0, SINGLE, "{what}: type of the group");

@@ -407,11 +407,7 @@ fn close_under_accept(ctx: &Ctx) -> Outcome {
     ask(&client)?;
     thread.wake_up("accept() has the connection")?;
     sys::eventually("nobody listens any more", || {
-        match ctx
-            .socket(Host::A)
-            .map_err(|fail| io::Error::other(fail.0))?
-            .connect(address)
-        {
+        match ctx.socket(Host::A)?.connect(address) {
             Err(error) if error.raw_os_error() == Some(libc::ECONNREFUSED) => Ok(true),
             _ => Ok(false),
         }

@@ -255,7 +255,7 @@ fn smcss(ctx: &Ctx) -> Outcome {
     drop((pair, half, fallen, listeners, new));
     sys::eventually("smcss lists nothing", || {
         let text = rig::run_on(Host::A, "smcss -a");
-        let text = text.map_err(|fail| std::io::Error::other(fail.0))?;
+        let text = text?;
         Ok(text.lines().count() == 1)
     })?;
     Ok(())
@@ -481,7 +481,7 @@ fn smcr(ctx: &Ctx) -> Outcome {
     drop(closed);
     sys::eventually("smcr counts one connection less", || {
         let links = rows(Host::A, "smcr linkgroup link-show");
-        let links = links.map_err(|fail| std::io::Error::other(fail.0))?;
+        let links = links?;
         Ok(links
             .iter()
             .any(|line| line[4] == "LINK_ACTIVE" && line[5] == "1"))

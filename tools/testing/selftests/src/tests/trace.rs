@@ -176,7 +176,7 @@ fn events(ctx: &Ctx) -> Outcome {
         );
     }
     sys::eventually("both ends are over", || {
-        let told = seen("smc_rs_conn_over").map_err(|fail| std::io::Error::other(fail.0))?;
+        let told = seen("smc_rs_conn_over")?;
         Ok(told.len() == 2)
     })?;
     // A port that fails takes its link with it.
@@ -184,7 +184,7 @@ fn events(ctx: &Ctx) -> Outcome {
     let vnet = Host::A.netdev();
     rig::run(&format!("ip -n A link set {vnet} down"))?;
     let down = sys::eventually("the link is down", || {
-        let told = seen("smcr_link_down").map_err(|fail| std::io::Error::other(fail.0))?;
+        let told = seen("smcr_link_down")?;
         Ok(told
             .iter()
             .any(|told| field(told, "dev") == Some(Host::A.rdma_device())))

@@ -723,7 +723,7 @@ fn commands(ctx: &Ctx) -> Outcome {
     server.recv_all(&mut [0; 700])?;
     sys::eventually("nothing is under way", || {
         let count = ring.run(command(&client, SIOCOUTQ), "SIOCOUTQ");
-        Ok(count.map_err(|fail| std::io::Error::other(fail.0))? == 0)
+        Ok(count? == 0)
     })?;
     let one = 1i32;
     let set = |level: i32, name: i32| {

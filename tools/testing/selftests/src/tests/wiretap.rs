@@ -148,7 +148,7 @@ impl Wiretap {
     pub fn only_decline(&self) -> Outcome<(Host, u32)> {
         let mut seen = Vec::new();
         sys::eventually("a Decline on the wire", || {
-            seen.extend(self.declines().map_err(|fail| io::Error::other(fail.0))?);
+            seen.extend(self.declines()?);
             Ok(!seen.is_empty())
         })?;
         match seen.as_slice() {
