@@ -110,6 +110,12 @@ impl Adding {
             ended: Millis(0),
         }
     }
+
+    /// Not before a while, which doubles each time.
+    fn try_later(&mut self) {
+        self.retry_at = registry::now().after(self.retry_ms);
+        self.retry_ms = self.retry_ms.saturating_mul(2).min(RETRY_MS.1);
+    }
 }
 
 /// Bytes of an SMC-Rv2 ADD LINK behind the first 44.
@@ -296,9 +302,10 @@ impl LinkGroup {
                 adding.retry_ms = RETRY_MS.0;
             }
             // One that goes well takes its time, too.
-            adding.retry_at = now.after(adding.retry_ms);
-            if !well {
-                adding.retry_ms = adding.retry_ms.saturating_mul(2).min(RETRY_MS.1);
+            if well {
+                adding.retry_at = now.after(adding.retry_ms);
+            } else {
+                adding.try_later();
             }
         }
         // What was to be said about RMBs has waited for this.
@@ -728,7 +735,8 @@ impl LinkGroup {
         }
     }
 
-    /// Client: tells the server that there is another port.
+    /// Client: tells the server that there is another port. Nothing answers this but an offer, and a server that is still
+    /// busy with another link drops it (net/smc): so it is said again, ever more seldom, while there are port and place.
     fn ask_for_link(self: &Arc<Self>) {
         self.adding.lock().wanted = false;
         let link = self.links().find(|link| link.is_active());
@@ -752,5 +760,8 @@ impl LinkGroup {
         if let Some(message) = message {
             let _ = link.send_llc(&message);
         }
+        let mut adding = self.adding.lock();
+        adding.wanted = true;
+        adding.try_later();
     }
 }

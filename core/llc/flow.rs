@@ -45,6 +45,9 @@ use crate::smc_core::types::{
 
 /// How long the server waits for the answer to CONFIRM LINK on a new link, in milliseconds.
 pub const CONFIRM_LINK_WAIT: u32 = 5_000;
+/// When the server says CONFIRM LINK once more, in milliseconds: net/smc drops one that comes between its CLC Confirm and
+/// the moment when it begins to wait for it, and would decline after its whole wait.
+pub const CONFIRM_LINK_AGAIN: u32 = 500;
 /// How long the client waits for CONFIRM LINK. Longer: the server's wait begins later, and it is the
 /// server that is to give up first, and say so.
 pub const CONFIRM_LINK_CLIENT_WAIT: u32 = 8_000;
@@ -62,8 +65,11 @@ enum Phase {
     AwaitRequest(Millis),
     /// Client: [`LinkFlow::confirm_link_ready`] is due.
     Preparing,
-    /// Server: the client's answer is due.
-    AwaitResponse(Millis),
+    /// Server: the client's answer is due. Until `again`, nothing was repeated.
+    AwaitResponse {
+        until: Millis,
+        again: Option<Millis>,
+    },
     Active,
     Ended,
 }
@@ -117,7 +123,10 @@ impl LinkFlow {
                 Actions::NONE
             }
             Role::Server => {
-                self.phase = Phase::AwaitResponse(now.after(CONFIRM_LINK_WAIT));
+                self.phase = Phase::AwaitResponse {
+                    until: now.after(CONFIRM_LINK_WAIT),
+                    again: Some(now.after(CONFIRM_LINK_AGAIN)),
+                };
                 Actions::send(self.emit(false, self.confirm_link()))
             }
         }
@@ -344,7 +353,8 @@ impl LinkFlow {
     /// When [`Self::on_timeout`] is to be called.
     pub fn poll_timeout(&self) -> Option<Millis> {
         let confirm = match self.phase {
-            Phase::AwaitRequest(at) | Phase::AwaitResponse(at) => Some(at),
+            Phase::AwaitRequest(at) => Some(at),
+            Phase::AwaitResponse { until, again } => again.or(Some(until)),
             _ => None,
         };
         let answer = self.request.map(|(_, at)| at);
@@ -356,10 +366,20 @@ impl LinkFlow {
 
     /// Time has passed. Call it again until the actions are empty.
     pub fn on_timeout(&mut self, now: Millis) -> Actions {
-        if let Phase::AwaitRequest(at) | Phase::AwaitResponse(at) = self.phase {
-            if at.reached(now) {
+        match self.phase {
+            Phase::AwaitRequest(until) | Phase::AwaitResponse { until, .. }
+                if until.reached(now) =>
+            {
                 return self.confirm_failed(ConfirmFailure::Timeout);
             }
+            Phase::AwaitResponse {
+                until,
+                again: Some(at),
+            } if at.reached(now) => {
+                self.phase = Phase::AwaitResponse { until, again: None };
+                return Actions::send(self.emit(false, self.confirm_link()));
+            }
+            _ => {}
         }
         if let Some((request, at)) = self.request {
             if at.reached(now) {
@@ -428,7 +448,7 @@ impl LinkFlow {
     fn on_confirm_link(&mut self, msg: &ConfirmLink, response: bool, now: Millis) -> Actions {
         let expected = match self.phase {
             Phase::AwaitRequest(_) => !response,
-            Phase::AwaitResponse(_) => response,
+            Phase::AwaitResponse { .. } => response,
             _ => false,
         };
         if !expected {

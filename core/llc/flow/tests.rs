@@ -76,6 +76,10 @@ fn first_contact_with_the_wrong_peer_or_none() {
     for role in [Role::Client, Role::Server] {
         let mut flow = LinkFlow::new(params(role));
         flow.start(T0);
+        if role == Role::Server {
+            let again = flow.poll_timeout().unwrap();
+            assert!(flow.on_timeout(again).send.is_some());
+        }
         let at = flow.poll_timeout().unwrap();
         assert!(flow.on_timeout(Millis(at.0 - 1)).is_empty());
         let failed = LlcEvent::ConfirmFailed(ConfirmFailure::Timeout);
@@ -92,6 +96,30 @@ fn first_contact_with_the_wrong_peer_or_none() {
     let actions = client.handle_bytes(&stranger.start(T0).send.unwrap(), T0);
     let failed = LlcEvent::ConfirmFailed(ConfirmFailure::WrongPeer);
     assert_eq!(actions.event, Some(failed));
+}
+
+#[test]
+fn a_confirm_link_that_was_dropped_is_repeated_once() {
+    let mut server = LinkFlow::new(params(Role::Server));
+    let mut client = LinkFlow::new(params(Role::Client));
+    let dropped = server.start(T0).send.unwrap();
+    client.start(T0);
+    let at = T0.after(CONFIRM_LINK_AGAIN);
+    assert_eq!(server.poll_timeout(), Some(at));
+    let request = server.on_timeout(at).send.unwrap();
+    assert_eq!(request, dropped);
+    assert_eq!(server.poll_timeout(), Some(T0.after(CONFIRM_LINK_WAIT)));
+    assert!(server.on_timeout(at.after(CONFIRM_LINK_AGAIN)).is_empty());
+    let asked = client.handle_bytes(&request, at).event;
+    assert!(matches!(asked, Some(LlcEvent::ConfirmLinkReceived(_))));
+    // The first one was late only: one answer does.
+    let again = Some(LlcEvent::Dropped);
+    assert_eq!(client.handle_bytes(&dropped, at).event, again);
+    let response = client.confirm_link_ready(at).send.unwrap();
+    let confirmed = server.handle_bytes(&response, at).event;
+    assert!(matches!(confirmed, Some(LlcEvent::LinkConfirmed(_))));
+    assert_eq!(client.handle_bytes(&dropped, at).event, again);
+    assert!(client.is_active() && server.is_active());
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PHASES: [&str; 5] = [
     "failover.set_up",
@@ -26,12 +26,15 @@ const PHASES: [&str; 5] = [
     "failover.new_connections",
 ];
 const CLIENTS: u64 = 15;
-/// Requests of the connections that live through it all: so many before the cable is pulled, while it is out, and in
-/// all; and of those that come afterwards.
+/// Requests of the connections that tell how fast this machine is, so that those of the next ones last [`LOAD`]; of these
+/// so many before the cable is pulled, while it is out, and in all at least; and of those that come afterwards.
+const TRIAL: u64 = 3000;
 const BEFORE: u64 = 1500;
 const WITHOUT: u64 = 2000;
-const REQUESTS: u64 = 30_000;
+const LEAST: u64 = 10_000;
 const AFTERWARDS: u64 = 1200;
+/// Longer than a link takes to go and to come back.
+const LOAD: Duration = Duration::from_secs(30);
 /// How long a part may take. It ends a hang and measures nothing.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -75,7 +78,7 @@ fn play(report: &mut Report, stage: &mut Stage) -> Outcome {
     let release = sys::read_file("/proc/sys/kernel/osrelease")?;
     println!(
         "kernel {}; hosts A (clients) and B (redis-server) at one switch, each by two cables with Soft-RoCE on each;\n\
-         redis-benchmark -c {CLIENTS} counts a number up {REQUESTS} times, redis-cli compares what it stores;\n\
+         redis-benchmark -c {CLIENTS} counts a number up, redis-cli compares what it stores;\n\
          figures of a line are since the line before, RDMA packets and bytes of both ends",
         release.trim()
     );
@@ -84,11 +87,20 @@ fn play(report: &mut Report, stage: &mut Stage) -> Outcome {
     let checker = Checker::start()?;
     // The first connection finds no link group; the others find both links.
     await_both()?;
-    let benchmark = Benchmark::start(REQUESTS)?;
+    let begin = Instant::now();
+    Benchmark::start(TRIAL)?.end()?;
+    let load = TRIAL as f64 * LOAD.as_secs_f64() / begin.elapsed().as_secs_f64();
+    let load = (load as u64).next_multiple_of(1000).max(LEAST);
+    let total = TRIAL + load;
+    println!(
+        "{TRIAL} requests took {:.1} s, so {load} are to last {LOAD:?}",
+        begin.elapsed().as_secs_f64()
+    );
+    let benchmark = Benchmark::start(load)?;
     let mut table = Table::new()?;
     let progress =
         |wanted: u64| checker.await_counter(wanted, || benchmark.ended.load(Ordering::Relaxed));
-    progress(BEFORE)?;
+    progress(TRIAL + BEFORE)?;
     all_by_rdma()?;
     let [one, two] = table.line("both links", checker.counter())?;
     for link in [one, two] {
@@ -126,26 +138,25 @@ fn play(report: &mut Report, stage: &mut Stage) -> Outcome {
     let in_time = !benchmark.ended.load(Ordering::Relaxed);
     benchmark.end()?;
     check!(in_time, "the link came back when the load was over");
-    table.line("to the end", REQUESTS)?;
+    table.line("to the end", total)?;
     pass(report);
 
     // Only new connections use a link that has come.
     let benchmark = Benchmark::start(AFTERWARDS)?;
-    checker.await_counter(REQUESTS + AFTERWARDS / 3, || {
+    checker.await_counter(total + AFTERWARDS / 3, || {
         benchmark.ended.load(Ordering::Relaxed)
     })?;
     all_by_rdma()?;
     benchmark.end()?;
-    let [one, two] = table.line("new clients", REQUESTS + AFTERWARDS)?;
+    let [one, two] = table.line("new clients", total + AFTERWARDS)?;
     for link in [one, two] {
         check!(link.packets >= 500, "a link has hardly been used");
     }
-    let rounds = checker.end(REQUESTS + AFTERWARDS)?;
+    let rounds = checker.end(total + AFTERWARDS)?;
     println!(
-        "\nredis-benchmark: {} and {AFTERWARDS} requests without an error, and the number is {};\n\
+        "\nredis-benchmark: {TRIAL}, {load} and {AFTERWARDS} requests without an error, and the number is {};\n\
          redis-cli: {rounds} values stored and read back, all equal, over one connection",
-        REQUESTS,
-        REQUESTS + AFTERWARDS
+        total + AFTERWARDS
     );
     pass(report);
 

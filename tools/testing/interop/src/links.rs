@@ -35,7 +35,8 @@ pub const SCRIPTS: &[Script] = &[
 ];
 
 /// How the second path becomes unusable while it is used. C does not take a link down before all that it has sent is
-/// acknowledged, and rxe repeats for ever what nobody acknowledges: with C, both ports have to go.
+/// acknowledged, and rxe repeats for ever what nobody acknowledges: with C, both ports have to go, and that of ours first. Else
+/// C's server offers another link to it meanwhile, over two cables that do not meet here, and waits for ever as above.
 #[derive(Clone, Copy)]
 enum Way {
     /// Both ports go down.
@@ -49,7 +50,17 @@ enum Way {
 impl Way {
     fn go(self, side: &Side, number: usize) -> Outcome {
         match self {
-            Way::BothPorts => run(&format!("ip link set {SECOND_NETDEV} down"))?,
+            Way::BothPorts => {
+                let (mixed, ours) = (side.own != side.peer, side.own == Stack::Rust);
+                if mixed && !ours {
+                    side.meet("the first port is down")?;
+                }
+                run(&format!("ip link set {SECOND_NETDEV} down"))?;
+                if mixed && ours {
+                    side.meet("the first port is down")?;
+                }
+                String::new()
+            }
             Way::Address { here: true } => run(&format!(
                 "ip addr del 10.9.0.{number}/24 dev {SECOND_NETDEV}"
             ))?,

@@ -1,9 +1,10 @@
 //! When a connection does not go by SMC-R, and what link groups do at their limits.
 
-use super::scripts::there_and_back;
+use super::scripts::{expect_end, there_and_back};
 use super::{enter, socket, Door, NoDevice, NoModule, Script, Side};
 use smc_selftest::kind::Kind;
 use smc_selftest::mode;
+use smc_selftest::rig::SoftRoce;
 use smc_selftest::sys::{self, Epoll, Sock};
 use smc_selftest::{check, check_eq, Context, Outcome};
 
@@ -29,6 +30,8 @@ pub const SCRIPTS: &[Script] = &[
     Script::new("group.many_at_once", many_at_once),
     Script::new("nonblocking_connect", nonblocking_connect),
     Script::new("ipproto_smc", ipproto_smc),
+    Script::new("ipv6", |side| over_ipv6(side, Kind::Smc6)),
+    Script::new("ipv6.ipproto_smc", |side| over_ipv6(side, Kind::IpSmc6)),
 ];
 
 /// One side's program speaks TCP: the other one's falls back, and nobody notices.
@@ -235,4 +238,17 @@ fn ipproto_smc(side: &Side) -> Outcome {
     let sock = enter(&door, Kind::IpSmc4)?;
     side.prove(&sock)?;
     there_and_back(side, &sock, 0, 100_000)
+}
+
+/// SMC-Rv1 takes IPv6, SMC-Rv2 does not: without a RoCEv1 GID both fall back.
+fn over_ipv6(side: &Side, kind: Kind) -> Outcome {
+    let door = side.door(kind)?;
+    let sock = enter(&door, kind)?;
+    match SoftRoce::here() {
+        SoftRoce::V1 => side.prove(&sock)?,
+        _ => prove_fallback(&sock)?,
+    }
+    there_and_back(side, &sock, 0, 200_000)?;
+    sock.shutdown(libc::SHUT_WR).during("shutdown(SHUT_WR)")?;
+    expect_end(&sock)
 }

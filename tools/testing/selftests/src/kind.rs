@@ -103,6 +103,13 @@ pub enum Host {
 impl Host {
     pub const BOTH: [Host; 2] = [Host::A, Host::B];
 
+    pub fn other(self) -> Host {
+        match self {
+            Host::A => Host::B,
+            Host::B => Host::A,
+        }
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Host::A => "A",

@@ -402,10 +402,7 @@ fn asymmetric(ctx: &Ctx) -> Outcome {
     let ctx = ctx.with_kind(Kind::Smc4);
     for host in Host::BOTH {
         let second = Second::new(&[host])?;
-        let other = match host {
-            Host::A => Host::B,
-            Host::B => Host::A,
-        };
+        let other = host.other();
         second.fresh(&ctx)?;
         let (listener, address) = ctx.listener(64)?;
         let first = ctx.pair_from(&listener, address)?;
