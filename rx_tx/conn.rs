@@ -187,11 +187,26 @@ struct Failover {
     /// It says that we have got the message of this number. That may still be in the completion queue of
     /// the old link: nothing that comes behind it is looked at before it.
     expected: Option<CdcSeq>,
-    /// The last of what has come behind it: messages are cumulative.
+    /// It has moved again meanwhile, and says that we have got this one, too.
+    then: Option<CdcSeq>,
+    /// The last of what has come behind the first of them: messages are cumulative.
     held: Option<CdcMessage>,
     /// It sends again what it does not know that we have: until that is here, a producer cursor may be
     /// behind.
     replay: bool,
+}
+
+impl Failover {
+    /// The peer says that we have got this message, which is not here.
+    fn expect(&mut self, seqno: CdcSeq) {
+        match self.expected {
+            None => self.expected = Some(seqno),
+            // It is held, or one that came behind it over the same link.
+            Some(_) if self.held.is_some_and(|held| !held.seqno.is_before(seqno)) => {}
+            Some(first) if first.is_before(seqno) => self.then = Some(seqno),
+            Some(_) => {}
+        }
+    }
 }
 
 /// What moving to another link leads to.
@@ -250,6 +265,7 @@ impl Connection {
             grown_at: CdcSeq(0),
             failover: Failover {
                 expected: None,
+                then: None,
                 held: None,
                 replay: false,
             },
@@ -515,7 +531,7 @@ impl Connection {
             // RFC 7609, section 4.6.1: only the number is significant; if ours is less, data has been
             // lost. But completions of two links come in any order.
             if self.last_received.is_before(msg.seqno) {
-                self.failover.expected = Some(msg.seqno);
+                self.failover.expect(msg.seqno);
             }
             self.failover.replay = true;
             return Ok(Effects::default());
@@ -530,6 +546,9 @@ impl Connection {
         }
         if let Some(expected) = self.failover.expected {
             if expected.is_before(msg.seqno) {
+                if self.failover.then == Some(msg.seqno) {
+                    self.failover.then = None;
+                }
                 let held = self.failover.held.get_or_insert(*msg);
                 if held.seqno.is_before(msg.seqno) {
                     // Urgent data is said once, and nothing is written behind it before it is confirmed.
@@ -541,9 +560,13 @@ impl Connection {
                 return Ok(Effects::default());
             }
             if msg.seqno == expected {
-                self.failover.expected = None;
+                let then = self.failover.then.take();
+                self.failover.expected = then;
                 let mut effects = self.apply(msg)?;
-                if let Some(held) = self.failover.held.take() {
+                let held = &mut self.failover.held;
+                if let Some(held) =
+                    held.take_if(|held| !then.is_some_and(|seqno| seqno.is_before(held.seqno)))
+                {
                     effects = effects.and(self.apply(&held)?);
                 }
                 return Ok(effects);
@@ -928,6 +951,51 @@ mod tests {
         assert_eq!(transmit(&mut a, &mut b).received, 1);
         behind.seqno = CdcSeq(90);
         assert_eq!(b.handle_cdc(&behind), Err(Violation::ProducerCursor));
+    }
+
+    #[test]
+    fn a_second_failover_while_a_message_of_the_first_is_missing() {
+        let (mut a, mut b) = (conn(), conn());
+        a.tx.commit(5);
+        let plan = a.plan(u32::MAX).unwrap();
+        let late = a.commit_tx(&plan);
+        a.on_send_complete(a.last_sent(), a.tx.sent());
+        b.handle_cdc(&a.fail_over().validation).unwrap();
+        a.tx.commit(3);
+        assert_eq!(transmit(&mut a, &mut b).received, 0);
+        a.on_send_complete(a.last_sent(), a.tx.sent());
+        // That link goes, too.
+        b.handle_cdc(&a.fail_over().validation).unwrap();
+        assert_eq!(b.handle_cdc(&late).map(|e| e.received), Ok(8));
+        assert!(!b.lacks_message());
+    }
+    #[test]
+    fn a_second_failover_may_lack_a_message_of_its_own() {
+        for last_first in [false, true] {
+            let (mut a, mut b) = (conn(), conn());
+            let mut late = [0, 1].map(|_| {
+                a.tx.commit(5);
+                let plan = a.plan(u32::MAX).unwrap();
+                let late = a.commit_tx(&plan);
+                a.on_send_complete(a.last_sent(), a.tx.sent());
+                b.handle_cdc(&a.fail_over().validation).unwrap();
+                late
+            });
+            // One of each link, then the one that goes on.
+            a.tx.commit(3);
+            assert_eq!(transmit(&mut a, &mut b).received, 0);
+            if last_first {
+                late.reverse();
+            }
+            assert!(b.lacks_message());
+            let first = b.handle_cdc(&late[0]).unwrap().received;
+            assert_eq!(
+                (first, b.lacks_message()),
+                (if last_first { 0 } else { 5 }, true)
+            );
+            let both = b.handle_cdc(&late[1]).unwrap().received;
+            assert_eq!((first + both, b.lacks_message()), (13, false));
+        }
     }
 
     #[test]
