@@ -285,6 +285,8 @@ pub(crate) struct LinkGroup {
     /// Idle time before TEST LINK, in milliseconds; 0 = never.
     test_link_time: u32,
     phase: Atomic<u32>,
+    /// It has been without connections for long: to be wound up.
+    expired: Atomic<bool>,
     /// Something has happened to the TCP connection of one of the connections.
     tcp_woken: Atomic<bool>,
     #[pin]
@@ -490,6 +492,7 @@ impl LinkGroup {
                 free_delay: seconds.saturating_mul(1000),
                 test_link_time: settings.testlink_seconds().saturating_mul(1000),
                 phase: Atomic::new(Phase::Forming as u32),
+                expired: Atomic::new(false),
                 tcp_woken: Atomic::new(false),
                 changed <- new_wait_queue!("LinkGroup::changed"),
                 conns <- new_spinlock_bh!(
@@ -1108,6 +1111,9 @@ impl LinkGroup {
         self.lose_asymmetric();
         self.reap();
         self.ask_rkeys(registry::now());
+        if self.expired.xchg(false, Full) {
+            self.wind_up(DeleteReason::PROGRAM, true, true);
+        }
     }
 
     /// Looks at everything that depends on the time. Process context.
@@ -1145,7 +1151,9 @@ impl LinkGroup {
             && self.phase.load(Acquire) == Phase::Active as u32
             && self.mark_dead(|table| table.used == 0)
         {
-            self.wind_up(DeleteReason::PROGRAM, true, true);
+            // That waits for a peer or a device that may be dead, and the ticker is all groups'.
+            self.expired.store(true, Release);
+            self.kick();
         }
     }
 
