@@ -566,10 +566,17 @@ impl LinkGroup {
 
     /// Client: takes or rejects what the server offers on the link with the number `via`.
     fn take_offer(self: &Arc<Self>, via: LinkNumber, offer: &AddLink) -> Result {
-        let mut links = self.links();
-        let link = links
-            .find(|link| link.is_active() && link.number() == via)
-            .ok_or(ENOTCONN)?;
+        // The server is sure of the first link a moment earlier, and its offer can be quicker than we are.
+        self.wait_formed(ADD_LINK_WAIT);
+        let mut links = self.links().filter(|link| link.is_active());
+        let Some(link) = links.find(|link| link.number() == via) else {
+            // Gone meanwhile. The server is not to wait for an answer, whichever link it comes on.
+            let other = self.links().find(|link| link.is_active());
+            if let Some(other) = other {
+                self.reject(&other, offer, AddLinkReject::NO_ALTERNATE_PATH)?;
+            }
+            return Err(ENOTCONN);
+        };
         let (slot, path, settings) = match self.find_end(&link, offer) {
             Ok(end) => end,
             // For want of another port: nothing that time would mend.
