@@ -333,9 +333,11 @@ impl LinkGroup {
         }
         let net = Net::find(self.key.net)?;
         let settings = Settings::of(&net).ok()?;
-        let path = self.other_port(&net, &link, &far.gid, false).or_else(|| {
-            // RFC 7609, section 3.5.1.6: from the same port, if the client has another one.
-            let invited = core::mem::take(&mut self.adding.lock().invited);
+        let other = self.other_port(&net, &link, &far.gid, false);
+        // RFC 7609, section 3.5.1.6: from the same port, if the client has another one.
+        let asymmetric = other.is_none();
+        let path = other.or_else(|| {
+            let invited = self.adding.lock().invited;
             invited.then(|| self.shared_end(&link).path())?
         })?;
         drop(net);
@@ -345,12 +347,21 @@ impl LinkGroup {
                 *place = link.number();
             }
             let mut adding = self.adding.lock();
-            adding.flow.offer(|number| taken.contains(&number))
+            let number = adding.flow.offer(|number| taken.contains(&number)).ok()?;
+            if asymmetric {
+                adding.invited = false;
+            }
+            number
         };
-        let number = number.ok()?;
-        Some(self.make(slot, number, &path, &settings, |new| {
+        let result = self.make(slot, number, &path, &settings, |new| {
             self.offer_made(&link, new)
-        }))
+        });
+        if asymmetric && result.is_err() {
+            // It is tried again, unless that is the client's word.
+            let mut adding = self.adding.lock();
+            adding.invited |= !adding.flow.is_rejected();
+        }
+        Some(result)
     }
 
     /// The link whose port another one can share: in a group with an asymmetric link that one, whose place the
