@@ -54,6 +54,8 @@ pub(super) enum Settled {
     Returned(Arc<Ring>),
     /// The peer knows this RMB.
     Confirmed(Arc<Ring>),
+    /// The peer does not know all keys of this RMB, and does not want to.
+    Refused(Arc<Ring>),
     /// The peer may go on to use this RMB.
     Kept(Arc<Ring>),
     /// It was asked again and again, and has never answered.
@@ -195,9 +197,7 @@ impl Rkeys {
             (Subject::Delete, Answer::Done) => Some(Settled::Returned(rmb)),
             (Subject::Delete, _) => Some(Settled::Kept(rmb)),
             (Subject::Confirm, Answer::Done) => Some(Settled::Confirmed(rmb)),
-            // With a single link it does not matter what the peer makes of CONFIRM RKEY: the CLC messages
-            // have told it all.
-            _ => None,
+            (Subject::Confirm, _) => Some(Settled::Refused(rmb)),
         }
     }
 
