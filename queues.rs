@@ -25,7 +25,7 @@ pub(crate) fn handshake() -> &'static OwnedQueue {
     &HANDSHAKE
 }
 
-/// LLC messages and the end of connections and link groups: must never wait behind a handshake.
+/// LLC messages and the end of connections, links and link groups: must never wait behind a handshake.
 pub(crate) fn control() -> &'static OwnedQueue {
     &CONTROL
 }

@@ -567,7 +567,7 @@ impl Conn {
             return Err(ENOTCONN);
         }
         // First, as it moves with that from here on.
-        place.group.learn(&place.link, target.token);
+        let _ = place.group.learn(&place.link, target.token);
         let mut data = self.data.lock();
         let on_link = |now: &Arc<Place>| Arc::ptr_eq(&now.link, &place.link);
         if !data.place.as_ref().is_some_and(on_link) {

@@ -29,6 +29,7 @@ use super::{
         flow::{
             Actions,
             ConfirmFailure,
+            Learned,
             LinkFlow,
             LinkParams,
             LlcEvent,
@@ -285,6 +286,8 @@ pub(crate) struct LinkGroup {
     /// Idle time before TEST LINK, in milliseconds; 0 = never.
     test_link_time: u32,
     phase: Atomic<u32>,
+    /// It has been without connections for long: to be wound up.
+    expired: Atomic<bool>,
     /// Something has happened to the TCP connection of one of the connections.
     tcp_woken: Atomic<bool>,
     #[pin]
@@ -490,6 +493,7 @@ impl LinkGroup {
                 free_delay: seconds.saturating_mul(1000),
                 test_link_time: settings.testlink_seconds().saturating_mul(1000),
                 phase: Atomic::new(Phase::Forming as u32),
+                expired: Atomic::new(false),
                 tcp_woken: Atomic::new(false),
                 changed <- new_wait_queue!("LinkGroup::changed"),
                 conns <- new_spinlock_bh!(
@@ -591,14 +595,14 @@ impl LinkGroup {
             })
     }
 
-    /// The peer has named an RMB of its own for a link.
-    pub(super) fn learn(&self, link: &Link, token: RToken) {
+    /// The peer has named an RMB of its own for a link. False without room in the table: a connection to it cannot move.
+    pub(super) fn learn(&self, link: &Link, token: RToken) -> bool {
         let mut tokens = self.tokens.lock();
-        // Whoever takes the link down says so before he forgets what was known on it.
-        if !link.is_shut() {
-            // Without room in the table the connection cannot move.
-            let _ = tokens.add(link.slot().index(), token);
-        }
+        // Whoever takes the link down says so before he forgets what was known on it. A group that can have one link only
+        // has no table.
+        link.is_shut()
+            || self.limits.max_links < 2
+            || tokens.add(link.slot().index(), token).is_ok()
     }
 
     /// The peer takes back RMBs, which may have been told only by the CLC messages of their connections.
@@ -611,12 +615,14 @@ impl LinkGroup {
         }
     }
 
-    /// The peer has a new RMB (RFC 7609, section 3.5.5.2.1); false if it is to say so again.
-    fn learn_rkey(&self, link: &Link, request: &ConfirmRkey) -> bool {
+    /// The peer has a new RMB (RFC 7609, section 3.5.5.2.1).
+    fn learn_rkey(&self, link: &Link, request: &ConfirmRkey) -> Learned {
         if self.adding.lock().flow.is_said() {
-            return false;
+            return Learned::Later;
         }
-        self.learn(link, request.rtoken);
+        if !self.learn(link, request.rtoken) {
+            return Learned::No;
+        }
         let others = request.others.iter().take(request.other_links.into());
         for (number, token) in others {
             if let Some(other) = self.links().find(|link| link.number() == *number) {
@@ -625,7 +631,7 @@ impl LinkGroup {
                 tokens.add_other(from, request.rtoken.rkey, to, *token);
             }
         }
-        true
+        Learned::Yes
     }
 
     /// Client: waits until a link is in use that the server has chosen: it is sure of a new one a moment earlier.
@@ -1108,6 +1114,9 @@ impl LinkGroup {
         self.lose_asymmetric();
         self.reap();
         self.ask_rkeys(registry::now());
+        if self.expired.xchg(false, Full) {
+            self.wind_up(DeleteReason::PROGRAM, true, true);
+        }
     }
 
     /// Looks at everything that depends on the time. Process context.
@@ -1145,7 +1154,9 @@ impl LinkGroup {
             && self.phase.load(Acquire) == Phase::Active as u32
             && self.mark_dead(|table| table.used == 0)
         {
-            self.wind_up(DeleteReason::PROGRAM, true, true);
+            // That waits for a peer or a device that may be dead, and the ticker is all groups'.
+            self.expired.store(true, Release);
+            self.kick();
         }
     }
 
@@ -1158,7 +1169,8 @@ impl LinkGroup {
         let actions = step(flow);
         let answer = match actions.event {
             Some(LlcEvent::PeerRkey(request)) => {
-                Some(flow.answer_confirm_rkey(&request, self.learn_rkey(link, &request)))
+                let learned = self.learn_rkey(link, &request);
+                Some(flow.answer_confirm_rkey(&request, learned))
             }
             // Which of them was not known does not matter to the peer.
             Some(LlcEvent::PeerRkeysDeleted(request)) => {
@@ -1220,7 +1232,7 @@ impl LinkGroup {
 
         if self.links().filter(|link| link.is_active()).count() > 1 {
             self.changed.wait(WAIT_MS, || {
-                (rmb.is_confirmed() || !self.is_usable()).then_some(())
+                (rmb.is_confirmed() || !rmb.is_known() || !self.is_usable()).then_some(())
             });
         }
     }
@@ -1243,6 +1255,12 @@ impl LinkGroup {
             }
             Some(Settled::Confirmed(rmb)) => {
                 rmb.set_confirmed(true);
+                self.changed.wake_all();
+            }
+            Some(Settled::Refused(rmb)) => {
+                // With a single link that does not matter: the CLC messages have told it all. The next connection that
+                // uses it has it said again.
+                rmb.set_known(false);
                 self.changed.wake_all();
             }
             Some(Settled::Kept(rmb)) => self.pool.forget(&rmb),

@@ -7,6 +7,7 @@
 
 // Pure: only `core` and `zerocopy`, also built for the host.
 pub mod counter;
+pub mod errands;
 pub mod error;
 pub mod habits;
 pub mod llc;

@@ -3,10 +3,17 @@
 //! What the peer is told about our RMBs after their connections' CLC messages: CONFIRM RKEY for a
 //! new one, DELETE RKEY for one that it may not write to any more (RFC 7609, section 3.5.5.2).
 //!
-//! There is one request at a time, so the others wait here, in their order.
+//! There is one request at a time, so the others wait here: see [`errands`].
 
+pub(super) use super::errands::Answer;
 use super::{
     buffers::Ring,
+    errands::{
+        self,
+        Errand,
+        Subject,
+        Verdict, //
+    },
     link::{
         Link,
         Slot, //
@@ -33,50 +40,12 @@ use kernel::{
     }, //
 };
 
-/// How often a request is made that the peer does not answer.
-const TRIES: u8 = 3;
-
-/// How often a request is made that the peer cannot follow yet: it takes its time to add a link.
-const PATIENCE: u8 = 40;
-
-/// How long to wait before asking again, in milliseconds.
-const PAUSE: u32 = 500;
-
-/// What is to be said about an RMB.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Subject {
-    /// It is new.
-    Confirm,
-    /// It is gone for the peer.
-    Delete,
-}
-
-struct Errand {
-    subject: Subject,
-    rmb: Arc<Ring>,
-    tries: u8,
-    not_before: Millis,
-}
-
 struct Queue {
     /// The link on which the first one has been asked.
     asked: Option<Slot>,
-    errands: KVec<Errand>,
+    /// The first one is asked, if any.
+    errands: KVec<Errand<Arc<Ring>>>,
     closed: bool,
-}
-
-/// How the peer has answered a request.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Answer {
-    /// It has done it.
-    Done,
-    /// It has not said anything.
-    Missing,
-    /// It has not done it. `retry`: it may do so later.
-    Failed {
-        /// Whether asking again is of use.
-        retry: bool,
-    },
 }
 
 /// What a request that is over has come to.
@@ -85,6 +54,8 @@ pub(super) enum Settled {
     Returned(Arc<Ring>),
     /// The peer knows this RMB.
     Confirmed(Arc<Ring>),
+    /// The peer does not know all keys of this RMB, and does not want to.
+    Refused(Arc<Ring>),
     /// The peer may go on to use this RMB.
     Kept(Arc<Ring>),
     /// It was asked again and again, and has never answered.
@@ -99,7 +70,7 @@ pub(super) struct Rkeys {
 }
 
 /// What to ask on the link at `slot`: RMBs are known by their keys there.
-fn request(errand: &Errand, slot: Slot) -> Option<(Request, RToken)> {
+fn request(errand: &Errand<Arc<Ring>>, slot: Slot) -> Option<(Request, RToken)> {
     let key = errand.rmb.mapping(slot)?.remote_key()?;
     let rkey = RKey(key.rkey);
     let request = match errand.subject {
@@ -138,17 +109,25 @@ impl Rkeys {
     }
 
     fn add(&self, subject: Subject, rmb: Arc<Ring>) -> Result {
-        let errand = Errand {
-            subject,
-            rmb,
-            tries: 0,
-            not_before: Millis(0),
-        };
-        let mut queue = self.queue.lock();
+        let errand = Errand::new(subject, rmb);
+        let mut guard = self.queue.lock();
+        let queue = &mut *guard;
         if queue.closed {
             return Err(ENOTCONN);
         }
+        let rmb = errand.rmb.clone();
         queue.errands.push(errand, GFP_KERNEL)?;
+        if subject == Subject::Delete {
+            // That it is new need not be said any more. The one that is asked is not touched.
+            let asked = usize::from(queue.asked.is_some());
+            let moot = |errand: &Errand<Arc<Ring>>| {
+                errand.subject == Subject::Confirm && Arc::ptr_eq(&errand.rmb, &rmb)
+            };
+            let moot = queue.errands.iter().skip(asked).position(moot);
+            if let Some(index) = moot {
+                let _ = queue.errands.remove(asked.saturating_add(index));
+            }
+        }
         Ok(())
     }
 
@@ -168,13 +147,8 @@ impl Rkeys {
             return None;
         }
         // One that is not registered for this link is for another one, and keeps nobody waiting.
-        let here = |errand: &Errand| request(errand, slot).is_some();
-        let index = queue.errands.iter().position(here)?;
-        queue.errands.get_mut(..=index)?.rotate_right(1);
-        let errand = queue.errands.first_mut()?;
-        if !errand.not_before.reached(now) {
-            return None;
-        }
+        let here = |errand: &Errand<Arc<Ring>>| request(errand, slot).is_some();
+        let errand = errands::next(&mut queue.errands, here, now)?;
         let asked = match request(errand, slot)? {
             (Request::ConfirmRkey(_), token) => {
                 let other = |link: &Option<Arc<Link>>| {
@@ -188,7 +162,7 @@ impl Rkeys {
         };
         match asked {
             Ok(actions) => {
-                errand.tries = errand.tries.saturating_add(1);
+                errand.asked();
                 queue.asked = Some(slot);
                 Some(actions)
             }
@@ -206,24 +180,16 @@ impl Rkeys {
     ) -> Option<Settled> {
         let mut guard = self.queue.lock();
         let queue = &mut *guard;
-        let first = queue.errands.first_mut()?;
+        let first = queue.errands.first()?;
         if request(first, queue.asked?)?.0 != answered {
             return None;
         }
-        let again = match answer {
-            Answer::Failed { retry: true } => first.tries < PATIENCE,
-            Answer::Missing => first.tries < TRIES,
-            _ => false,
-        };
-        first.not_before = now.after(PAUSE);
         queue.asked = None;
-        if again {
-            return None;
-        }
-        if answer == Answer::Missing {
-            // The link is given up; perhaps there is another one to ask on.
-            first.tries = 0;
-            return Some(Settled::Unanswered);
+        let same = |a: &Arc<Ring>, b: &Arc<Ring>| Arc::ptr_eq(a, b);
+        match errands::settle(&mut queue.errands, answer, same, now)? {
+            Verdict::Again => return None,
+            Verdict::Unanswered => return Some(Settled::Unanswered),
+            Verdict::Over => {}
         }
         let Errand { subject, rmb, .. } = queue.errands.remove(0).ok()?;
         drop(guard);
@@ -231,9 +197,7 @@ impl Rkeys {
             (Subject::Delete, Answer::Done) => Some(Settled::Returned(rmb)),
             (Subject::Delete, _) => Some(Settled::Kept(rmb)),
             (Subject::Confirm, Answer::Done) => Some(Settled::Confirmed(rmb)),
-            // With a single link it does not matter what the peer makes of CONFIRM RKEY: the CLC messages
-            // have told it all.
-            _ => None,
+            (Subject::Confirm, _) => Some(Settled::Refused(rmb)),
         }
     }
 

@@ -181,17 +181,42 @@ pub struct FlagsView {
     pub state: ConnState,
 }
 
+/// A message that has come over the link at place `link`.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    link: usize,
+    msg: CdcMessage,
+}
+
 /// The peer has moved the connection to another link.
 #[derive(Clone, Copy, Debug)]
 struct Failover {
     /// It says that we have got the message of this number. That may still be in the completion queue of
     /// the old link: nothing that comes behind it is looked at before it.
     expected: Option<CdcSeq>,
-    /// The last of what has come behind it: messages are cumulative.
-    held: Option<CdcMessage>,
-    /// It sends again what it does not know that we have: until that is here, a producer cursor may be
-    /// behind.
-    replay: bool,
+    /// It has moved again meanwhile, and says that we have got this one, too.
+    then: Option<CdcSeq>,
+    /// The last of what has come behind the first of them: messages are cumulative.
+    held: Option<Heard>,
+    /// Over this link it sends again what it does not know that we have: until that is here, a producer cursor may be
+    /// behind. What came over another link, and is looked at late, does not end that.
+    replay: Option<usize>,
+}
+
+impl Failover {
+    /// The peer says that we have got this message, which is not here.
+    fn expect(&mut self, seqno: CdcSeq) {
+        match self.expected {
+            None => self.expected = Some(seqno),
+            // It is held, or one that came behind it over the same link.
+            Some(_)
+                if self
+                    .held
+                    .is_some_and(|held| !held.msg.seqno.is_before(seqno)) => {}
+            Some(first) if first.is_before(seqno) => self.then = Some(seqno),
+            Some(_) => {}
+        }
+    }
 }
 
 /// What moving to another link leads to.
@@ -218,6 +243,8 @@ pub struct Connection {
     /// The last one that was made when the ring of the send buffer was exchanged.
     grown_at: CdcSeq,
     last_received: CdcSeq,
+    /// The link over which the last message came, see [`Self::hear`].
+    heard_on: usize,
     failover: Failover,
     state: ConnState,
     /// `state` has changed since the last message.
@@ -250,10 +277,12 @@ impl Connection {
             grown_at: CdcSeq(0),
             failover: Failover {
                 expected: None,
+                then: None,
                 held: None,
-                replay: false,
+                replay: None,
             },
             last_received: CdcSeq(0),
+            heard_on: 0,
             state: ConnState(0),
             state_due: false,
             peer_state: ConnState(0),
@@ -402,6 +431,7 @@ impl Connection {
 
     /// A CDC message has come over the link at place `link`, to be given to [`Self::handle_cdc`] next.
     pub fn hear(&mut self, link: usize, msg: &CdcMessage) {
+        self.heard_on = link;
         if let Some(shorthand) = self.shorthand.as_mut() {
             shorthand.hear(link, msg);
         }
@@ -515,9 +545,9 @@ impl Connection {
             // RFC 7609, section 4.6.1: only the number is significant; if ours is less, data has been
             // lost. But completions of two links come in any order.
             if self.last_received.is_before(msg.seqno) {
-                self.failover.expected = Some(msg.seqno);
+                self.failover.expect(msg.seqno);
             }
-            self.failover.replay = true;
+            self.failover.replay = Some(self.heard_on);
             return Ok(Effects::default());
         }
         // RFC 7609, appendix A.4: discard what is older than the last one received.
@@ -528,32 +558,43 @@ impl Connection {
             self.last_received = msg.seqno;
             return Ok(self.apply_peer_state(msg.conn_state));
         }
+        let heard = Heard {
+            link: self.heard_on,
+            msg: *msg,
+        };
         if let Some(expected) = self.failover.expected {
             if expected.is_before(msg.seqno) {
-                let held = self.failover.held.get_or_insert(*msg);
-                if held.seqno.is_before(msg.seqno) {
+                if self.failover.then == Some(msg.seqno) {
+                    self.failover.then = None;
+                }
+                let held = self.failover.held.get_or_insert(heard);
+                if held.msg.seqno.is_before(msg.seqno) {
                     // Urgent data is said once, and nothing is written behind it before it is confirmed.
                     let urgent = ProducerFlags::URGENT_PRESENT;
-                    let still = held.prod_flags.contains(urgent) && held.prod == msg.prod;
-                    *held = *msg;
-                    held.prod_flags = held.prod_flags.with(urgent, still);
+                    let still = held.msg.prod_flags.contains(urgent) && held.msg.prod == msg.prod;
+                    *held = heard;
+                    held.msg.prod_flags = msg.prod_flags.with(urgent, still);
                 }
                 return Ok(Effects::default());
             }
             if msg.seqno == expected {
-                self.failover.expected = None;
-                let mut effects = self.apply(msg)?;
-                if let Some(held) = self.failover.held.take() {
+                let then = self.failover.then.take();
+                self.failover.expected = then;
+                let mut effects = self.apply(&heard)?;
+                let behind =
+                    |held: &mut Heard| then.is_some_and(|seqno| seqno.is_before(held.msg.seqno));
+                if let Some(held) = self.failover.held.take_if(|held| !behind(held)) {
                     effects = effects.and(self.apply(&held)?);
                 }
                 return Ok(effects);
             }
         }
-        self.apply(msg)
+        self.apply(&heard)
     }
 
     /// Applies a message that is not to be held back.
-    fn apply(&mut self, msg: &CdcMessage) -> Result<Effects, Violation> {
+    fn apply(&mut self, heard: &Heard) -> Result<Effects, Violation> {
+        let mut msg = heard.msg;
         // RFC 7609, section 4.8.2, 1A: who has aborted waits for the peer's abort, and ignores
         // any other activity; but that the peer has closed ends the wait as well.
         if self.state.contains(ConnState::ABORT) || self.peer_state.contains(ConnState::ABORT) {
@@ -561,12 +602,14 @@ impl Connection {
         }
         // Validate everything, then apply.
         self.tx.check_peer_cons(msg.cons)?;
-        let mut msg = *msg;
+        let replay = &mut self.failover.replay;
         match self.rx.check_peer_prod(msg.prod) {
             // We have what it sends again.
-            Err(_) if self.failover.replay => msg.prod = self.rx.prod(),
+            Err(_) if replay.is_some() => msg.prod = self.rx.prod(),
             checked => {
-                self.failover.replay &= checked? == 0;
+                if checked? > 0 {
+                    let _ = replay.take_if(|link| *link == heard.link);
+                }
             }
         }
         let msg = &msg;
@@ -928,6 +971,86 @@ mod tests {
         assert_eq!(transmit(&mut a, &mut b).received, 1);
         behind.seqno = CdcSeq(90);
         assert_eq!(b.handle_cdc(&behind), Err(Violation::ProducerCursor));
+    }
+
+    #[test]
+    fn a_second_failover_while_a_message_of_the_first_is_missing() {
+        let (mut a, mut b) = (conn(), conn());
+        a.tx.commit(5);
+        let plan = a.plan(u32::MAX).unwrap();
+        let late = a.commit_tx(&plan);
+        a.on_send_complete(a.last_sent(), a.tx.sent());
+        b.handle_cdc(&a.fail_over().validation).unwrap();
+        a.tx.commit(3);
+        assert_eq!(transmit(&mut a, &mut b).received, 0);
+        a.on_send_complete(a.last_sent(), a.tx.sent());
+        // That link goes, too.
+        b.handle_cdc(&a.fail_over().validation).unwrap();
+        assert_eq!(b.handle_cdc(&late).map(|e| e.received), Ok(8));
+        assert!(!b.lacks_message());
+    }
+    #[test]
+    fn a_second_failover_may_lack_a_message_of_its_own() {
+        for last_first in [false, true] {
+            let (mut a, mut b) = (conn(), conn());
+            let mut late = [0, 1].map(|_| {
+                a.tx.commit(5);
+                let plan = a.plan(u32::MAX).unwrap();
+                let late = a.commit_tx(&plan);
+                a.on_send_complete(a.last_sent(), a.tx.sent());
+                b.handle_cdc(&a.fail_over().validation).unwrap();
+                late
+            });
+            // One of each link, then the one that goes on.
+            a.tx.commit(3);
+            assert_eq!(transmit(&mut a, &mut b).received, 0);
+            if last_first {
+                late.reverse();
+            }
+            assert!(b.lacks_message());
+            let first = b.handle_cdc(&late[0]).unwrap().received;
+            assert_eq!(
+                (first, b.lacks_message()),
+                (if last_first { 0 } else { 5 }, true)
+            );
+            let both = b.handle_cdc(&late[1]).unwrap().received;
+            assert_eq!((first + both, b.lacks_message()), (13, false));
+        }
+    }
+
+    #[test]
+    fn what_comes_late_over_the_old_link_does_not_end_the_replay() {
+        for over in [0, 1] {
+            let (mut a, mut b) = (conn(), conn());
+            let mut give = |link, msg: &CdcMessage| {
+                b.hear(link, msg);
+                b.handle_cdc(msg).map(|effects| effects.received)
+            };
+            let send = |a: &mut Connection, bytes| {
+                a.tx.commit(bytes);
+                let plan = a.plan(u32::MAX).unwrap();
+                a.commit_tx(&plan)
+            };
+            assert_eq!(give(0, &send(&mut a, 10)), Ok(10));
+            a.on_send_complete(a.last_sent(), a.tx.sent());
+            // Arrives, is acknowledged late for a, looked at late by b.
+            let late = send(&mut a, 5);
+            let moved = a.fail_over();
+            assert_eq!(give(1, &moved.validation), Ok(0));
+            assert_eq!(give(0, &late), Ok(5));
+            // As C: a consumer update before the replay, with the producer cursor of before.
+            let behind = a.make_cdc();
+            assert_eq!(behind.prod.count, 10);
+            assert_eq!(give(1, &behind), Ok(0));
+            // The replay, and more: from then on nothing may be behind.
+            assert_eq!(give(over, &send(&mut a, 7)), Ok(7));
+            let behind = CdcMessage {
+                prod: behind.prod,
+                ..a.make_cdc()
+            };
+            let ended = Err(Violation::ProducerCursor);
+            assert_eq!(give(1, &behind), if over == 1 { ended } else { Ok(0) });
+        }
     }
 
     #[test]

@@ -340,9 +340,11 @@ impl LinkGroup {
         }
         let net = Net::find(self.key.net)?;
         let settings = Settings::of(&net).ok()?;
-        let path = self.other_port(&net, &link, &far.gid, false).or_else(|| {
-            // RFC 7609, section 3.5.1.6: from the same port, if the client has another one.
-            let invited = core::mem::take(&mut self.adding.lock().invited);
+        let other = self.other_port(&net, &link, &far.gid, false);
+        // RFC 7609, section 3.5.1.6: from the same port, if the client has another one.
+        let asymmetric = other.is_none();
+        let path = other.or_else(|| {
+            let invited = self.adding.lock().invited;
             invited.then(|| self.shared_end(&link).path())?
         })?;
         drop(net);
@@ -352,12 +354,21 @@ impl LinkGroup {
                 *place = link.number();
             }
             let mut adding = self.adding.lock();
-            adding.flow.offer(|number| taken.contains(&number))
+            let number = adding.flow.offer(|number| taken.contains(&number)).ok()?;
+            if asymmetric {
+                adding.invited = false;
+            }
+            number
         };
-        let number = number.ok()?;
-        Some(self.make(slot, number, &path, &settings, |new| {
+        let result = self.make(slot, number, &path, &settings, |new| {
             self.offer_made(&link, new)
-        }))
+        });
+        if asymmetric && result.is_err() {
+            // It is tried again, unless that is the client's word.
+            let mut adding = self.adding.lock();
+            adding.invited |= !adding.flow.is_rejected();
+        }
+        Some(result)
     }
 
     /// The link whose port another one can share: in a group with an asymmetric link that one, whose place the
@@ -573,10 +584,17 @@ impl LinkGroup {
 
     /// Client: takes or rejects what the server offers on the link with the number `via`.
     fn take_offer(self: &Arc<Self>, via: LinkNumber, offer: &AddLink) -> Result {
-        let mut links = self.links();
-        let link = links
-            .find(|link| link.is_active() && link.number() == via)
-            .ok_or(ENOTCONN)?;
+        // The server is sure of the first link a moment earlier, and its offer can be quicker than we are.
+        self.wait_formed(ADD_LINK_WAIT);
+        let mut links = self.links().filter(|link| link.is_active());
+        let Some(link) = links.find(|link| link.number() == via) else {
+            // Gone meanwhile. The server is not to wait for an answer, whichever link it comes on.
+            let other = self.links().find(|link| link.is_active());
+            if let Some(other) = other {
+                self.reject(&other, offer, AddLinkReject::NO_ALTERNATE_PATH)?;
+            }
+            return Err(ENOTCONN);
+        };
         let (slot, path, settings) = match self.find_end(&link, offer) {
             Ok(end) => end,
             // For want of another port: nothing that time would mend.

@@ -102,7 +102,8 @@ impl LinkGroup {
             self.say_deleted(&other, link.number(), reason);
         }
         // A device that has died may let that wait for long. Meanwhile the peer is answered on the other link.
-        if let Some(queue) = queues::handshake().queue() {
+        // Not behind handshakes either: until then connections stand still.
+        if let Some(queue) = queues::control().queue() {
             // If it is queued already, it will see this link, too.
             let _ = queue.enqueue::<Arc<Self>, 2>(self.clone());
         }

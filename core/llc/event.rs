@@ -32,6 +32,17 @@ pub enum Role {
     Server,
 }
 
+/// What became of the keys of a new RMB of the peer's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Learned {
+    /// They are known now.
+    Yes,
+    /// Links are just being added: the peer is to say them again.
+    Later,
+    /// There is no room for them: the peer has too many.
+    No,
+}
+
 /// What the handshake has settled about a link.
 #[derive(Clone, Copy, Debug)]
 pub struct LinkParams {

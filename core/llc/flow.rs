@@ -170,13 +170,12 @@ impl LinkFlow {
 
     /// Answers [`LlcEvent::PeerRkey`].
     ///
-    /// Not taken: links are just being added, so that it is to be asked again later (RFC 7609, section
-    /// 3.5.5.3.1).
-    pub fn answer_confirm_rkey(&self, request: &ConfirmRkey, taken: bool) -> [u8; LLC_LEN] {
+    /// The peer asks again later where that is of use (RFC 7609, section 3.5.5.3.1).
+    pub fn answer_confirm_rkey(&self, request: &ConfirmRkey, learned: Learned) -> [u8; LLC_LEN] {
         // RFC 7609, appendix A.3.5: echo with the response flag set.
         let body = LlcBody::ConfirmRkey(ConfirmRkey {
-            negative: !taken,
-            retry: !taken,
+            negative: learned != Learned::Yes,
+            retry: learned == Learned::Later,
             ..*request
         });
         self.emit(true, body)

@@ -53,6 +53,8 @@ enum Stage {
     KeysHere,
     /// It came to nothing.
     Failed,
+    /// Server: the client does not want it.
+    Rejected,
 }
 
 /// What a message leads to.
@@ -111,12 +113,17 @@ impl LinksFlow {
 
     /// Whether both sides wait for nothing but themselves, or it has failed: see [`Self::has_failed`].
     pub fn is_known(&self) -> bool {
-        matches!(self.stage, Stage::Known | Stage::KeysHere | Stage::Failed)
+        matches!(self.stage, Stage::Known | Stage::KeysHere) || self.has_failed()
     }
 
     /// Whether the exchange has come to nothing.
     pub fn has_failed(&self) -> bool {
-        self.stage == Stage::Failed
+        matches!(self.stage, Stage::Failed | Stage::Rejected)
+    }
+
+    /// Whether that is because the client does not want the link: another try is of no use.
+    pub fn is_rejected(&self) -> bool {
+        self.stage == Stage::Rejected
     }
 
     /// The number of the link that it is about.
@@ -206,7 +213,7 @@ impl LinksFlow {
             (Role::Server, false, _) => News::Invited,
             (Role::Server, true, Stage::Offered(_)) if msg.link == self.number => {
                 if msg.rejected.is_some() || msg.mtu.is_none() || msg.qpn.value() == 0 {
-                    self.stage = Stage::Failed;
+                    self.stage = Stage::Rejected;
                     News::Rejected
                 } else {
                     self.stage = Stage::Known;
@@ -372,7 +379,8 @@ mod tests {
         server.offered(T0);
         let at = server.poll_timeout().unwrap();
         assert!(!server.on_timeout(Millis(at.0 - 1)) && server.on_timeout(at));
-        assert!(server.has_failed() && !server.on_timeout(at));
+        // Not its word: it may be made later.
+        assert!(server.has_failed() && !server.is_rejected() && !server.on_timeout(at));
         assert_eq!(server.on_add_link(&end(number, 9), true), News::Dropped);
         server.done();
         for bad in [
@@ -389,8 +397,9 @@ mod tests {
             assert_eq!(server.offer(|_| false), Ok(bad.link));
             server.offered(T0);
             assert_eq!(server.on_add_link(&bad, true), News::Rejected);
-            assert!(server.has_failed());
+            assert!(server.has_failed() && server.is_known() && server.is_rejected());
             server.done();
+            assert!(!server.is_rejected());
         }
     }
 

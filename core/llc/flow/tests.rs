@@ -147,7 +147,7 @@ fn rkeys_are_confirmed_and_deleted_both_ways() {
             panic!("no rkey");
         };
         assert_eq!((msg.rtoken, msg.other_links), (rtoken(7), 0));
-        let answer = b.answer_confirm_rkey(&msg, true);
+        let answer = b.answer_confirm_rkey(&msg, Learned::Yes);
         let done = LlcEvent::RequestDone(Request::ConfirmRkey(RKey(7)));
         assert_eq!(a.handle_bytes(&answer, T0).event, Some(done));
         // A second answer is about nothing.
@@ -177,12 +177,19 @@ fn refusals_and_silence_are_reported() {
     let Some(LlcEvent::PeerRkey(msg)) = b.handle_bytes(&request, T0).event else {
         panic!("no rkey");
     };
-    let refused = LlcEvent::RequestRefused {
-        request: Request::ConfirmRkey(RKey(7)),
-        retry: true,
-    };
-    let answer = b.answer_confirm_rkey(&msg, false);
-    assert_eq!(a.handle_bytes(&answer, T0).event, Some(refused));
+    // RFC 7609, appendix A.3.5: for now, or for good.
+    for (learned, retry) in [(Learned::Later, true), (Learned::No, false)] {
+        let refused = LlcEvent::RequestRefused {
+            request: Request::ConfirmRkey(RKey(7)),
+            retry,
+        };
+        let answer = b.answer_confirm_rkey(&msg, learned);
+        assert_eq!(a.handle_bytes(&answer, T0).event, Some(refused));
+        a.confirm_rkey(rtoken(7), NO_OTHERS, T0).unwrap();
+    }
+    let answer = b.answer_confirm_rkey(&msg, Learned::Yes);
+    let done = LlcEvent::RequestDone(Request::ConfirmRkey(RKey(7)));
+    assert_eq!(a.handle_bytes(&answer, T0).event, Some(done));
 
     a.confirm_rkey(rtoken(9), NO_OTHERS, T0).unwrap();
     let at = a.poll_timeout().unwrap();

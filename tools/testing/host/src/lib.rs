@@ -27,6 +27,7 @@ extern crate std;
 pub mod smc_core {
     //! See `core/mod.rs`.
     pub mod counter;
+    pub mod errands;
     pub mod error;
     pub mod habits;
     pub mod llc;

@@ -138,7 +138,7 @@ proptest! {
                         prop_assert!(!flow.is_active());
                     }
                     Some(LlcEvent::PeerRkey(msg)) => {
-                        LlcMessage::parse(&flow.answer_confirm_rkey(&msg, false)).unwrap();
+                        LlcMessage::parse(&flow.answer_confirm_rkey(&msg, Learned::Later)).unwrap();
                     }
                     Some(LlcEvent::PeerRkeysDeleted(msg)) => {
                         LlcMessage::parse(&flow.answer_delete_rkey(&msg, 0xa000)).unwrap();
