@@ -10,6 +10,7 @@ pub mod counter;
 pub mod error;
 pub mod habits;
 pub mod llc;
+pub mod order;
 pub mod pnet;
 pub mod rtoken;
 pub mod state;
