@@ -46,6 +46,7 @@ use super::{
             LLC_LEN, //
         }, //
     },
+    order::Seen,
     path::Path,
     registry,
     rkeys::{
@@ -230,6 +231,8 @@ pub(crate) enum LinkFailure {
     Receive(Status),
     /// The device does not take requests.
     Post,
+    /// The device has not told of the end of a request.
+    Lost,
     /// Nothing was heard of the peer, and it does not answer TEST LINK.
     Silence,
     /// The peer does not answer requests about RMBs.
@@ -254,6 +257,7 @@ impl fmt::Display for LinkFailure {
                 fmt::Display::fmt(status, f)
             }
             Self::Post => f.write_str("the queue pair takes no more requests"),
+            Self::Lost => f.write_str("the RDMA device has lost a completion"),
             Self::Silence => f.write_str("the peer does not answer TEST LINK"),
             Self::Unanswered => f.write_str("the peer does not answer CONFIRM or DELETE RKEY"),
             Self::Port => f.write_str("the RDMA port is down or has lost its address"),
@@ -1139,6 +1143,13 @@ impl LinkGroup {
         }
         self.for_each_conn(|conn| conn.tick(now));
         self.check_adding(now);
+        for link in self.links().filter(|link| link.is_active()) {
+            match link.watch(now) {
+                Seen::Well => {}
+                Seen::Late => link.doubt(),
+                Seen::Lost => self.link_failed(&link, LinkFailure::Lost),
+            }
+        }
         for link in self.links() {
             if link.take_doubt() {
                 self.take(&link, |flow| flow.probe(now));

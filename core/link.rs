@@ -10,7 +10,13 @@ use super::{
         LinkFailure,
         LinkGroup, //
     },
+    order::{
+        Order,
+        Seen,
+        Watch, //
+    },
     path::Path,
+    time::Millis,
     types::{
         Gid,
         LinkNumber,
@@ -224,6 +230,12 @@ pub(crate) struct Link {
     long: Mutex<Option<Mapping>>,
     /// One is under way.
     long_busy: Atomic<bool>,
+    /// The bits of an [`Order`], which only the queue's handler changes.
+    received: Atomic<u64>,
+    /// The same of what was sent.
+    sent: Atomic<u64>,
+    #[pin]
+    watch: SpinLockBh<Watch>,
     recv_cq: Arc<Cq<Handler>>,
     /// What is sent tells of its end only when somebody waits for that: see [`Link::want`].
     send_cq: Arc<Cq<Handler>>,
@@ -302,6 +314,9 @@ impl Link {
                 quiet <- new_mutex!((), "Link::quiet"),
                 long <- new_mutex!(None, "Link::long"),
                 long_busy: Atomic::new(false),
+                received: Atomic::new(Order::START.bits()),
+                sent: Atomic::new(Order::START.bits()),
+                watch <- new_spinlock_bh!(Watch::new(), "Link::watch"),
                 recv_cq,
                 send_cq,
                 pd,
@@ -503,6 +518,24 @@ impl Link {
     /// Looks at what has been sent. Process and BH context, with no lock of a connection held.
     pub(crate) fn reap(&self) {
         self.send_cq.reap();
+    }
+
+    /// A request of a queue has completed; false if it is not the turn of `turn`, or no completion of this queue counts
+    /// any more.
+    fn note_turn(order: &Atomic<u64>, turn: u32, last: u32) -> bool {
+        // A queue has one handler at a time.
+        let next = Order::from_bits(order.load(Relaxed)).after(turn, last);
+        order.store(next.bits(), Relaxed);
+        !next.is_lost()
+    }
+
+    /// Looks whether what was posted to be sent completes in time; to be called now and then. Process context.
+    pub(crate) fn watch(&self, now: Millis) -> Seen {
+        let Some(next) = Order::from_bits(self.sent.load(Relaxed)).next() else {
+            return Seen::Lost;
+        };
+        let posted = self.queues.next_turn();
+        self.watch.lock().look(posted, next, now)
     }
 
     /// Looks at all that has completed. Process context.
@@ -773,7 +806,11 @@ impl CqHandler for Handler {
     fn completion(&self, completion: &Completion) {
         let link = &self.link;
         match completion.id {
-            WrId::Send(slot) => {
+            WrId::Send { slot, turn } => {
+                if !Link::note_turn(&link.sent, turn, u32::MAX) {
+                    self.group.link_failed(link, LinkFailure::Lost);
+                }
+                // As it has been sent, so has what was posted before, whether or not the device has said so.
                 let pending = link.slots.complete(slot);
                 if !completion.is_success() {
                     self.group
@@ -786,6 +823,12 @@ impl CqHandler for Handler {
                     Some(Pending::LongLlc) => link.long_busy.store(false, Release),
                     Some(Pending::Llc) | None => {}
                 }
+            }
+            WrId::Recv(slot) if !Link::note_turn(&link.received, slot, link.ring.last_slot()) => {
+                // What was not reported belongs before this, and the peer takes both for received. It hears of the loss by
+                // the end of the group, or when it asks on another link (RFC 7609, section 4.6.1).
+                link.ring.failed();
+                self.group.link_failed(link, LinkFailure::Lost);
             }
             WrId::Recv(slot) if completion.is_success() => {
                 let received = match completion.immediate {

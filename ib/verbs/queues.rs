@@ -68,6 +68,8 @@ struct Inner {
     // `None` when the queue pair is gone.
     raw: Option<NonNull<bindings::ib_qp>>,
     phase: Phase,
+    /// Counts the SENDs that were posted, round and round: only what completes if all goes well.
+    turn: u32,
 }
 
 /// The send and receive queue of a queue pair.
@@ -111,7 +113,7 @@ impl Queues {
                 capabilities,
                 pd,
                 inner <- new_spinlock_bh!(
-                    Inner { raw: Some(raw), phase: Phase::Reset },
+                    Inner { raw: Some(raw), phase: Phase::Reset, turn: 0 },
                     "ib::Queues::inner"
                 ),
             }),
@@ -134,6 +136,11 @@ impl Queues {
         let inner = self.inner.lock();
 
         inner.raw.is_some() && inner.phase == Phase::Both
+    }
+
+    /// The turn that the next SEND gets; see [`WrId::Send`].
+    pub(crate) fn next_turn(&self) -> u32 {
+        self.inner.lock().turn
     }
 
     /// Refuses further sends: for a handler that saw a completion fail.
@@ -165,7 +172,7 @@ impl Queues {
 
     /// Posts `writes` (up to [`MAX_WRITES`]) and then a SEND of `message`, as one chain.
     ///
-    /// Only the SEND completes, as [`WrId::Send`] of `slot`, if all goes well. Data that fits
+    /// Only the SEND completes, as [`WrId::Send`] with `slot`, if all goes well. Data that fits
     /// into the request is copied now; other memory is read by the device until the completion.
     ///
     /// # Errors
@@ -189,26 +196,26 @@ impl Queues {
             return Err(EINVAL);
         }
         self.check_sge(&message)?;
-        send.__bindgen_anon_1.wr_id = WrId::Send(slot).encode();
         if self.inline(&mut message_sge, &message, message.len()) {
             send.send_flags |= bindings::ib_send_flags_IB_SEND_INLINE as c_int;
         }
 
         // Linked from the end.
-        let mut next: *mut bindings::ib_send_wr = &mut send;
+        let last: *mut bindings::ib_send_wr = &mut send;
+        let mut next = last;
         let parts = writes.iter().zip(wrs.iter_mut().zip(sges.iter_mut()));
         for (write, (wr, sges)) in parts.rev() {
             self.fill_write(slot, write, wr, sges)?;
             wr.wr.next = next;
             next = &mut wr.wr;
         }
-        self.post_send(next)
+        self.post_send(next, Some((last, slot)))
     }
 
     /// Posts `writes`, at least one and up to [`MAX_WRITES`], as one chain; the last one has `immediate`, and uses a receive request
     /// of the peer's.
     ///
-    /// Only that one completes, as [`WrId::Send`] of `slot`, if all goes well.
+    /// Only that one completes, as [`WrId::Send`] with `slot`, if all goes well.
     ///
     /// # Errors
     ///
@@ -222,6 +229,7 @@ impl Queues {
         let mut sges = [[bindings::ib_sge::default(); 2]; MAX_WRITES];
         let mut wrs = [bindings::ib_rdma_wr::default(); MAX_WRITES];
         let mut next: *mut bindings::ib_send_wr = null_mut();
+        let mut last = next;
 
         if writes.is_empty() || writes.len() > MAX_WRITES {
             return Err(EINVAL);
@@ -232,7 +240,6 @@ impl Queues {
             self.fill_write(slot, write, wr, sges)?;
             if next.is_null() {
                 wr.wr.opcode = bindings::ib_wr_opcode_IB_WR_RDMA_WRITE_WITH_IMM;
-                wr.wr.__bindgen_anon_1.wr_id = WrId::Send(slot).encode();
                 wr.wr.ex.imm_data = immediate.to_be();
                 wr.wr.send_flags |= (bindings::ib_send_flags_IB_SEND_SIGNALED
                     | bindings::ib_send_flags_IB_SEND_SOLICITED)
@@ -240,8 +247,11 @@ impl Queues {
             }
             wr.wr.next = next;
             next = &mut wr.wr;
+            if last.is_null() {
+                last = next;
+            }
         }
-        self.post_send(next)
+        self.post_send(next, Some((last, slot)))
     }
 
     /// Whether data of `len` bytes goes into the request; then its address is the processor's.
@@ -280,8 +290,13 @@ impl Queues {
         Ok(())
     }
 
-    /// Posts a chain whose memory stays valid for the length of the call.
-    fn post_send(&self, first: *mut bindings::ib_send_wr) -> Result {
+    /// Posts a chain whose memory stays valid for the length of the call. `last`, if given, is the request in it that completes as
+    /// the slot's, whose turn is known only here.
+    fn post_send(
+        &self,
+        first: *mut bindings::ib_send_wr,
+        last: Option<(*mut bindings::ib_send_wr, u32)>,
+    ) -> Result {
         let mut inner = self.inner.lock();
         let mut bad = core::ptr::null();
 
@@ -289,11 +304,18 @@ impl Queues {
             return Err(ENOTCONN);
         }
         let raw = inner.raw.ok_or(ENOTCONN)?;
+        if let Some((last, slot)) = last {
+            let turn = inner.turn;
+            // SAFETY: The callers in this module give a request of the chain, which is theirs alone.
+            unsafe { (*last).__bindgen_anon_1.wr_id = WrId::Send { slot, turn }.encode() };
+        }
         // SAFETY: The queue pair is there, as `close` takes the lock first. The callers in this
         // module build well-formed chains; the driver copies them. The memory they name belongs to
         // the queue pair's domain, and so stays until it is gone.
         let ret = unsafe { bindings::ib_post_send(raw.as_ptr(), first, &mut bad) };
-        if ret != 0 && !core::ptr::eq(bad, first) {
+        if ret == 0 && last.is_some() {
+            inner.turn = inner.turn.wrapping_add(1);
+        } else if ret != 0 && !core::ptr::eq(bad, first) {
             inner.phase = Phase::Broken;
         }
         to_result(ret)
@@ -375,7 +397,7 @@ impl Queues {
         {
             return Err(EALREADY);
         }
-        let result = self.post_send(&mut wr.wr);
+        let result = self.post_send(&mut wr.wr, None);
         if result.is_err() && state.load(Acquire) == registration::POSTED {
             state.store(registration::NONE, Release);
         }

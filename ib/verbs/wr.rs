@@ -9,8 +9,13 @@ use kernel::fmt;
 /// Identifies a work request: what it is for, and a number that its poster chose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WrId {
-    /// A SEND, by slot. It completes after the RDMA WRITEs posted with it.
-    Send(u32),
+    /// A SEND. It completes after the RDMA WRITEs posted with it.
+    Send {
+        /// A slot; 24 bits.
+        slot: u32,
+        /// How many were posted before it, counted round and round.
+        turn: u32,
+    },
     /// An RDMA WRITE, by the slot of its SEND. These complete only when they fail.
     Write(u32),
     /// A RECV, by slot.
@@ -26,11 +31,16 @@ impl WrId {
     const WRITE: u64 = 2;
     const RECV: u64 = 3;
     const REGISTER: u64 = 4;
-    const KIND_SHIFT: u32 = 32;
+    const KIND_SHIFT: u32 = 56;
+    const SLOT_SHIFT: u32 = 32;
+    const SLOT_MASK: u32 = 0xff_ffff;
 
     pub(super) fn encode(self) -> u64 {
         let (kind, number) = match self {
-            Self::Send(number) => (Self::SEND, number),
+            Self::Send { slot, turn } => {
+                let slot = u64::from(slot & Self::SLOT_MASK) << Self::SLOT_SHIFT;
+                return Self::SEND << Self::KIND_SHIFT | slot | u64::from(turn);
+            }
             Self::Write(number) => (Self::WRITE, number),
             Self::Recv(number) => (Self::RECV, number),
             Self::Register(number) => (Self::REGISTER, number),
@@ -43,7 +53,10 @@ impl WrId {
         let number = raw as u32;
 
         match raw >> Self::KIND_SHIFT {
-            Self::SEND => Self::Send(number),
+            Self::SEND => Self::Send {
+                slot: (raw >> Self::SLOT_SHIFT) as u32 & Self::SLOT_MASK,
+                turn: number,
+            },
             Self::WRITE => Self::Write(number),
             Self::RECV => Self::Recv(number),
             Self::REGISTER => Self::Register(number),

@@ -151,7 +151,12 @@ impl RecvRing {
         }
     }
 
-    /// A request has completed badly. For process and BH context.
+    /// The last slot: they are posted, and so complete, from the first to the last, round and round.
+    pub(crate) fn last_slot(&self) -> u32 {
+        self.count.saturating_sub(1)
+    }
+
+    /// A request has completed of no use. For process and BH context.
     pub(crate) fn failed(&self) {
         self.spent();
     }

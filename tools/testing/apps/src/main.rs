@@ -147,13 +147,7 @@ fn run(options: &Options, chosen: &[Case], report: &mut Report) -> Outcome {
     root::keep("table.md", &text)?;
     probes.remove()?;
     root::unmount()?;
-    for oracle in rig::oracles() {
-        let outcome = (oracle.check)(&before);
-        if let Err(failure) = &outcome {
-            println!("after the programs: {} FAILED: {failure}", oracle.name);
-        }
-        report.result(oracle.name, outcome.into());
-    }
+    rig::judge(report, &before, "after the programs");
     Ok(())
 }
 

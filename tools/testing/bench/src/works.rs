@@ -5,7 +5,7 @@ use crate::stack::{buffers, Figures, Server, Stack, Witness};
 use crate::{messages, places};
 use smc_selftest::kind::{Host, Kind};
 use smc_selftest::sys::{self, Sock};
-use smc_selftest::{check, rig, Context, Fail, Outcome};
+use smc_selftest::{check, programs, rig, Context, Fail, Outcome};
 
 /// Something that gives one or more figures.
 pub struct Work {
@@ -157,25 +157,6 @@ fn iperf3_run(stack: Stack) -> Outcome<f64> {
     Ok(rate / 1e9)
 }
 
-const NGINX: &str = "
-user root;
-worker_processes 1;
-pid /tmp/nginx.pid;
-error_log stderr;
-daemon off;
-events { worker_connections 64; }
-http {
-    access_log off;
-    sendfile on;
-    tcp_nopush on;
-    keepalive_requests 1000000;
-    server {
-        listen 10.9.0.2:80;
-        root /tmp/www;
-    }
-}
-";
-
 /// A file over and over on one connection: requests in a second. The client is of the bench, and looks at the length only.
 fn fetch(stack: Stack, file: &str, size: usize, rounds: u64) -> Outcome<f64> {
     let sock = Sock::new(Host::A, stack.kind(), libc::SOCK_CLOEXEC)?;
@@ -216,15 +197,12 @@ fn fetch(stack: Stack, file: &str, size: usize, rounds: u64) -> Outcome<f64> {
 }
 
 fn nginx(stack: Stack) -> Outcome<Figures> {
-    for dir in ["/tmp/www", "/var/lib/nginx", "/var/log/nginx"] {
-        std::fs::create_dir_all(dir)?;
-    }
     const SMALL: usize = 4 << 10;
     const LARGE: usize = 1 << 20;
+    let line = programs::nginx(1, "tcp_nopush on; keepalive_requests 1000000;")?;
     std::fs::write("/tmp/www/small", vec![0x5a; SMALL])?;
     std::fs::write("/tmp/www/large", vec![0x5a; LARGE])?;
-    std::fs::write("/tmp/nginx.conf", NGINX)?;
-    let _server = Server::start(stack, "nginx -c /tmp/nginx.conf", 80)?;
+    let _server = Server::start(stack, line, 80)?;
     let witness = Witness::new(stack)?;
     let small = fetch(stack, "small", SMALL, 1000)?;
     let large = fetch(stack, "large", LARGE, 24)?;

@@ -6,7 +6,7 @@
 
 use crate::plot;
 use smc_selftest::genl::{self, Client};
-use smc_selftest::{check, rig, sys, Context, Fail, Outcome};
+use smc_selftest::{check, programs, rig, sys, Context, Fail, Outcome};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -332,15 +332,22 @@ fn up(address: &str) -> Outcome {
     Ok(())
 }
 
-/// Connections of before end in the background.
-fn unload(modules: &str) -> Outcome {
+/// One module: of several, rmmod takes the first ones even if it fails at the last, and could not be called again.
+/// Connections of before end in the background, and are in use so long.
+fn unload(module: &str) -> Outcome {
     let mut last = Ok(String::new());
-    let gone = sys::eventually("the module goes", || {
-        last = rig::run(&format!("rmmod {modules}"));
+    let limit = Duration::from_secs(120);
+    let gone = sys::within(&format!("{module} is unloaded"), limit, &mut || {
+        last = rig::run(&format!("rmmod {module}"));
         Ok(last.is_ok())
     });
-    if gone.is_err() {
-        last?;
+    if let (Err(waited), Err(refusal)) = (gone, last) {
+        let users = sys::read_file(&format!("/sys/module/{module}/refcnt")).unwrap_or_default();
+        return Err(Fail(format!(
+            "{waited}: it has {} users: {refusal}; connections: {}",
+            users.trim(),
+            rig::run("smcss -a").unwrap_or_else(|failure| failure.to_string())
+        )));
     }
     Ok(())
 }
@@ -350,7 +357,9 @@ fn down() -> Outcome {
         sys::write_file(SYSCTL, "0")?;
         unload("smc_rs")?;
     } else {
-        unload("smc_diag smc")?;
+        // It comes first, as it uses the other one.
+        unload("smc_diag")?;
+        unload("smc")?;
     }
     rig::run("rmmod erdma")?;
     rig::run("rmmod smc_idle")?;
@@ -397,33 +406,13 @@ fn start(mode: Mode, line: &str) -> Outcome<Child> {
         .during(line)
 }
 
-const NGINX_CONF: &str = "
-user root;
-worker_processes 1;
-pid /tmp/nginx.pid;
-error_log stderr;
-daemon off;
-events { worker_connections 64; }
-http {
-    access_log off;
-    sendfile on;
-    server {
-        listen 10.9.0.2:80;
-        root /tmp/www;
-    }
-}
-";
-
 fn serve(mode: Mode) -> Outcome<Vec<Child>> {
-    for dir in ["/tmp/www", "/var/lib/nginx", "/var/log/nginx"] {
-        std::fs::create_dir_all(dir)?;
-    }
+    let nginx = programs::nginx(1, "")?;
     std::fs::write("/tmp/www/file", vec![0x5a; FILE as usize])?;
-    std::fs::write("/tmp/nginx.conf", NGINX_CONF)?;
     let all = [
         "smc-demo pong",
         "redis-server --bind 10.9.0.2 --protected-mode no --appendonly no --dir /tmp",
-        "nginx -c /tmp/nginx.conf",
+        nginx,
         "iperf3 -s -4 -B 10.9.0.2",
         // Not as root, which it refuses; the files are nobody's.
         "chroot --userspec=65534:65534 / /usr/lib/postgresql/17/bin/postgres -D /var/lib/pg \

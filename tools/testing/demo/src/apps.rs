@@ -1,7 +1,7 @@
 //! The programs, as Debian ships them: how to serve, how to use, how to check.
 
 use smc_selftest::kind::Host;
-use smc_selftest::{rig, sys, Context, Fail, Outcome};
+use smc_selftest::{programs, rig, sys, Context, Fail, Outcome};
 use std::fs::File;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -147,32 +147,10 @@ fn redis_run() -> Outcome<Ran> {
     })
 }
 
-const NGINX: &str = "
-user root;
-worker_processes 2;
-pid /tmp/nginx.pid;
-error_log stderr;
-daemon off;
-events { worker_connections 64; }
-http {
-    access_log off;
-    sendfile on;
-    tcp_nopush on;
-    server {
-        listen 10.9.0.2:80;
-        root /tmp/www;
-    }
-}
-";
-
 fn nginx_serve() -> Outcome<Server> {
-    std::fs::create_dir_all("/tmp/www")?;
-    for dir in ["/var/lib/nginx", "/var/log/nginx"] {
-        std::fs::create_dir_all(dir)?;
-    }
+    let line = programs::nginx(2, "tcp_nopush on;")?;
     std::fs::write("/tmp/www/file", content(32 << 20))?;
-    std::fs::write("/tmp/nginx.conf", NGINX)?;
-    Server::start("nginx -c /tmp/nginx.conf", 80)
+    Server::start(line, 80)
 }
 
 fn nginx_run() -> Outcome<Ran> {

@@ -163,13 +163,7 @@ fn play(report: &mut Report, stage: &mut Stage) -> Outcome {
     stage.server = None;
     Transport::Tcp.switch_hosts("1")?;
     stage.network = None;
-    for oracle in rig::oracles() {
-        let outcome = (oracle.check)(&before);
-        if let Err(failure) = &outcome {
-            println!("afterwards: {} FAILED: {failure}", oracle.name);
-        }
-        report.result(oracle.name, outcome.into());
-    }
+    rig::judge(report, &before, "afterwards");
     Ok(())
 }
 

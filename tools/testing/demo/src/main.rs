@@ -74,13 +74,7 @@ fn demo(report: &mut Report) -> Outcome {
     }
     Transport::Tcp.switch_hosts("1")?;
     println!();
-    for oracle in rig::oracles() {
-        let outcome = (oracle.check)(&before);
-        if let Err(failure) = &outcome {
-            println!("after the demo: {} FAILED: {failure}", oracle.name);
-        }
-        report.result(oracle.name, outcome.into());
-    }
+    rig::judge(report, &before, "after the demo");
     Ok(())
 }
 

@@ -174,6 +174,8 @@ smc_down() {
 faults_b() {
 	smc_up "$B"
 	serve "$B"
+	modprobe rdma_ucm
+	timeout 1200 rping -s -P -a "$B" >/dev/null 2>&1 &
 	[ "$(hear)" = finished ]
 	smc_down
 }
@@ -290,6 +292,80 @@ without() { # NAME ORDER
 	check "$1.connections_go_by_rdma_again" eventually by_rdma
 }
 
+# Completions that never come, of which the log tells; nothing waits for ever for what they would have told.
+losses() { dmesg | grep -c 'the RDMA device has lost a completion'; }
+more_losses_than() { [ "$(losses)" -gt "$1" ] || { echo "the log tells of $(losses)"; return 1; }; }
+drop() { # DEVICE COUNT OF
+	order "{\"do\":\"drop_completions\",\"device\":$1,\"count\":$2,\"of\":\"$3\"}"
+}
+
+lost() { # NAME DEVICE OF
+	local name=$1 before groups
+	before=$(losses) groups=$(group_id)
+	traffic "$name" 8
+	check "$name.ordered" drop "$2" 1 "$3"
+	if [ "$2" = 0 ]; then
+		check "$name.is_noticed" eventually more_losses_than "$before"
+	else
+		check "$name.is_noticed" eventually group_is_not "$groups"
+	fi
+	no_traffic
+	check "$name.connections_go_by_rdma_again" eventually by_rdma
+}
+
+# Of the link group; of none, nothing.
+group_id() { smcr linkgroup | awk '$1 ~ /^[0-9a-f]+$/ { print $1; exit }'; }
+group_is_not() { [ "$(group_id)" != "$1" ] || { echo "it is still $1"; return 1; }; }
+
+# A connection on which there is nothing but what is sent here.
+asks() {
+	local answer=''
+	echo PING >&8 && read -r -t 30 answer <&8
+	[[ $answer == +PONG* ]] || { echo "the answer is '$answer'"; return 1; }
+}
+# It ends, which is not the same as that no answer comes in time.
+ends() {
+	local answer rc=0
+	read -r -t 30 answer <&8 || rc=$?
+	[ "$rc" = 1 ] || { echo "read says $rc, and '$answer'"; return 1; }
+}
+
+# The last one before a silence: nothing that comes after it proves the loss.
+lost_last() { # NAME COUNT OF
+	local before
+	before=$(losses)
+	if [ "$3" = receives ]; then
+		# Of a link that begins now: it is tested when it was idle for so many seconds.
+		echo 2 >/proc/sys/net/smc/smcr_testlink_time
+		check "$1.link_group_goes" order '{"do":"qp_fatal","device":0}'
+		check "$1.another_one_comes" eventually by_rdma
+		echo 30 >/proc/sys/net/smc/smcr_testlink_time
+	fi
+	exec 8<>"/dev/tcp/$B/6379"
+	check "$1.connects" asks
+	check "$1.ordered" drop 0 "$2" "$3"
+	if [ "$3" = sends ]; then check "$1.answer_comes" asks; else echo PING >&8; fi
+	check "$1.connection_ends" ends
+	check "$1.is_noticed" more_losses_than "$before"
+	exec 8>&-
+	check "$1.ended" order '{"do":"heal","device":0}'
+	check "$1.connections_go_by_rdma_again" eventually by_rdma
+}
+
+# Nothing of smc_rs needs a handle; what needs one shows that there is none.
+without_handles() {
+	local name=faults.no_more_handles
+	traffic "$name" 8
+	check "$name.ordered" order '{"do":"limit","device":0,"handles":0}'
+	check "$name.there_is_none" fails timeout 30 rping -c -a "$B" -C 1
+	check "$name.link_group_goes" order '{"do":"qp_fatal","device":0}'
+	no_traffic
+	check "$name.connections_go_by_rdma" eventually by_rdma
+	check "$name.ended" order '{"do":"heal","device":0}'
+	check "$name.there_are_some_again" eventually timeout 30 rping -c -a "$B" -C 1
+}
+fails() { ! "$@" || { echo "'$*' succeeds"; return 1; }; }
+
 gid_index() { grep -l '^0000:0000:0000:0000:0000:ffff:' "$adapter"/ports/1/gids/{0,1} | head -n 1 | sed 's|.*/||'; }
 
 without_gid() {
@@ -307,20 +383,36 @@ without_gid() {
 # The device falls off its bus under many connections.
 die() {
 	traffic faults.die 100
+	check faults.die.has_a_hundred_connections eventually carries 100
 	check faults.die.ordered order '{"do":"die","device":0}'
-	sleep 1
+	# The program ends when it hears of an error.
+	check faults.die.program_hears_of_it eventually has_ended "$busy"
 	no_traffic
+	check faults.die.no_connection_is_left eventually carries 0
 	check faults.die.connections_go_by_tcp eventually echoes
 }
 
+# So many connections go by RDMA.
+carries() { is "$1" count; }
+count() { smcss -R | grep -c SMCR; }
+has_ended() { [ ! -e "/proc/$1" ] || grep -q '^State:.*zombie' "/proc/$1/status" || { echo "it runs"; return 1; }; }
+
 faults_a() {
 	smc_up "$A"
+	modprobe rdma_ucm
 	control
 	check faults.connections_go_by_rdma eventually by_rdma
 	under_traffic faults.not_ready 8 '{"do":"not_ready","device":1,"ms":300}'
 	under_traffic faults.delay_completions 8 '{"do":"delay_completions","device":0,"ms":20}' '{"do":"heal","device":0}'
 	under_traffic faults.drop_completions 8 '{"do":"drop_completions","device":0,"count":5}'
 	under_traffic faults.drop_completions_of_the_peer 8 '{"do":"drop_completions","device":1,"count":5}'
+	lost faults.lost_receives 0 receives
+	lost faults.lost_receives_of_the_peer 1 receives
+	lost faults.lost_sends 0 sends
+	lost faults.lost_sends_of_the_peer 1 sends
+	lost_last faults.lost_last_receive 1 receives
+	lost_last faults.lost_last_send 1 sends
+	lost_last faults.lost_every_send 1000000 sends
 	under_traffic faults.hang_commands 8 '{"do":"hang_commands","device":0,"on":true}' '{"do":"heal","device":0}'
 	under_traffic faults.qp_fatal 8 '{"do":"qp_fatal","device":0}'
 	under_traffic faults.qp_fatal_of_the_peer 8 '{"do":"qp_fatal","device":1}'
@@ -333,6 +425,7 @@ faults_a() {
 	without_gid
 	without faults.no_more_qps '{"do":"limit","device":0,"qps":1}'
 	without faults.no_more_cqs '{"do":"limit","device":0,"cqs":1}'
+	without_handles
 	without faults.no_more_regions '{"do":"limit","device":0,"regions":0}'
 	die
 	tell finished
@@ -468,6 +561,14 @@ survives() { # NAME ORDER [ORDER-THAT-ENDS-IT]
 	[ -z "${3:-}" ] || check "$name.ended" order "$3"
 }
 
+fails_over() { # NAME DEVICE OF
+	local before
+	before=$(losses)
+	survives "$1" "{\"do\":\"drop_completions\",\"device\":$2,\"count\":1,\"of\":\"$3\"}"
+	# Of the other machine's devices the other machine's log tells.
+	[ "$2" -gt 1 ] || check "$1.is_noticed" more_losses_than "$before"
+}
+
 ended_well() { # NAME JOB OUTPUT
 	if wait "$2"; then echo "ok $1"; else echo "not ok $1: $(tail -c 300 "$3" | tr '\r\n' ';;')"; fi
 }
@@ -484,6 +585,11 @@ failover_a() {
 	survives failover.qp_fatal '{"do":"qp_fatal","device":0}'
 	survives failover.qp_fatal_of_the_peer '{"do":"qp_fatal","device":3}'
 	survives failover.cq_error '{"do":"cq_error","device":1}'
+	fails_over failover.lost_sends 0 sends
+	fails_over failover.lost_sends_of_the_peer 3 sends
+	# What was received and not told of may be gone: a connection goes on or ends.
+	check failover.lost_receives.two_links eventually two_links
+	lost failover.lost_receives 0 receives
 	survives failover.revoke_key '{"do":"revoke_key","device":2}'
 	survives failover.lose_interrupts '{"do":"lose_interrupts","device":0,"count":1}' '{"do":"heal","device":0}'
 	survives failover.die '{"do":"die","device":0}'

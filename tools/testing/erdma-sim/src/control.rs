@@ -1,5 +1,6 @@
 //! Orders by a unix socket: one JSON object a line, one a line back.
 
+use crate::fault::DropOf;
 use crate::server::Shared;
 use crate::trace::What;
 use crate::wire::Event;
@@ -31,6 +32,8 @@ pub enum Order {
     DropCompletions {
         device: usize,
         count: u32,
+        #[serde(default)]
+        of: DropOf,
     },
     DelayCompletions {
         device: usize,
@@ -148,9 +151,12 @@ pub fn obey(world: &mut World, order: Order) -> Result<Value, String> {
         Order::NotReady { device, ms: time } => fault(world, device, "not_ready", |d| {
             d.faults.not_ready_until = now.saturating_add(time.saturating_mul(ms))
         }),
-        Order::DropCompletions { device, count } => fault(world, device, "drop_completions", |d| {
-            d.faults.drop_completions = count
-        }),
+        Order::DropCompletions { device, count, of } => {
+            fault(world, device, "drop_completions", |d| {
+                d.faults.drop_completions = count;
+                d.faults.drop_of = of;
+            })
+        }
         Order::DelayCompletions { device, ms: time } => {
             fault(world, device, "delay_completions", |d| {
                 d.faults.completion_delay = time.min(60_000) * ms

@@ -345,8 +345,7 @@ impl World {
         );
         let now = self.now;
         let d = &mut self.devices[device];
-        if d.faults.drop_completions > 0 {
-            d.faults.drop_completions -= 1;
+        if d.faults.drops(&completion) {
             d.counters.dropped_completions += 1;
             return;
         }

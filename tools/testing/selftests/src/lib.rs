@@ -14,6 +14,7 @@ pub mod ktap;
 pub mod message;
 pub mod mode;
 pub mod pattern;
+pub mod programs;
 pub mod rig;
 pub mod runner;
 pub mod selinux;

@@ -1,6 +1,7 @@
 //! The two hosts inside the test machine, the module, and the oracles that find leaks.
 
 use crate::kind::Host;
+use crate::ktap::Report;
 use crate::sys::{self, Sock};
 use crate::{check, Context, Fail, Outcome};
 use std::io;
@@ -446,6 +447,17 @@ const LOCKDEP: &str = "/proc/lockdep_stats";
 /// Whether this kernel can be told to refuse memory.
 pub fn fault_injection() -> bool {
     Path::new("/sys/kernel/debug/failslab").exists()
+}
+
+/// Asks all of them, one result each; what fails is also said on the terminal, with when that was.
+pub fn judge(report: &mut Report, before: &Before, when: &str) {
+    for oracle in oracles() {
+        let outcome = (oracle.check)(before);
+        if let Err(failure) = &outcome {
+            println!("{when}: {} FAILED: {failure}", oracle.name);
+        }
+        report.result(oracle.name, outcome.into());
+    }
 }
 
 /// What has to hold after a suite on this kernel: debug kernels can tell more.

@@ -78,6 +78,39 @@ fn completions_get_lost_and_come_late_in_order() {
 }
 
 #[test]
+fn only_completions_of_one_kind_get_lost() {
+    let w = &mut world(Protocol::Roce);
+    let mut p = pair(w);
+    let to = p.b.take(64);
+    for _ in 0..2 {
+        p.b.post_recv(w, &mut p.qb, to, 64, LOCAL_DMA_KEY);
+    }
+    let send = |w: &mut World, p: &mut Pair| {
+        p.a.send(w, &mut p.qa, Op::Send, SIGNALLED, [0; 4], (BASE, 8));
+        (
+            p.a.poll(w, &mut p.ca).is_some(),
+            p.b.poll(w, &mut p.cb).is_some(),
+        )
+    };
+    for device in 0..2 {
+        order(
+            w,
+            &format!(r#"{{"do":"drop_completions","device":{device},"count":1,"of":"receives"}}"#),
+        );
+    }
+    assert_eq!(send(w, &mut p), (true, false));
+    for device in 0..2 {
+        order(
+            w,
+            &format!(r#"{{"do":"drop_completions","device":{device},"count":1,"of":"sends"}}"#),
+        );
+    }
+    assert_eq!(send(w, &mut p), (false, true));
+    assert_eq!(w.devices[0].faults.drop_completions, 0);
+    assert_eq!(w.devices[1].faults.drop_completions, 1);
+}
+
+#[test]
 fn an_interrupt_gets_lost() {
     let w = &mut world(Protocol::Roce);
     let mut p = pair(w);
