@@ -504,7 +504,8 @@ fn live(ctx: &Ctx, pattern: &Pattern) -> Result<(), Ended> {
     }
     let ends = TcpEnds::of(&client, &server)?;
     drop(client);
-    let rest = match server.recv(&mut [0; 16], 0) {
+    ends.await_news(&server)?;
+    let rest = match server.recv(&mut [0; 16], libc::MSG_DONTWAIT) {
         Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {
             return Err(ends.unheard(&server))
         }
@@ -563,6 +564,21 @@ impl TcpEnds {
             }
         }
         Ok(None)
+    }
+
+    /// Waits until the server hears something, or cannot any more.
+    fn await_news(&self, server: &Sock) -> Outcome {
+        let end = Instant::now() + PATIENCE;
+        let mut lost = 0;
+        // More than once, as it may be seen in the midst of a change.
+        while lost < 3 && Instant::now() < end {
+            if server.poll(libc::POLLIN, Duration::from_secs(1))? != 0 {
+                break;
+            }
+            let ends = [self.end(Host::A)?, self.end(Host::B)?];
+            lost = if is_lost_end(&ends) { lost + 1 } else { 0 };
+        }
+        Ok(())
     }
 
     /// The client has closed, and the server has not heard of it.
