@@ -27,7 +27,7 @@ module_param(result, long, 0444);
 MODULE_PARM_DESC(result, "what it returns instead of doing anything: -errno (also as a pointer), or 0");
 
 static int skip;
-module_param(skip, int, 0444);
+module_param(skip, int, 0644);
 MODULE_PARM_DESC(skip, "calls that go through first");
 
 static int count = -1;
@@ -48,15 +48,21 @@ static bool registrations;
 module_param(registrations, bool, 0444);
 MODULE_PARM_DESC(registrations, "of a driver's post_send: requests to register memory only; none is taken");
 
+static bool posts;
+module_param(posts, bool, 0444);
+MODULE_PARM_DESC(posts, "it is a driver's post_send or post_recv: no request is taken");
+
 static int hits;
-module_param(hits, int, 0444);
-MODULE_PARM_DESC(hits, "calls that have failed so far; to be read");
+module_param(hits, int, 0644);
+MODULE_PARM_DESC(hits, "calls that have failed so far");
 
 static unsigned int lose;
 module_param(lose, uint, 0444);
 MODULE_PARM_DESC(lose, "bytes to allocate and forget, a hundred times");
 
 static atomic_t calls = ATOMIC_INIT(0);
+module_param_named(calls, calls.counter, int, 0644);
+MODULE_PARM_DESC(calls, "calls so far; skip and count begin anew where this is set to 0");
 
 /* Runs in place of the function, on its stack frame. */
 static noinline long smc_fault_result(void)
@@ -89,10 +95,10 @@ static int smc_fault_before(struct kprobe *probe, struct pt_regs *regs)
 	if (!is_meant(from, regs))
 		return 0;
 	number = atomic_inc_return(&calls) - 1;
-	if (number < skip || (count >= 0 && number - skip >= count))
+	if (number < READ_ONCE(skip) || (count >= 0 && number - READ_ONCE(skip) >= count))
 		return 0;
-	/* post_send(qp, list, &rest): all of the list is left. */
-	if (registrations)
+	/* post_send(qp, list, &rest), and so post_recv: all of the list is left. */
+	if (registrations || posts)
 		*(unsigned long *)regs_get_kernel_argument(regs, 2) = regs_get_kernel_argument(regs, 1);
 	WRITE_ONCE(hits, READ_ONCE(hits) + 1);
 	pr_info("call %d of %s fails, from %pS\n", number, function, (void *)from);

@@ -6,6 +6,47 @@ use crate::{Context, Outcome};
 
 const HITS: &str = "/sys/module/smc_fault/parameters/hits";
 
+/// So many calls go through that none fails.
+const ALL: u32 = i32::MAX as u32;
+
+/// What smc_rs asks the RDMA core or the driver for.
+#[derive(Clone, Copy)]
+pub struct Verb {
+    pub name: &'static str,
+    /// What it returns when it fails.
+    result: i64,
+    by: By,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Core,
+    Driver,
+    /// The driver; and it hands back what it has not taken.
+    DriverPosts,
+}
+
+impl Verb {
+    const fn new(name: &'static str, result: i64, by: By) -> Verb {
+        Verb { name, result, by }
+    }
+}
+
+/// All verbs that may fail, in the order of their first use.
+pub const VERBS: [Verb; 11] = [
+    Verb::new("ib_query_port", -5, By::Core),
+    Verb::new("rdma_get_gid_attr", -2, By::Core),
+    Verb::new("__ib_alloc_pd", -12, By::Core),
+    Verb::new("__ib_create_cq", -12, By::Core),
+    Verb::new("ib_create_qp_kernel", -12, By::Core),
+    Verb::new("ib_modify_qp", -22, By::Core),
+    Verb::new("ib_alloc_mr", -12, By::Core),
+    Verb::new("ib_map_mr_sg", -22, By::Core),
+    Verb::new("rxe_req_notify_cq", -12, By::Driver),
+    Verb::new("rxe_post_recv", -12, By::DriverPosts),
+    Verb::new("rxe_post_send", -12, By::DriverPosts),
+];
+
 /// Name of a function of the Soft-RoCE in use: the other one may be loaded, too.
 fn of_soft_roce(function: &str) -> String {
     format!("{}:{function}", SoftRoce::here().module())
@@ -19,6 +60,13 @@ impl Fault {
     pub fn new(function: &str, result: i64, skip: u32, count: u32) -> Outcome<Fault> {
         Fault::load(&format!(
             "function={function} result={result} skip={skip} count={count}"
+        ))
+    }
+
+    /// All calls fail that come from a function of this name, whosever.
+    pub fn of_caller(function: &str, result: i64, caller: &str) -> Outcome<Fault> {
+        Fault::load(&format!(
+            "function={function} result={result} caller={caller}+"
         ))
     }
 
@@ -37,6 +85,36 @@ impl Fault {
             "function={function} caller=[{} argument=3 value={length} result=0",
             SoftRoce::here().module()
         ))
+    }
+
+    /// One call of a verb, which is told later ([`Fault::arm`]), fails.
+    pub fn of_verb(verb: Verb) -> Outcome<Fault> {
+        let function = match verb.by {
+            By::Core => verb.name.into(),
+            By::Driver | By::DriverPosts => of_soft_roce(verb.name),
+        };
+        let posts = if verb.by == By::DriverPosts { 'Y' } else { 'N' };
+        Fault::load(&format!(
+            "function={function} result={} skip={ALL} count=1 posts={posts}",
+            verb.result
+        ))
+    }
+
+    /// Of the calls from now on the one of this number fails, from 1; of none if that is `None`.
+    pub fn arm(&self, number: Option<u32>) -> Outcome {
+        let set = |name: &str, value: u32| {
+            sys::write_file(
+                &format!("/sys/module/smc_fault/parameters/{name}"),
+                &value.to_string(),
+            )
+        };
+        set("skip", ALL)?;
+        if let Some(number) = number {
+            set("calls", 0)?;
+            set("hits", 0)?;
+            set("skip", number - 1)?;
+        }
+        Ok(())
     }
 
     fn load(parameters: &str) -> Outcome<Fault> {

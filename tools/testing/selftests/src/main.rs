@@ -16,6 +16,7 @@ smc-selftest run SUITE [OPTION...]     run a suite; the report is KTAP
     --seed N          the seed of every random number (printed in the report)
     --divisor N       divide the volume of the large tests
     --repeat N        run each test N times
+    --rounds N        rounds of the tests cycles.*
     --any-mode        do not fail connections that fall back to TCP (for work on the sockets alone)
     --keep            leave hosts and module as they are, and skip the leak oracles
 smc-selftest bulk [OPTION...]          every way to write against every way to read, over every kind; the same options
@@ -102,6 +103,7 @@ fn options(suite: &'static Suite, words: &[&str]) -> Outcome<Options> {
         seed: std::process::id().into(),
         divisor: None,
         repeat: 1,
+        rounds: None,
         any_mode: false,
         keep: false,
     };
@@ -139,6 +141,7 @@ fn options(suite: &'static Suite, words: &[&str]) -> Outcome<Options> {
             "--part" => options.part = Some(part(value)?),
             "--seed" => options.seed = number(word, value)?,
             "--divisor" => options.divisor = Some(number(word, value)?.max(1) as usize),
+            "--rounds" => options.rounds = Some(number(word, value)?.max(1) as usize),
             "--repeat" => options.repeat = number(word, value)?.max(1) as usize,
             _ => return Err(Fail(format!("unknown option {word}\n{USAGE}"))),
         }

@@ -61,6 +61,8 @@ pub struct Ctx {
     /// Divides the volume of the large tests: 1 is full size.
     pub divisor: usize,
     pub any_mode: bool,
+    /// Rounds of what is done again and again, where a number was asked for.
+    pub rounds: Option<usize>,
     /// The first of [`PORTS`] that its listeners may have.
     pub ports: u16,
     /// Connections (each end counts) of which sock_diag says that they go by RDMA, and the counters of
@@ -127,6 +129,7 @@ impl Ctx {
             seed: self.seed,
             divisor: self.divisor,
             any_mode: self.any_mode,
+            rounds: self.rounds,
             ports: self.ports,
             proved: Cell::new(0),
         }
@@ -274,6 +277,7 @@ pub struct Options {
     pub seed: u64,
     pub divisor: Option<usize>,
     pub repeat: usize,
+    pub rounds: Option<usize>,
     /// Do not ask how the connections went, for a look at the sockets alone.
     pub any_mode: bool,
     /// Leave hosts and module as they are, for a look.
@@ -375,6 +379,7 @@ pub fn run(options: &Options, tests: &[Test]) -> bool {
                 seed: options.seed,
                 divisor: options.divisor.unwrap_or(options.suite.divisor),
                 any_mode: options.any_mode,
+                rounds: options.rounds,
                 ports: FIRST_PORT + (number % TESTS) as u16 * PORTS,
                 proved: Cell::new(0),
             };
@@ -463,7 +468,9 @@ fn run_one(test: &Test, ctx: &Ctx) -> Outcome {
         Ok(())
     })?;
     drop(writer);
-    let end = Instant::now() + Duration::from_secs(test.limit);
+    // Those that are longer on demand may take longer.
+    let limit = test.limit * (1 + ctx.rounds.unwrap_or(0) as u64 / 10);
+    let end = Instant::now() + Duration::from_secs(limit);
     let ended = loop {
         if let Some(ended) = child.try_wait()? {
             break ended;
@@ -484,7 +491,7 @@ fn run_one(test: &Test, ctx: &Ctx) -> Outcome {
             }
             return Err(Fail(format!(
                 "not finished after {} s{}; its threads were in:\n{stacks}",
-                test.limit,
+                limit,
                 if gone { "" } else { ", and cannot be killed" }
             )));
         }

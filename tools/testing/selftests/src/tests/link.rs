@@ -772,6 +772,12 @@ fn devices_come_and_go(ctx: &Ctx) -> Outcome {
 
 /// Namespaces are deleted while a process still has connections there; they go when it dies.
 fn namespaces_go(ctx: &Ctx) -> Outcome {
+    namespaces_come_and_go(ctx)?;
+    works_again(ctx)
+}
+
+/// Makes namespaces C and D with devices, and a process with connections between them, and deletes them.
+pub(super) fn namespaces_come_and_go(ctx: &Ctx) -> Outcome {
     let roce = rig::SoftRoce::here().link_type();
     for command in [
         "ip netns add C",
@@ -836,7 +842,7 @@ fn namespaces_go(ctx: &Ctx) -> Outcome {
             &mut || Ok(!std::path::Path::new(&path).exists()),
         )?;
     }
-    works_again(ctx)
+    Ok(())
 }
 
 pub(super) fn enter_named(name: &str) -> Outcome {
@@ -850,26 +856,30 @@ pub(super) fn enter_named(name: &str) -> Outcome {
 /// The module goes while the connections that were just closed are still ending.
 fn unload_after_a_storm(ctx: &Ctx) -> Outcome {
     for round in 0..2 {
-        let (listener, address) = ctx.listener(64)?;
-        let mut pairs = Vec::new();
-        for number in 0..50 {
-            let pair = ctx.pair_from(&listener, address)?;
-            pair.client.send_all(&[number; 9_000])?;
-            pair.server.send_all(&[number; 5_000])?;
-            pairs.push(pair);
-        }
-        drop(pairs);
-        drop(listener);
-        sys::eventually("rmmod succeeds", || {
-            Ok(rig::run(&format!("rmmod {}", rig::MODULE)).is_ok())
-        })
-        .during(&format!("round {round}"))?;
-        for host in Host::BOTH {
-            check_eq!(queue_pairs(host)?, 0, "queue pairs without the module");
-        }
-        rig::module_load()?;
+        unload_with_traffic(ctx, 50).during(&format!("round {round}"))?;
     }
     works_again(ctx)
+}
+
+/// Makes so many connections with traffic, closes them, and unloads and loads the module.
+pub(super) fn unload_with_traffic(ctx: &Ctx, connections: u8) -> Outcome {
+    let (listener, address) = ctx.listener(64)?;
+    let mut pairs = Vec::new();
+    for number in 0..connections {
+        let pair = ctx.pair_from(&listener, address)?;
+        pair.client.send_all(&[number; 9_000])?;
+        pair.server.send_all(&[number; 5_000])?;
+        pairs.push(pair);
+    }
+    drop(pairs);
+    drop(listener);
+    sys::eventually("rmmod succeeds", || {
+        Ok(rig::run(&format!("rmmod {}", rig::MODULE)).is_ok())
+    })?;
+    for host in Host::BOTH {
+        check_eq!(queue_pairs(host)?, 0, "queue pairs without the module");
+    }
+    rig::module_load()
 }
 
 /// Settings change under running connections: nothing of theirs does.

@@ -1,18 +1,28 @@
 //! Memory that is refused, one piece after the other: every allocation below the module's code, in whatever task or
 //! interrupt, during the whole life of a connection. On kernels with fault injection (`vm --kernel debug`).
 
-use super::link::{await_queue_pairs, echo, fresh};
+use super::link::{await_queue_pairs, echo, fresh, prove_by_queue_pairs};
+use super::once;
 use super::settings::Changed;
+use crate::fault::{Fault, VERBS};
 use crate::kind::Host;
 use crate::pattern::Pattern;
-use crate::runner::{Ctx, Needs, Test};
+use crate::runner::{Ctx, Needs, Pair, Test};
 use crate::sys::{self, Sock, PATIENCE};
-use crate::{check, Context, Fail, Outcome};
+use crate::{check, check_eq, Context, Fail, Outcome};
+use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-pub const TESTS: [Test; 4] = [
+pub const TESTS: [Test; 7] = [
+    once(
+        "memory.verbs_of_a_first_contact",
+        900,
+        verbs_of_a_first_contact,
+    ),
+    once("memory.verbs_in_a_group", 900, verbs_in_a_group),
+    once("memory.tcp_loses_its_end", 60, tcp_loses_its_end),
     faults("memory.objects_in_a_group", in_a_group),
     // Pages a connection takes only with its group: rings are used again, and the slabs have some.
     faults(
@@ -222,6 +232,8 @@ fn in_turn<S: Source>(ctx: &Ctx, before: fn() -> Outcome) -> Outcome {
             check!(end == End::Whole, "nothing was refused, and still: {end:?}");
             break;
         }
+        // It takes one refusal to be by TCP, and another one.
+        check!(end != End::Silent, "{during}: the end was lost");
         if number % CHECKED == 0 {
             works().during(&format!("after allocation {number} was refused"))?;
         }
@@ -244,6 +256,89 @@ fn in_turn<S: Source>(ctx: &Ctx, before: fn() -> Outcome) -> Outcome {
     Ok(())
 }
 
+/// The first call of a verb fails, the second, and so on, until a connection's life, and that of its link group, has no
+/// more; then those of the next verb.
+fn verbs_of_a_first_contact(ctx: &Ctx) -> Outcome {
+    fresh(ctx)?;
+    let _delay = Changed::new(&Host::BOTH, "smcr_lgr_free_delay", 0)?;
+    let none = || await_queue_pairs(0);
+    verbs_in_turn(ctx, VERBS.len(), none, none)
+}
+
+/// ... of a connection in a link group that is there.
+fn verbs_in_a_group(ctx: &Ctx) -> Outcome {
+    fresh(ctx)?;
+    let (listener, address) = ctx.listener(8)?;
+    let stays = RefCell::new(None);
+    let group = || {
+        // The one before may have gone with its link.
+        drop(stays.take());
+        let pair = within(|| ctx.pair_from(&listener, address))?;
+        stays.replace(Some(pair));
+        Ok(())
+    };
+    verbs_in_turn(ctx, 3, group, || Ok(()))
+}
+
+/// `before` is what comes before each life, `after` what still belongs to it.
+fn verbs_in_turn(
+    ctx: &Ctx,
+    least: usize,
+    before: impl Fn() -> Outcome,
+    after: impl Fn() -> Outcome,
+) -> Outcome {
+    // Each request counts: few, so that the test is short; and a link that has failed is to be found soon.
+    let _few = Changed::new(&Host::BOTH, "smcr_max_recv_wr", 4)?;
+    let _tests = Changed::new(&Host::BOTH, "smcr_testlink_time", 1)?;
+    let pattern = Pattern::new(ctx, 93);
+    let (listener, address) = ctx.listener(8)?;
+    let works = || within(|| echo(&ctx.pair_from(&listener, address)?, b"as ever"));
+    let mut called = 0;
+    for verb in VERBS {
+        let fault = Fault::of_verb(verb)?;
+        let mut hurt = 0;
+        let mut number = 0;
+        loop {
+            number += 1;
+            let during = format!("with call {number} of {} failing", verb.name);
+            before().during(&format!("before a life {during}"))?;
+            fault.arm(Some(number))?;
+            let end = life(ctx, &pattern).during(&during)?;
+            after().during(&format!("after a life {during}"))?;
+            fault.arm(None)?;
+            check!(end != End::Silent, "{during}: the end was lost");
+            hurt += usize::from(end != End::Whole);
+            if fault.hits()? == 0 {
+                check!(end == End::Whole, "nothing has failed, and still: {end:?}");
+                break;
+            }
+            if number % 4 == 0 {
+                works().during(&format!("after a life {during}"))?;
+            }
+        }
+        works().during(&format!("after {}", verb.name))?;
+        println!(
+            "# {}: {} calls failed in turn; {hurt} times the program was told or the connection broke",
+            verb.name,
+            number - 1
+        );
+        called += usize::from(number > 1);
+    }
+    check!(called >= least, "only {called} verbs were called");
+    prove_by_queue_pairs(ctx)
+}
+
+/// Until what failed is known on both sides, connections may fall back.
+fn within<T>(mut attempt: impl FnMut() -> Outcome<T>) -> Outcome<T> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match attempt() {
+            Err(_) if Instant::now() < end => std::thread::sleep(Duration::from_millis(100)),
+            outcome => return outcome,
+        }
+    }
+}
+
 /// One object in fifty is refused, whoever asks, while several connections at once come and go, and link groups with them.
 fn at_random(ctx: &Ctx) -> Outcome {
     const THREADS: usize = 4;
@@ -259,30 +354,63 @@ fn at_random(ctx: &Ctx) -> Outcome {
     let threads: Vec<_> = (0..THREADS)
         .map(|_| {
             let ctx = ctx.with_kind(ctx.kind);
-            std::thread::spawn(move || -> Outcome<usize> {
+            std::thread::spawn(move || -> Outcome<[usize; 2]> {
                 let pattern = Pattern::new(&ctx, 92);
-                let mut whole = 0;
+                let (mut whole, mut silent) = (0, 0);
                 for number in 0..LIVES {
                     let end = life(&ctx, &pattern).during(&format!("life {number}"))?;
                     whole += usize::from(end == End::Whole);
+                    silent += usize::from(end == End::Silent);
                 }
-                Ok(whole)
+                Ok([whole, silent])
             })
         })
         .collect();
     let ends: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
     refusals.set("probability", "0")?;
-    let mut whole = 0;
+    let (mut whole, mut silent) = (0, 0);
     for end in ends {
-        whole += end.map_err(|_| Fail("a thread of the test panicked".into()))??;
+        let counts = end.map_err(|_| Fail("a thread of the test panicked".into()))??;
+        whole += counts[0];
+        silent += counts[1];
     }
     println!(
-        "# {whole} of {} connections lived to their end",
+        "# {whole} of {} connections lived to their end; of {silent} TCP lost the end",
         THREADS * LIVES
     );
     check!(whole < THREADS * LIVES, "nothing was refused");
     let pair = ctx.pair_from(&listener, address).during("in the end")?;
     echo(&pair, b"as ever")
+}
+
+/// Why a connection by TCP may stay without its end: who closes it gets no memory for the FIN, and TCP neither says so
+/// nor tries again. Plain TCP does so, and who has fallen back to it.
+fn tcp_loses_its_end(ctx: &Ctx) -> Outcome {
+    let plain = ctx.with_kind(ctx.kind.plain());
+    for clients in [&plain, &ctx.unasked()] {
+        let (listener, address) = plain.listener(8)?;
+        let client = clients.connect(address)?;
+        let server = listener.accept()?;
+        let pair = Pair { client, server };
+        echo(&pair, b"by TCP")?;
+        let Pair { client, server } = pair;
+        let ends = TcpEnds::of(&client, &server)?;
+        let fault = Fault::of_caller("__alloc_skb", 0, "tcp_send_fin")?;
+        drop(client);
+        check_eq!(fault.hits()?, 1, "refused FINs");
+        drop(fault);
+        for _ in 0..2 {
+            let seen = [ends.end(Host::A)?, ends.end(Host::B)?];
+            check!(is_lost_end(&seen), "{:?}: {seen:?}", clients.kind);
+            std::thread::sleep(Duration::from_secs(2));
+        }
+        check_eq!(
+            server.poll(libc::POLLIN, Duration::ZERO)?,
+            0,
+            "what the server sees"
+        );
+    }
+    Ok(())
 }
 
 /// How the life of a connection went.
@@ -292,6 +420,8 @@ enum End {
     Whole,
     /// A call said that it could not, or the connection was reset.
     Broken(String),
+    /// It went by TCP, which got no memory to say that it ends, and never does ([`tcp_loses_its_end`]).
+    Silent,
 }
 
 /// From socket() to close(). Whatever is refused, no call hangs, what arrives is right, and who is told of the end of the
@@ -300,12 +430,14 @@ fn life(ctx: &Ctx, pattern: &Pattern) -> Outcome<End> {
     match live(ctx, pattern) {
         Ok(()) => Ok(End::Whole),
         Err(Ended::Broken(why)) => Ok(End::Broken(why)),
+        Err(Ended::Silent) => Ok(End::Silent),
         Err(Ended::Wrong(fail)) => Err(fail),
     }
 }
 
 enum Ended {
     Broken(String),
+    Silent,
     Wrong(Fail),
 }
 
@@ -370,12 +502,126 @@ fn live(ctx: &Ctx, pattern: &Pattern) -> Result<(), Ended> {
             got += count;
         }
     }
+    let ends = TcpEnds::of(&client, &server)?;
     drop(client);
-    let rest = or_broken("recv() of the end", server.recv(&mut [0; 16], 0))?;
+    ends.await_news(&server)?;
+    let rest = match server.recv(&mut [0; 16], libc::MSG_DONTWAIT) {
+        Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {
+            return Err(ends.unheard(&server))
+        }
+        rest => or_broken("recv() of the end", rest)?,
+    };
     if rest != 0 {
         return Err(Fail(format!("{rest} bytes more than were sent")).into());
     }
     Ok(())
+}
+
+/// Where the TCP connection of a pair is to be found, also when its client is closed.
+struct TcpEnds {
+    client: SocketAddr,
+    server: SocketAddr,
+}
+
+/// What `/proc/net/tcp` says of one end.
+#[derive(Debug, PartialEq, Eq)]
+struct TcpEnd {
+    state: String,
+    /// Sequence numbers that were not acknowledged, or not sent: one of them would be that of the FIN.
+    unacknowledged: u32,
+}
+
+impl TcpEnds {
+    fn of(client: &Sock, server: &Sock) -> Outcome<TcpEnds> {
+        Ok(TcpEnds {
+            client: client.local().during("getsockname() of the client")?,
+            server: server.local().during("getsockname() of the server")?,
+        })
+    }
+
+    /// One end, if there still is one.
+    fn end(&self, host: Host) -> Outcome<Option<TcpEnd>> {
+        let (local, remote) = match host {
+            Host::A => (self.client, self.server),
+            Host::B => (self.server, self.client),
+        };
+        sys::enter(host)?;
+        let text = sys::read_file("/proc/thread-self/net/tcp");
+        sys::leave()?;
+        let wanted = [shown(local)?, shown(remote)?];
+        for line in text?.lines().skip(1) {
+            let words: Vec<_> = line.split_whitespace().collect();
+            let &[_, local, remote, state, queues, ..] = words.as_slice() else {
+                continue;
+            };
+            if [local, remote] == wanted {
+                let queue = queues.split(':').next().unwrap_or_default();
+                return Ok(Some(TcpEnd {
+                    state: state.into(),
+                    unacknowledged: u32::from_str_radix(queue, 16)
+                        .during("a queue of /proc/net/tcp")?,
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits until the server hears something, or cannot any more.
+    fn await_news(&self, server: &Sock) -> Outcome {
+        let end = Instant::now() + PATIENCE;
+        let mut lost = 0;
+        // More than once, as it may be seen in the midst of a change.
+        while lost < 3 && Instant::now() < end {
+            if server.poll(libc::POLLIN, Duration::from_secs(1))? != 0 {
+                break;
+            }
+            let ends = [self.end(Host::A)?, self.end(Host::B)?];
+            lost = if is_lost_end(&ends) { lost + 1 } else { 0 };
+        }
+        Ok(())
+    }
+
+    /// The client has closed, and the server has not heard of it.
+    fn unheard(&self, server: &Sock) -> Ended {
+        let ends = match (self.end(Host::A), self.end(Host::B)) {
+            (Ok(client), Ok(server)) => [client, server],
+            (Err(fail), _) | (_, Err(fail)) => return fail.into(),
+        };
+        let carrier = match crate::diag::of(server) {
+            Ok(carrier) => carrier,
+            Err(error) => return Fail(format!("sock_diag: {error}")).into(),
+        };
+        let by_tcp = carrier
+            .as_ref()
+            .is_some_and(|entry| entry.mode == crate::diag::SMC_DIAG_MODE_FALLBACK_TCP);
+        if by_tcp && is_lost_end(&ends) {
+            return Ended::Silent;
+        }
+        let state = sys::read_file("/sys/kernel/debug/smc_rs/state").unwrap_or_default();
+        Fail(format!(
+            "recv() of the end hangs; TCP at the client, and at the server: {ends:?}; the server: {carrier:?}\n{state}"
+        ))
+        .into()
+    }
+}
+
+/// Whether the client's TCP got no memory for its FIN: it takes it for said (FIN_WAIT1), and has nothing left to say; the
+/// server's goes on (ESTABLISHED).
+fn is_lost_end(ends: &[Option<TcpEnd>; 2]) -> bool {
+    let is = |end: &Option<TcpEnd>, state: &str| {
+        end.as_ref()
+            .is_some_and(|end| end.state == state && end.unacknowledged == 0)
+    };
+    is(&ends[0], "04") && is(&ends[1], "01")
+}
+
+/// An address as in `/proc/net/tcp`.
+fn shown(address: SocketAddr) -> Outcome<String> {
+    let SocketAddr::V4(address) = address else {
+        return Err(Fail(format!("{address} is not of IPv4")));
+    };
+    let ip = u32::from_ne_bytes(address.ip().octets());
+    Ok(format!("{ip:08X}:{:04X}", address.port()))
 }
 
 /// So that a call that hangs is told as one: sleeps of the kernel's own end later.

@@ -8,6 +8,7 @@ mod bulk;
 mod clc;
 mod close;
 mod conform;
+mod cycles;
 mod data_options;
 mod decline;
 mod diag;
@@ -136,6 +137,7 @@ pub fn all() -> Vec<Test> {
     tests.extend(immediate::TESTS);
     tests.extend(rkeys::TESTS);
     tests.extend(link::TESTS);
+    tests.extend(cycles::TESTS);
     tests.extend(redundancy::TESTS);
     tests.extend(routes::TESTS);
     tests.extend(v1::TESTS);
