@@ -47,10 +47,13 @@ impl Order {
     /// A completion has come. Turns go from 0 to `last` and begin again.
     #[must_use]
     pub fn after(self, turn: u32, last: u32) -> Self {
-        match self.next() {
-            Some(next) if next == turn => Self(if turn == last { 0 } else { u64::from(turn) + 1 }),
-            _ => Self(Self::LOST),
+        if self.next() != Some(turn) {
+            return Self(Self::LOST);
         }
+        if turn == last {
+            return Self::START;
+        }
+        Self(turn.wrapping_add(1).into())
     }
 }
 
