@@ -410,9 +410,7 @@ impl LinkGroup {
             return;
         }
         // Rings that were made meanwhile.
-        let mut place = 0;
-        while let Some(ring) = self.pool().ring_at(place) {
-            place += 1;
+        for ring in self.pool().rings() {
             let told = ring.take_told(new.slot());
             if self.register_on(new, &ring).is_err() || !ring.is_rmb() {
                 continue;
@@ -436,12 +434,9 @@ impl LinkGroup {
     }
 
     fn register_all(&self, link: &Link) -> Result {
-        let mut place = 0;
-        while let Some(ring) = self.pool().ring_at(place) {
-            self.register_on(link, &ring)?;
-            place += 1;
-        }
-        Ok(())
+        self.pool()
+            .rings()
+            .try_for_each(|ring| self.register_on(link, &ring))
     }
 
     /// The keys of all RMBs on `link`, and on `new`.
@@ -450,8 +445,8 @@ impl LinkGroup {
         link: &'a Link,
         new: &'a Link,
     ) -> impl Iterator<Item = (RKey, RToken)> + 'a {
-        (0..)
-            .map_while(|place| self.pool().ring_at(place))
+        self.pool()
+            .rings()
             .filter(|ring| ring.is_rmb())
             .filter_map(|ring| {
                 let (old, there) = (ring.token_on(link)?, ring.map_token(new)?);
@@ -463,8 +458,8 @@ impl LinkGroup {
 
     /// How many keys there are for [`Self::all_keys`].
     fn count_keys(&self, link: &Link) -> usize {
-        (0..)
-            .map_while(|place| self.pool().ring_at(place))
+        self.pool()
+            .rings()
             .filter(|ring| ring.is_rmb() && ring.token_on(link).is_some())
             .count()
     }
