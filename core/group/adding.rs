@@ -638,8 +638,12 @@ impl LinkGroup {
         answered: &mut bool,
     ) -> Result {
         let far = self.ready(new, offer)?;
-        // The server's CONFIRM LINK may be quicker than we are.
-        self.begin_confirm(new, &far)?;
+        // The server's CONFIRM LINK may be quicker than we are, but all keys come before it.
+        let keys_ms = match self.key.version {
+            LlcVersion::V1 => KEYS_MS,
+            LlcVersion::V2 => 0,
+        };
+        self.begin_confirm_after(new, &far, keys_ms)?;
         self.learn_tail(link, new)?;
         // Before the answer can be here.
         self.adding.lock().flow.answered();
