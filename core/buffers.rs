@@ -15,6 +15,7 @@ use super::{
         MAX_LINKS, //
     },
     llc::wire::RToken,
+    numbered,
     types::{
         BufSizeCode,
         RKey, //
@@ -331,9 +332,13 @@ pub(crate) struct Pool {
     allocated: Arc<Allocated>,
     #[pin]
     all: Mutex<KVec<Entry>>,
+    /// Number of the last entry.
+    last: Atomic<u64>,
 }
 
 struct Entry {
+    /// They grow through the list.
+    number: u64,
     ring: Arc<Ring>,
     /// No connection uses it now.
     free: bool,
@@ -352,6 +357,7 @@ impl Pool {
         Ok(pin_init!(Self {
             allocated,
             all <- new_mutex!(KVec::new(), "buffers::Pool::all"),
+            last: Atomic::new(0),
         }))
     }
 
@@ -462,11 +468,14 @@ impl Pool {
     }
 
     fn add(&self, ring: Arc<Ring>) -> Result<Arc<Ring>> {
+        let mut all = self.all.lock();
         let entry = Entry {
+            number: self.last.fetch_add(1u64, Relaxed).saturating_add(1),
             ring: ring.clone(),
             free: false,
         };
-        self.all.lock().push(entry, GFP_KERNEL)?;
+        all.push(entry, GFP_KERNEL)?;
+        drop(all);
         Ok(ring)
     }
 
@@ -507,9 +516,15 @@ impl Pool {
         drop(entry);
     }
 
-    /// The ring at a place of the list; [`None`] behind its end. Process context.
-    pub(crate) fn ring_at(&self, place: usize) -> Option<Arc<Ring>> {
-        self.all.lock().get(place).map(|entry| entry.ring.clone())
+    /// All rings, without a lock between them: those that come meanwhile too, and whichever goes. Process context.
+    pub(crate) fn rings(&self) -> impl Iterator<Item = Arc<Ring>> + '_ {
+        let mut last = 0;
+        core::iter::from_fn(move || {
+            let all = self.all.lock();
+            let entry = numbered::after(&all, |entry| entry.number, last)?;
+            last = entry.number;
+            Some(entry.ring.clone())
+        })
     }
 
     /// Forgets the mappings for a link after [`Link::shut`]. Process context.

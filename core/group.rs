@@ -813,6 +813,11 @@ impl LinkGroup {
 
     /// Begins the exchange of CONFIRM LINK on a link; see [`LinkFlow::start`]. Process context.
     pub(crate) fn begin_confirm(&self, link: &Link, far: &FarEnd) -> Result {
+        self.begin_confirm_after(link, far, 0)
+    }
+
+    /// The same; a client's server may have to tell so many milliseconds long of its RMBs first.
+    fn begin_confirm_after(&self, link: &Link, far: &FarEnd, keys_ms: u32) -> Result {
         let params = LinkParams {
             role: self.key.role,
             version: self.key.version,
@@ -834,7 +839,9 @@ impl LinkGroup {
             let mut flows = self.flow.lock();
             let place = flows.get_mut(link.slot().index()).ok_or(EINVAL)?;
             let flow = place.insert(LinkFlow::new(params));
-            flow.start(registry::now())
+            let actions = flow.start(registry::now());
+            flow.wait_longer(keys_ms);
+            actions
         };
         Self::send(link, &actions)
     }

@@ -11,6 +11,7 @@ pub mod errands;
 pub mod error;
 pub mod habits;
 pub mod llc;
+pub mod numbered;
 pub mod order;
 pub mod pnet;
 pub mod rtoken;

@@ -417,9 +417,7 @@ impl LinkGroup {
             return;
         }
         // Rings that were made meanwhile.
-        let mut place = 0;
-        while let Some(ring) = self.pool().ring_at(place) {
-            place += 1;
+        for ring in self.pool().rings() {
             let told = ring.take_told(new.slot());
             if self.register_on(new, &ring).is_err() || !ring.is_rmb() {
                 continue;
@@ -443,12 +441,9 @@ impl LinkGroup {
     }
 
     fn register_all(&self, link: &Link) -> Result {
-        let mut place = 0;
-        while let Some(ring) = self.pool().ring_at(place) {
-            self.register_on(link, &ring)?;
-            place += 1;
-        }
-        Ok(())
+        self.pool()
+            .rings()
+            .try_for_each(|ring| self.register_on(link, &ring))
     }
 
     /// The keys of all RMBs on `link`, and on `new`.
@@ -457,8 +452,8 @@ impl LinkGroup {
         link: &'a Link,
         new: &'a Link,
     ) -> impl Iterator<Item = (RKey, RToken)> + 'a {
-        (0..)
-            .map_while(|place| self.pool().ring_at(place))
+        self.pool()
+            .rings()
             .filter(|ring| ring.is_rmb())
             .filter_map(|ring| {
                 let (old, there) = (ring.token_on(link)?, ring.map_token(new)?);
@@ -470,8 +465,8 @@ impl LinkGroup {
 
     /// How many keys there are for [`Self::all_keys`].
     fn count_keys(&self, link: &Link) -> usize {
-        (0..)
-            .map_while(|place| self.pool().ring_at(place))
+        self.pool()
+            .rings()
             .filter(|ring| ring.is_rmb() && ring.token_on(link).is_some())
             .count()
     }
@@ -650,8 +645,12 @@ impl LinkGroup {
         answered: &mut bool,
     ) -> Result {
         let far = self.ready(new, offer)?;
-        // The server's CONFIRM LINK may be quicker than we are.
-        self.begin_confirm(new, &far)?;
+        // The server's CONFIRM LINK may be quicker than we are, but all keys come before it.
+        let keys_ms = match self.key.version {
+            LlcVersion::V1 => KEYS_MS,
+            LlcVersion::V2 => 0,
+        };
+        self.begin_confirm_after(new, &far, keys_ms)?;
         self.learn_tail(link, new)?;
         // Before the answer can be here.
         self.adding.lock().flow.answered();

@@ -132,6 +132,13 @@ impl LinkFlow {
         }
     }
 
+    /// Client: the server tells the keys of its RMBs first, for `millis` at most: its CONFIRM LINK is due so much later.
+    pub fn wait_longer(&mut self, millis: u32) {
+        if let Phase::AwaitRequest(at) = &mut self.phase {
+            *at = at.after(millis);
+        }
+    }
+
     /// Client: the link is ready. Answers the server; the link is in use from now on.
     pub fn confirm_link_ready(&mut self, now: Millis) -> Actions {
         if self.phase != Phase::Preparing {

@@ -411,3 +411,24 @@ fn the_number_of_an_added_link_is_known() {
         assert_eq!(event == wrong, other, "{event:?}");
     }
 }
+
+#[test]
+fn keys_that_come_first_have_their_time() {
+    let mut client = LinkFlow::new(params(Role::Client));
+    client.start(T0);
+    client.wait_longer(30_000);
+    // As many keys as both can have, told slowly.
+    let late = T0.after(CONFIRM_LINK_CLIENT_WAIT + 20_000);
+    assert!(client.on_timeout(late).is_empty());
+    let mut server = LinkFlow::new(params(Role::Server));
+    let request = server.start(late).send.unwrap();
+    let event = client.handle_bytes(&request, late).event;
+    assert!(matches!(event, Some(LlcEvent::ConfirmLinkReceived(_))));
+    // It is not for a server, which asks, nor does it wake what is over.
+    let at = server.poll_timeout();
+    server.wait_longer(30_000);
+    assert_eq!(server.poll_timeout(), at);
+    client.confirm_link_ready(late);
+    client.wait_longer(30_000);
+    assert!(client.is_active());
+}

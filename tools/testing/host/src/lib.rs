@@ -31,6 +31,7 @@ pub mod smc_core {
     pub mod error;
     pub mod habits;
     pub mod llc;
+    pub mod numbered;
     pub mod order;
     pub mod pnet;
     pub mod rtoken;
