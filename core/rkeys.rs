@@ -213,7 +213,7 @@ impl Rkeys {
     /// link, until there is none.
     pub(super) fn take_unreachable(&self) -> Option<Arc<Ring>> {
         let mut queue = self.queue.lock();
-        let unreachable = |errand: &Errand| {
+        let unreachable = |errand: &Errand<Arc<Ring>>| {
             errand.subject == Subject::Delete
                 && Slot::all().all(|slot| errand.rmb.mapping(slot).is_none())
         };
