@@ -239,6 +239,16 @@ struct Library {
     destroy_qp: unsafe extern "C" fn(*mut QpHead) -> c_int,
 }
 
+/// A function of the library.
+///
+/// # Safety
+///
+/// `F` is the type of the function that is there.
+unsafe fn as_function<F: Copy>(symbol: NonNull<c_void>) -> F {
+    // SAFETY: as the caller says; both are a pointer.
+    unsafe { std::mem::transmute_copy(&symbol) }
+}
+
 /// Loads the library, once for the process.
 fn library() -> Outcome<&'static Library> {
     static LIBRARY: OnceLock<Result<Library, String>> = OnceLock::new();
@@ -255,8 +265,8 @@ fn library() -> Outcome<&'static Library> {
         };
         macro_rules! function {
             ($name:literal) => {
-                // SAFETY: the function has this type (infiniband/verbs.h).
-                unsafe { std::mem::transmute(symbol($name)?.as_ptr()) }
+                // SAFETY: the function has the type of the field (infiniband/verbs.h).
+                unsafe { as_function(symbol($name)?) }
             };
         }
         Ok(Library {

@@ -53,6 +53,8 @@ const MAC_A: [u8; 6] = [2, 0, 0, 9, 0, 1];
 /// Size of our rings: code 0 of the Accept and Confirm.
 const RING: usize = 16384;
 const TOKEN: u32 = 0x0b5e_0007;
+/// Behind what the endpoints of Accept and Confirm have in common, without a first contact.
+const SHORT: usize = 104;
 /// Valid, and immediates.
 const VENDOR_IMMEDIATE: u32 = 0xc000_0000;
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -182,6 +184,8 @@ pub struct Peer {
     links: u8,
     identity: [u8; 8],
     eid: [u8; 32],
+    /// Our name for the connection.
+    token: u32,
     /// Number of the link, which the server gives.
     pub link: u8,
     /// Our last message, all of which the next one follows.
@@ -200,7 +204,7 @@ static IDENTITIES: AtomicU16 = AtomicU16::new(1);
 fn identity() -> [u8; 8] {
     let instance = IDENTITIES
         .fetch_add(1, Ordering::Relaxed)
-        .wrapping_add(std::process::id() as u16 * 251);
+        .wrapping_add((std::process::id() as u16).wrapping_mul(251));
     let mut all = [0; 8];
     all[..2].copy_from_slice(&instance.to_be_bytes());
     all[2..].copy_from_slice(&MAC_A);
@@ -218,6 +222,7 @@ impl Peer {
             links: offer.links,
             identity: identity(),
             eid: [0; 32],
+            token: TOKEN,
             link: 1,
             said: Cdc::default(),
             heard: Cdc::default(),
@@ -299,7 +304,7 @@ impl Peer {
         all.extend_from_slice(&self.qp.qpn().to_be_bytes()[1..]);
         all.extend_from_slice(&rkey.to_be_bytes());
         all.push(1);
-        all.extend_from_slice(&TOKEN.to_be_bytes());
+        all.extend_from_slice(&self.token.to_be_bytes());
         // The smallest ring; MTU 4096.
         all.extend_from_slice(&[0x05, 0]);
         all.extend_from_slice(&address.to_be_bytes());
@@ -443,7 +448,10 @@ impl Peer {
             Some(Came::Message(message)) if message.first() == Some(&CDC) => {
                 check_eq!(message.len(), LEN, "length of a CDC message");
                 let cdc = Cdc::parse(message);
-                check_eq!(cdc.token, TOKEN, "token of a CDC message");
+                // What comes late for a connection before this one is none of our business.
+                if cdc.token != self.token {
+                    return Ok(came);
+                }
                 self.heard = cdc;
             }
             Some(Came::Message(message)) => {
@@ -457,7 +465,11 @@ impl Peer {
             }
             Some(Came::Immediate(immediate, length)) => {
                 check!(self.immediates, "an immediate nobody has agreed to");
-                check_eq!(immediate >> 18, TOKEN & 0x3fff, "token of an immediate");
+                check_eq!(
+                    immediate >> 18,
+                    self.token & 0x3fff,
+                    "token of an immediate"
+                );
                 let mut moved = *length;
                 if immediate & (1 << 17) != 0 {
                     moved += RING - self.heard.producer.count as usize;
@@ -580,6 +592,88 @@ impl Peer {
     pub fn ring(&self) -> (u32, u64, usize) {
         let (rkey, address) = self.qp.ring_key();
         (rkey, address, RING)
+    }
+
+    /// TEST LINK, which a link that lives answers with the same words.
+    pub fn test_link(&mut self) -> Outcome {
+        let words = b"are you there?";
+        let request = llc_message(llc::TEST_LINK, 0, &[(4, words)]);
+        self.qp.send(&request)?;
+        let answer = self
+            .llc(llc::TEST_LINK, llc::ANSWER)
+            .during("the answer to TEST LINK")?;
+        check_eq!(&answer[4..18], words, "what TEST LINK is answered with");
+        Ok(())
+    }
+
+    // Another connection of the same link group, in place of the one there was.
+
+    /// Names of a new connection. Our ring is the same again: nobody writes to it any more.
+    fn begin_again(&mut self, tcp: RawPeer) {
+        self.tcp = tcp;
+        self.token = self.token.wrapping_add(0x101);
+        self.said = Cdc::default();
+        self.heard = Cdc::default();
+        self.read = Cursor::default();
+    }
+
+    /// Connects once more to a server.
+    pub fn dial_again(&mut self, server: SocketAddr) -> Outcome {
+        let tcp = RawPeer::connect(next_port(), server)?;
+        self.begin_again(tcp);
+        let proposal = self.proposal();
+        self.tcp.send(&proposal)?;
+        let accept = self.clc(2)?;
+        check_eq!(accept.len(), 108, "length of the Accept of a later contact");
+        self.take_far(&accept)?;
+        let confirm = self.short_message(3);
+        self.tcp.send(&confirm)
+    }
+
+    /// Waits for a client once more.
+    pub fn accept_again(&mut self, listening: Listening) -> Outcome {
+        self.begin_again(listening.accept()?);
+        self.clc(1)?;
+        let accept = self.short_message(2);
+        self.tcp.send(&accept)?;
+        let confirm = self.clc(3)?;
+        check_eq!(
+            confirm.len(),
+            108,
+            "length of the Confirm of a later contact"
+        );
+        self.take_far(&confirm)
+    }
+
+    fn short_message(&self, kind: u8) -> Vec<u8> {
+        let mut all = self.endpoint_message(kind, SHORT as u16 + 4);
+        all.truncate(SHORT);
+        // Without the flag of a first contact.
+        all[7] = 0x20;
+        all.extend_from_slice(&EYE);
+        all
+    }
+}
+
+impl Drop for Peer {
+    /// An honest peer says that it goes, and waits for the answer that a server gives.
+    fn drop(&mut self) {
+        let goodbye = llc_message(llc::DELETE_LINK, llc::ALL | 0x20, &[(5, &[0, 3, 0, 0])]);
+        if self.qp.send(&goodbye).is_err() {
+            return;
+        }
+        let end = Instant::now() + Duration::from_millis(600);
+        self.requests.clear();
+        while self.role == Role::Client
+            && !self
+                .requests
+                .iter()
+                .any(|message| message[0] == llc::DELETE_LINK)
+            && Instant::now() < end
+            && self.hear(Duration::from_millis(20)).is_ok()
+        {}
+        // That it has arrived; errors change nothing.
+        let _ = self.qp.settle(Duration::from_millis(600));
     }
 }
 
