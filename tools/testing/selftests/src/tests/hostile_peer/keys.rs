@@ -1,7 +1,7 @@
 //! RDMA WRITEs to where none may go, and with keys that are not the peer's, or not any more (weakness 18).
 
 use super::speaker::{state, Offer, Peer, Role};
-use super::Stage;
+use super::{Failures, Stage};
 use crate::kind::Host;
 use crate::runner::Ctx;
 use crate::tests::wiretap::Wiretap;
@@ -55,22 +55,30 @@ pub(super) fn keys(ctx: &Ctx) -> Outcome {
     let tap = Wiretap::new()?;
     let stage = Stage::new(ctx)?;
     others_key(&stage, &tap)?;
+    let mut failures = Failures::default();
     for (what, place) in WRONG {
         for role in [Role::Client, Role::Server] {
-            let mut meeting = stage.meet(role, Offer::PLAIN)?;
-            meeting.echo(b"a word before")?;
-            let (address, rkey) = place(&meeting.peer);
-            refused(&mut meeting.peer, address, rkey, WORDS)
-                .and_then(|()| meeting.is_reset(libc::ECONNABORTED))
-                .and_then(|()| stage.others.go_on())
-                .during(&format!("{what}, as a {role:?}"))?;
+            failures.note(
+                wrong_place(&stage, role, place),
+                &format!("{what}, as a {role:?}"),
+            );
         }
     }
+    failures.outcome()?;
     all_of_the_ring(&stage)?;
     for role in [Role::Client, Role::Server] {
         stale(&stage, role).during(&format!("a stale key of a {role:?}"))?;
     }
     Ok(())
+}
+
+fn wrong_place(stage: &Stage, role: Role, place: Place) -> Outcome {
+    let mut meeting = stage.meet(role, Offer::PLAIN)?;
+    meeting.echo(b"a word before")?;
+    let (address, rkey) = place(&meeting.peer);
+    refused(&mut meeting.peer, address, rkey, WORDS)?;
+    meeting.is_reset(libc::ECONNABORTED)?;
+    stage.others.go_on()
 }
 
 /// The peer may write to all of its ring at any time; what counts is what it says of it.

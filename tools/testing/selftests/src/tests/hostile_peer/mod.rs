@@ -276,11 +276,31 @@ impl Meeting<'_> {
 /// A connection of each statement's own; the statements begin when some bytes have gone both ways.
 fn every(ctx: &Ctx, role: Role, offer: Offer, statements: &[Statement]) -> Outcome {
     let stage = Stage::new(ctx)?;
+    let mut failures = Failures::default();
     for statement in statements {
-        one(&stage, role, offer, statement)
-            .during(&format!("'{}' as a {role:?}", statement.what))?;
+        failures.note(
+            one(&stage, role, offer, statement),
+            &format!("'{}' as a {role:?}", statement.what),
+        );
     }
-    Ok(())
+    failures.outcome()
+}
+
+/// All words are said, whatever becomes of one.
+#[derive(Default)]
+struct Failures(Vec<String>);
+
+impl Failures {
+    fn note(&mut self, outcome: Outcome, what: &str) {
+        if let Err(Fail(words)) = outcome {
+            self.0.push(format!("{what}: {words}"));
+        }
+    }
+
+    fn outcome(self) -> Outcome {
+        check!(self.0.is_empty(), "{}", self.0.join("\n"));
+        Ok(())
+    }
 }
 
 fn one(stage: &Stage, role: Role, offer: Offer, statement: &Statement) -> Outcome {

@@ -1,7 +1,7 @@
 //! Words that come too early or too late: before the Confirm, before CONFIRM LINK, after the close, after DELETE LINK.
 
 use super::speaker::{llc, llc_message, producer, state, Cursor, Offer, Peer, Role};
-use super::{join, patient, Dialling, Meeting, Stage};
+use super::{join, patient, Dialling, Failures, Meeting, Stage};
 use crate::mode;
 use crate::runner::Ctx;
 use crate::sys::Sock;
@@ -13,8 +13,9 @@ use std::time::Duration;
 enum Then {
     /// The connection is made, and works.
     Up,
-    /// The peer gets a Decline with this diagnosis, and the connection goes by TCP.
-    Declined(u32),
+    /// The link is not confirmed: a server declines with this diagnosis, and so does a client, or else waits for the
+    /// server's Decline in vain, and `connect` fails.
+    Unconfirmed { server: u32, client: Option<u32> },
     /// The connection is made, and reset.
     Reset,
 }
@@ -29,19 +30,27 @@ const fn early_word(what: &'static str, then: Then, says: fn(&mut Peer) -> Outco
     Early { what, says, then }
 }
 
-/// CONFIRM LINK was not right (Documentation/uapi.rst).
-const NO_CONFIRM: Then = Then::Declined(0x0209_0000);
+const TIMEOUT: u32 = 0x0201_0000;
+const EYE_CATCHER: u32 = 0x0305_0000;
+const NOT_READY: u32 = 0x0999_0002;
+
+/// The link group has ended meanwhile, or the right message never came.
+const ENDED: Then = Then::Unconfirmed {
+    server: TIMEOUT,
+    client: None,
+};
+/// CONFIRM LINK is not of the queue pair that the CLC message named.
+const WRONG_PEER: Then = Then::Unconfirmed {
+    server: TIMEOUT,
+    client: Some(NOT_READY),
+};
 
 /// Before the Confirm as a client, before CONFIRM LINK as a server.
 const EARLY: &[Early] = &[
     early_word("a CDC message as it should be", Then::Up, |p| {
         p.say(p.next())
     }),
-    early_word("data", Then::Up, |p| {
-        p.put(b"early")?;
-        p.say(p.next())
-    }),
-    early_word("a hundred messages", Then::Up, |p| {
+    early_word("thirty messages", Then::Up, |p| {
         for _ in 0..30 {
             p.say(p.next())?;
         }
@@ -57,11 +66,6 @@ const EARLY: &[Early] = &[
         cdc.consumer = Cursor::at(0, 1);
         p.say(cdc)
     }),
-    early_word("a reset", Then::Reset, |p| {
-        let mut cdc = p.next();
-        cdc.state = state::ABORT;
-        p.say(cdc)
-    }),
     early_word("a failover", Then::Up, |p| {
         let mut cdc = p.next();
         cdc.flags = producer::FAILOVER;
@@ -74,13 +78,6 @@ const EARLY: &[Early] = &[
         cdc.state = state::ABORT;
         p.qp.send(&cdc.bytes())
     }),
-    early_word("an immediate", Then::Up, |p| {
-        let far = p.far;
-        p.qp.write_with_immediate(b"imm", far.address, far.rkey, (far.token & 0x3fff) << 18)
-    }),
-    early_word("TEST LINK", Then::Up, |p| {
-        p.qp.send(&llc_message(llc::TEST_LINK, 0, &[]))
-    }),
     early_word("CONFIRM RKEY", Then::Up, |p| {
         p.qp.send(&llc_message(llc::CONFIRM_RKEY, 0, &[(5, &[1; 12])]))
     }),
@@ -90,16 +87,51 @@ const EARLY: &[Early] = &[
     early_word("DELETE LINK of one", Then::Up, |p| {
         p.qp.send(&llc_message(llc::DELETE_LINK, 0, &[(4, &[1])]))
     }),
-    early_word("DELETE LINK of all", NO_CONFIRM, |p| {
+    early_word("DELETE LINK of all", ENDED, |p| {
         p.qp.send(&llc_message(llc::DELETE_LINK, llc::ALL, &[]))
     }),
-    early_word("a type that is none", NO_CONFIRM, |p| {
+    early_word("a type that is none", ENDED, |p| {
         p.qp.send(&llc_message(0x2f, 0, &[]))
     }),
-    early_word("a SEND longer than any message", NO_CONFIRM, |p| {
+    early_word("a SEND longer than any message", ENDED, |p| {
         p.qp.send(&[0xfe; 8193])
     }),
 ];
+
+/// What a server can take before CONFIRM LINK, and a client cannot: it answers nothing yet, and its RMB has no key.
+const EARLY_TO_SERVER: &[Early] = &[
+    early_word("data", Then::Up, early_data),
+    early_word("a reset", Then::Reset, early_reset),
+    early_word("an immediate", Then::Up, early_immediate),
+    early_word("TEST LINK", Then::Up, early_test),
+];
+
+const EARLY_TO_CLIENT: &[Early] = &[
+    early_word("data", ENDED, early_data),
+    early_word("a reset", ENDED, early_reset),
+    early_word("an immediate", ENDED, early_immediate),
+    early_word("TEST LINK", ENDED, early_test),
+];
+
+fn early_data(p: &mut Peer) -> Outcome {
+    p.put(b"early")?;
+    p.say(p.next())
+}
+
+fn early_reset(p: &mut Peer) -> Outcome {
+    let mut cdc = p.next();
+    cdc.state = state::ABORT;
+    p.say(cdc)
+}
+
+fn early_immediate(p: &mut Peer) -> Outcome {
+    let far = p.far;
+    p.qp.write_with_immediate(b"imm", far.address, far.rkey, (far.token & 0x3fff) << 18)
+}
+
+fn early_test(p: &mut Peer) -> Outcome {
+    p.qp.send(&llc_message(llc::TEST_LINK, 0, &[]))
+}
 
 /// In place of CONFIRM LINK, or of the answer to it: not of the queue pair that the CLC message named.
 fn wrong_confirm_link(peer: &mut Peer, change: fn(&mut [u8])) -> Outcome {
@@ -113,34 +145,40 @@ fn wrong_confirm_link(peer: &mut Peer, change: fn(&mut [u8])) -> Outcome {
 }
 
 const INSTEAD: &[Early] = &[
-    early_word("CONFIRM LINK of another queue pair", NO_CONFIRM, |p| {
+    early_word("CONFIRM LINK of another queue pair", WRONG_PEER, |p| {
         wrong_confirm_link(p, |bytes| bytes[28] ^= 1)
     }),
-    early_word("CONFIRM LINK of another port", NO_CONFIRM, |p| {
+    early_word("CONFIRM LINK of another port", WRONG_PEER, |p| {
         wrong_confirm_link(p, |bytes| bytes[25] ^= 1)
     }),
-    early_word("CONFIRM LINK with eye catchers", NO_CONFIRM, |p| {
-        wrong_confirm_link(p, |bytes| bytes[3] &= llc::ANSWER)
-    }),
     early_word(
-        "CONFIRM LINK as the other side would say it",
-        NO_CONFIRM,
-        |p| {
-            // Never what is waited for, so the time runs out.
-            wrong_confirm_link(p, |bytes| bytes[3] ^= llc::ANSWER)
+        "CONFIRM LINK with eye catchers",
+        Then::Unconfirmed {
+            server: EYE_CATCHER,
+            client: Some(EYE_CATCHER),
         },
+        |p| wrong_confirm_link(p, |bytes| bytes[3] &= llc::ANSWER),
     ),
+    early_word("CONFIRM LINK as the other side would say it", ENDED, |p| {
+        // Never what is waited for, so the time runs out.
+        wrong_confirm_link(p, |bytes| bytes[3] ^= llc::ANSWER)
+    }),
 ];
 
 pub(super) fn early(ctx: &Ctx) -> Outcome {
     let stage = Stage::new(ctx)?;
+    let mut failures = Failures::default();
     for role in [Role::Client, Role::Server] {
-        for word in EARLY.iter().chain(INSTEAD) {
-            early_one(&stage, role, word).during(&format!("'{}' as a {role:?}", word.what))?;
-            stage.others.go_on()?;
+        let own = match role {
+            Role::Client => EARLY_TO_SERVER,
+            Role::Server => EARLY_TO_CLIENT,
+        };
+        for word in EARLY.iter().chain(own).chain(INSTEAD) {
+            let outcome = early_one(&stage, role, word).and_then(|()| stage.others.go_on());
+            failures.note(outcome, &format!("'{}' as a {role:?}", word.what));
         }
     }
-    Ok(())
+    failures.outcome()
 }
 
 fn early_one(stage: &Stage, role: Role, word: &Early) -> Outcome {
@@ -149,10 +187,10 @@ fn early_one(stage: &Stage, role: Role, word: &Early) -> Outcome {
             let mut peer = Peer::dial(Offer::PLAIN, stage.address)?;
             (word.says)(&mut peer)?;
             peer.confirm()?;
-            if !matches!(word.then, Then::Declined(_)) {
-                peer.confirm_link_as_client()?;
+            match word.then {
+                Then::Unconfirmed { server, .. } => declines(&mut peer, server)?,
+                Then::Up | Then::Reset => peer.confirm_link_as_client()?,
             }
-            declined(&mut peer, word.then)?;
             let sock = stage.accepted_or_not(&peer)?;
             (peer, sock)
         }
@@ -161,10 +199,18 @@ fn early_one(stage: &Stage, role: Role, word: &Early) -> Outcome {
             let mut peer = Peer::accept(Offer::PLAIN, dialling.listening)?;
             peer.take_confirm()?;
             (word.says)(&mut peer)?;
-            if !matches!(word.then, Then::Declined(_)) {
-                peer.confirm_link_as_server()?;
+            match word.then {
+                Then::Unconfirmed { client: None, .. } => {
+                    // Which error is TCP's or the group's business.
+                    let outcome = join(dialling.thread)?;
+                    check!(outcome.is_err(), "connect() succeeds without a link");
+                    return Ok(());
+                }
+                Then::Unconfirmed {
+                    client: Some(why), ..
+                } => declines(&mut peer, why)?,
+                Then::Up | Then::Reset => peer.confirm_link_as_server()?,
             }
-            declined(&mut peer, word.then)?;
             let sock = join(dialling.thread)?;
             (peer, sock.ok())
         }
@@ -179,7 +225,7 @@ fn early_one(stage: &Stage, role: Role, word: &Early) -> Outcome {
             let mut meeting = Meeting { stage, peer, sock };
             meeting.echo(b"the connection works")
         }
-        Then::Declined(_) => {
+        Then::Unconfirmed { .. } => {
             let sock = sock.ok_or(Fail("there is no fallback".into()))?;
             mode::fallback_reason(&sock).during("the connection after a Decline")?;
             sock.send_all(b"by TCP")?;
@@ -195,11 +241,8 @@ fn early_one(stage: &Stage, role: Role, word: &Early) -> Outcome {
     }
 }
 
-/// The Decline, if there is to be one.
-fn declined(peer: &mut Peer, then: Then) -> Outcome {
-    let Then::Declined(diagnosis) = then else {
-        return Ok(());
-    };
+/// Waits for the Decline.
+fn declines(peer: &mut Peer, diagnosis: u32) -> Outcome {
     let decline = peer.tcp.receive(Duration::from_secs(20))?;
     check!(
         decline.len() >= 20 && decline[4] == 4,
