@@ -17,7 +17,7 @@ DESTDIR ?= $(INSTALL_MOD_PATH)
 
 export INSTALL_MOD_PATH
 
-.PHONY: all module tools install install-module install-tools uninstall uninstall-module uninstall-tools deb bench bench-fallback clean distclean help setup check-env check fmt demo demo-failover demo-erdma test-erdma vm shell test test-debug test-apps test-interop root-shell
+.PHONY: all module tools install install-module install-tools uninstall uninstall-module uninstall-tools deb bench bench-fallback clean distclean help setup check-env check fmt demo demo-failover demo-erdma test-erdma vm shell test test-debug test-hostile test-apps test-interop root-shell
 .DEFAULT_GOAL := all
 
 all: module
@@ -129,6 +129,10 @@ test:
 test-debug:
 	@$(RIG)/test debug $(SUITES)
 
+# A peer of our own over raw verbs that says and writes what no peer may.
+test-hostile:
+	@$(RIG)/test --list suites-hostile $(KERNEL)
+
 # APPS='--only redis,ssh': options of the runner.
 test-apps:
 	@tools/testing/apps/run $(KERNEL) $(APPS)
@@ -160,6 +164,7 @@ help:
 	@echo 'make test            everything that proves the project; the last line counts'
 	@echo 'make test-debug      the selftests on a kernel with lockdep, debug objects, kmemleak and fault injection (built once, 15'
 	@echo '                     minutes); the last line counts'
+	@echo 'make test-hostile    a peer over raw verbs that says and writes what no peer may; the last line counts'
 	@echo 'make bench           TCP, C SMC-R and smc_rs on one lean kernel, by instructions; fails if a row got 3 % worse'
 	@echo 'make bench-fallback  what a fallback costs, in instructions beside plain TCP; fails above 3 %'
 	@echo 'make test-apps       programs that nobody here wrote over TCP and over SMC-R; the table; the last line counts'

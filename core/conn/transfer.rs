@@ -406,6 +406,10 @@ impl Conn {
                 sk.take_error()?;
             }
             if end.is_some() {
+                // The connection may have been reset since the error was looked at, which is what ended the stream.
+                if sk.has_error() {
+                    continue;
+                }
                 break;
             }
             if timeo == 0 {

@@ -21,6 +21,7 @@ pub mod selinux;
 pub mod sys;
 pub mod tests;
 pub mod transport;
+pub mod verbs;
 
 use std::fmt;
 

@@ -39,6 +39,8 @@ pub enum Needs {
     RoceV1,
     /// As [`Self::Once`], in the suite `netem` only.
     RoughNetwork,
+    /// As [`Self::Once`], in the suite `hostile-peer` only.
+    HostilePeer,
     /// As [`Self::Once`], on a kernel that can refuse memory.
     FaultInjection,
 }
@@ -181,7 +183,7 @@ pub struct Suite {
     pub about: &'static str,
 }
 
-pub const SUITES: [Suite; 7] = [
+pub const SUITES: [Suite; 8] = [
     Suite {
         name: "tcp",
         kinds: &[Kind::Tcp4, Kind::Tcp6],
@@ -256,6 +258,16 @@ pub const SUITES: [Suite; 7] = [
         about: "over networks that lose, double, delay, damage and exchange packets",
     },
     Suite {
+        name: "hostile-peer",
+        kinds: &[Kind::Smc4],
+        module: true,
+        divisor: 1,
+        roce: SoftRoce::Stock,
+        subjects: &["hostile_peer"],
+        about:
+            "a peer over raw verbs that says and writes what no peer may, beside one that is honest",
+    },
+    Suite {
         name: "load",
         kinds: &[],
         module: true,
@@ -299,6 +311,7 @@ pub fn run(options: &Options, tests: &[Test]) -> bool {
             Needs::Once => *kind == Kind::Smc4,
             Needs::RoceV1 => *kind == Kind::Smc4 && options.suite.roce == SoftRoce::V1,
             Needs::RoughNetwork => *kind == Kind::Smc4 && options.suite.name == "netem",
+            Needs::HostilePeer => *kind == Kind::Smc4 && options.suite.name == "hostile-peer",
             Needs::FaultInjection => *kind == Kind::Smc4 && rig::fault_injection(),
         })
         .filter(|(test, _)| {

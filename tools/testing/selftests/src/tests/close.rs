@@ -5,11 +5,11 @@ use super::{any, join, Pattern};
 use crate::kind::{Host, Kind};
 use crate::runner::{Ctx, Pair, Test};
 use crate::sys::{Child, Ended, Sock};
-use crate::{check, check_eq, check_errno, Context, Outcome};
+use crate::{check, check_eq, check_errno, Context, Fail, Outcome};
 use std::thread;
 use std::time::Duration;
 
-pub const TESTS: [Test; 15] = [
+pub const TESTS: [Test; 16] = [
     any("close.shutdown_write", 60, shutdown_write),
     any("close.shutdown_read", 60, shutdown_read),
     any("close.shutdown_both", 60, shutdown_both),
@@ -21,6 +21,7 @@ pub const TESTS: [Test; 15] = [
     any("close.unsent_data", 120, unsent_data),
     any("close.held_back_data", 60, held_back_data),
     any("close.linger_reset", 60, linger_reset),
+    any("close.reset_is_no_end", 200, reset_is_no_end),
     any("close.linger_wait", 60, linger_wait),
     any("close.epipe_and_sigpipe", 60, epipe_and_sigpipe),
     any("close.nobody_lingers_for_tcp", 120, nobody_lingers_for_tcp),
@@ -365,6 +366,31 @@ fn linger_reset(ctx: &Ctx) -> Outcome {
 }
 
 /// With SO_LINGER close() waits until everything is delivered.
+/// Who reads at the moment of a reset is told of it, and not of an end: he would take what he has for all.
+fn reset_is_no_end(ctx: &Ctx) -> Outcome {
+    const RESETS: usize = 400;
+
+    let (listener, address) = ctx.listener(8)?;
+    for reset in 0..(RESETS / ctx.divisor).max(50) {
+        let pair = ctx.pair_from(&listener, address)?;
+        let reader = pair.server;
+        let reading = thread::spawn(move || -> Outcome {
+            let mut bytes = [0; 16];
+            loop {
+                match reader.recv(&mut bytes, libc::MSG_DONTWAIT) {
+                    Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
+                    Err(error) if error.raw_os_error() == Some(libc::ECONNRESET) => return Ok(()),
+                    other => return Err(Fail(format!("recv() at a reset: {other:?}"))),
+                }
+            }
+        });
+        pair.client.set_linger(Some(0))?;
+        drop(pair.client);
+        join(reading).during(&format!("reset {reset}"))?;
+    }
+    Ok(())
+}
+
 fn linger_wait(ctx: &Ctx) -> Outcome {
     let pattern = Pattern::new(ctx, 24);
     let Pair { client, server } = ctx.pair()?;

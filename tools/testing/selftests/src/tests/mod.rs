@@ -19,6 +19,7 @@ mod fallback;
 mod flags;
 mod genl;
 mod hostile;
+mod hostile_peer;
 mod immediate;
 mod iwarp;
 mod learning;
@@ -143,6 +144,7 @@ pub fn all() -> Vec<Test> {
     tests.extend(v1::TESTS);
     tests.extend(memory::TESTS);
     tests.extend(netem::TESTS);
+    tests.extend(hostile_peer::TESTS);
     tests
 }
 

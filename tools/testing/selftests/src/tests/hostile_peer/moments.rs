@@ -1,0 +1,375 @@
+//! Words that come too early or too late: before the Confirm, before CONFIRM LINK, after the close, after DELETE LINK.
+
+use super::speaker::{llc, llc_message, producer, state, Cursor, Offer, Peer, Role};
+use super::{join, patient, Dialling, Failures, Meeting, Stage};
+use crate::mode;
+use crate::runner::Ctx;
+use crate::sys::Sock;
+use crate::{check, check_eq, Context, Fail, Outcome};
+use std::time::Duration;
+
+/// What must come of an early word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    /// The connection is made, and works.
+    Up,
+    /// The link is not confirmed: a server declines with this diagnosis, and so does a client, or else waits for the
+    /// server's Decline in vain, and `connect` fails.
+    Unconfirmed { server: u32, client: Option<u32> },
+    /// The connection is made, and reset.
+    Reset,
+}
+
+struct Early {
+    what: &'static str,
+    says: fn(&mut Peer) -> Outcome,
+    then: Then,
+}
+
+const fn early_word(what: &'static str, then: Then, says: fn(&mut Peer) -> Outcome) -> Early {
+    Early { what, says, then }
+}
+
+const TIMEOUT: u32 = 0x0201_0000;
+const EYE_CATCHER: u32 = 0x0305_0000;
+const NOT_READY: u32 = 0x0999_0002;
+
+/// The link group has ended meanwhile, or the right message never came.
+const ENDED: Then = Then::Unconfirmed {
+    server: TIMEOUT,
+    client: None,
+};
+/// CONFIRM LINK is not of the queue pair that the CLC message named.
+const WRONG_PEER: Then = Then::Unconfirmed {
+    server: TIMEOUT,
+    client: Some(NOT_READY),
+};
+
+/// Before the Confirm as a client, before CONFIRM LINK as a server.
+const EARLY: &[Early] = &[
+    early_word("a CDC message as it should be", Then::Up, |p| {
+        p.say(p.next())
+    }),
+    early_word("thirty messages", Then::Up, |p| {
+        for _ in 0..30 {
+            p.say(p.next())?;
+        }
+        Ok(())
+    }),
+    early_word("a producer beyond the ring", Then::Reset, |p| {
+        let mut cdc = p.next();
+        cdc.producer = Cursor::at(0, u32::MAX);
+        p.say(cdc)
+    }),
+    early_word("a consumer of what was never sent", Then::Reset, |p| {
+        let mut cdc = p.next();
+        cdc.consumer = Cursor::at(0, 1);
+        p.say(cdc)
+    }),
+    early_word("a failover", Then::Up, |p| {
+        let mut cdc = p.next();
+        cdc.flags = producer::FAILOVER;
+        cdc.sequence = 0;
+        p.qp.send(&cdc.bytes())
+    }),
+    early_word("a message for nobody", Then::Up, |p| {
+        let mut cdc = p.next();
+        cdc.token ^= 0x01;
+        cdc.state = state::ABORT;
+        p.qp.send(&cdc.bytes())
+    }),
+    early_word("CONFIRM RKEY", Then::Up, |p| {
+        p.qp.send(&llc_message(llc::CONFIRM_RKEY, 0, &[(5, &[1; 12])]))
+    }),
+    early_word("ADD LINK", Then::Up, |p| {
+        p.qp.send(&llc_message(llc::ADD_LINK, 0, &[(12, &[1; 24])]))
+    }),
+    early_word("DELETE LINK of one", Then::Up, |p| {
+        p.qp.send(&llc_message(llc::DELETE_LINK, 0, &[(4, &[1])]))
+    }),
+    early_word("DELETE LINK of all", ENDED, |p| {
+        p.qp.send(&llc_message(llc::DELETE_LINK, llc::ALL, &[]))
+    }),
+    early_word("a type that is none", ENDED, |p| {
+        p.qp.send(&llc_message(0x2f, 0, &[]))
+    }),
+    early_word("a SEND longer than any message", ENDED, |p| {
+        p.qp.send(&[0xfe; 8193])
+    }),
+];
+
+/// What a server can take before CONFIRM LINK, and a client cannot: it answers nothing yet, and its RMB has no key.
+const EARLY_TO_SERVER: &[Early] = &[
+    early_word("data", Then::Up, early_data),
+    early_word("a reset", Then::Reset, early_reset),
+    early_word("an immediate", Then::Up, early_immediate),
+    early_word("TEST LINK", Then::Up, early_test),
+];
+
+const EARLY_TO_CLIENT: &[Early] = &[
+    early_word("data", ENDED, early_data),
+    early_word("a reset", ENDED, early_reset),
+    early_word("an immediate", ENDED, early_immediate),
+    early_word("TEST LINK", ENDED, early_test),
+];
+
+fn early_data(p: &mut Peer) -> Outcome {
+    p.put(b"early")?;
+    p.say(p.next())
+}
+
+fn early_reset(p: &mut Peer) -> Outcome {
+    let mut cdc = p.next();
+    cdc.state = state::ABORT;
+    p.say(cdc)
+}
+
+fn early_immediate(p: &mut Peer) -> Outcome {
+    let far = p.far;
+    p.qp.write_with_immediate(b"imm", far.address, far.rkey, (far.token & 0x3fff) << 18)
+}
+
+fn early_test(p: &mut Peer) -> Outcome {
+    p.qp.send(&llc_message(llc::TEST_LINK, 0, &[]))
+}
+
+/// In place of CONFIRM LINK, or of the answer to it: not of the queue pair that the CLC message named.
+fn wrong_confirm_link(peer: &mut Peer, change: fn(&mut [u8])) -> Outcome {
+    let flags = match peer.role {
+        Role::Client => llc::ANSWER,
+        Role::Server => 0,
+    };
+    let mut message = peer.confirm_link(flags);
+    change(&mut message);
+    peer.qp.send(&message)
+}
+
+const INSTEAD: &[Early] = &[
+    early_word("CONFIRM LINK of another queue pair", WRONG_PEER, |p| {
+        wrong_confirm_link(p, |bytes| bytes[28] ^= 1)
+    }),
+    early_word("CONFIRM LINK of another port", WRONG_PEER, |p| {
+        wrong_confirm_link(p, |bytes| bytes[25] ^= 1)
+    }),
+    early_word(
+        "CONFIRM LINK with eye catchers",
+        Then::Unconfirmed {
+            server: EYE_CATCHER,
+            client: Some(EYE_CATCHER),
+        },
+        |p| wrong_confirm_link(p, |bytes| bytes[3] &= llc::ANSWER),
+    ),
+    early_word("CONFIRM LINK as the other side would say it", ENDED, |p| {
+        // Never what is waited for, so the time runs out.
+        wrong_confirm_link(p, |bytes| bytes[3] ^= llc::ANSWER)
+    }),
+];
+
+pub(super) fn early(ctx: &Ctx) -> Outcome {
+    let stage = Stage::new(ctx)?;
+    let mut failures = Failures::default();
+    for role in [Role::Client, Role::Server] {
+        let own = match role {
+            Role::Client => EARLY_TO_SERVER,
+            Role::Server => EARLY_TO_CLIENT,
+        };
+        for word in EARLY.iter().chain(own).chain(INSTEAD) {
+            let outcome = early_one(&stage, role, word).and_then(|()| stage.others.go_on());
+            failures.note(outcome, &format!("'{}' as a {role:?}", word.what));
+        }
+    }
+    failures.outcome()
+}
+
+fn early_one(stage: &Stage, role: Role, word: &Early) -> Outcome {
+    let (mut peer, sock) = match role {
+        Role::Client => {
+            let mut peer = Peer::dial(Offer::PLAIN, stage.address)?;
+            (word.says)(&mut peer)?;
+            peer.confirm()?;
+            match word.then {
+                Then::Unconfirmed { server, .. } => declines(&mut peer, server)?,
+                Then::Up | Then::Reset => peer.confirm_link_as_client()?,
+            }
+            let sock = stage.accepted_or_not(&peer)?;
+            (peer, sock)
+        }
+        Role::Server => {
+            let dialling = Dialling::new(stage.kind)?;
+            let mut peer = Peer::accept(Offer::PLAIN, dialling.listening)?;
+            peer.take_confirm()?;
+            (word.says)(&mut peer)?;
+            match word.then {
+                Then::Unconfirmed { client: None, .. } => {
+                    // Which error is TCP's or the group's business.
+                    let outcome = join(dialling.thread)?;
+                    check!(outcome.is_err(), "connect() succeeds without a link");
+                    return Ok(());
+                }
+                Then::Unconfirmed {
+                    client: Some(why), ..
+                } => declines(&mut peer, why)?,
+                Then::Up | Then::Reset => peer.confirm_link_as_server()?,
+            }
+            let sock = join(dialling.thread)?;
+            (peer, sock.ok())
+        }
+    };
+    match word.then {
+        Then::Up => {
+            let sock = sock.ok_or(Fail("the connection has failed".into()))?;
+            let early = peer.said.producer.count as usize;
+            let mut got = vec![0; early];
+            sock.recv_all(&mut got)?;
+            check_eq!(got, b"early"[..early], "what came early");
+            let mut meeting = Meeting { stage, peer, sock };
+            meeting.echo(b"the connection works")
+        }
+        Then::Unconfirmed { .. } => {
+            let sock = sock.ok_or(Fail("there is no fallback".into()))?;
+            mode::fallback_reason(&sock).during("the connection after a Decline")?;
+            sock.send_all(b"by TCP")?;
+            let came = peer.tcp.receive(Duration::from_secs(20))?;
+            check_eq!(came, b"by TCP", "what comes by TCP after a Decline");
+            Ok(())
+        }
+        Then::Reset => match sock {
+            // accept() or connect() has said so.
+            None => Ok(()),
+            Some(sock) => Meeting { stage, peer, sock }.is_reset(libc::ECONNRESET),
+        },
+    }
+}
+
+/// Waits for the Decline.
+fn declines(peer: &mut Peer, diagnosis: u32) -> Outcome {
+    let decline = peer.tcp.receive(Duration::from_secs(20))?;
+    check!(
+        decline.len() >= 20 && decline[4] == 4,
+        "this came in place of a Decline: {decline:02x?}"
+    );
+    let why = u32::from_be_bytes([decline[16], decline[17], decline[18], decline[19]]);
+    check!(
+        why == diagnosis,
+        "diagnosis {why:#010x} in the Decline, expected {diagnosis:#010x}"
+    );
+    Ok(())
+}
+
+impl Stage {
+    /// The socket that the peer has connected to, unless accept() says that the connection has failed.
+    fn accepted_or_not(&self, peer: &Peer) -> Outcome<Option<Sock>> {
+        loop {
+            let events = self.listener.poll(libc::POLLIN, crate::sys::PATIENCE)?;
+            check!(events != 0, "the peer's connection is never accepted");
+            match self.listener.accept_from(0) {
+                Ok((sock, from)) if from == peer.tcp.address() => {
+                    patient(&sock)?;
+                    return Ok(Some(sock));
+                }
+                Ok(_) => {}
+                Err(error) if error.raw_os_error() == Some(libc::ECONNABORTED) => return Ok(None),
+                Err(error) => return Err(error).during("accept()"),
+            }
+        }
+    }
+}
+
+/// Says what a connection that is over might have said, and worse.
+fn ghost(meeting: &mut Meeting<'_>) -> Outcome {
+    let peer = &mut meeting.peer;
+    let far = peer.far;
+    let last = peer.said;
+    for step in 1..=8u16 {
+        let mut cdc = last;
+        cdc.sequence = last.sequence.wrapping_add(step);
+        match step {
+            1 => cdc.producer = Cursor::at(0, last.producer.count + 100),
+            2 => cdc.producer = Cursor::at(0, u32::MAX),
+            3 => cdc.consumer = Cursor::at(9, 9),
+            4 => cdc.state = 0,
+            5 => cdc.flags = producer::URGENT_PRESENT,
+            6 => cdc.flags = producer::FAILOVER,
+            7 => cdc.state = state::CLOSED,
+            _ => cdc.state = state::ABORT,
+        }
+        peer.qp.send(&cdc.bytes())?;
+        let word = ((far.token & 0x3fff) << 18) | 1;
+        peer.qp
+            .write_with_immediate(b"ghost", far.address, far.rkey, word)?;
+    }
+    Ok(())
+}
+
+pub(super) fn late(ctx: &Ctx) -> Outcome {
+    let stage = Stage::new(ctx)?;
+    for role in [Role::Client, Role::Server] {
+        for offer in [Offer::PLAIN, Offer::IMMEDIATES] {
+            late_ones(&stage, role, offer).during(&format!("as a {role:?}, {offer:?}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn late_ones(stage: &Stage, role: Role, offer: Offer) -> Outcome {
+    // Both have closed.
+    let mut meeting = stage.meet(role, offer)?;
+    meeting.echo(b"before the end")?;
+    meeting.peer.close()?;
+    check_eq!(meeting.sock.recv_to_end()?.len(), 0, "bytes before the end");
+    meeting.close_sock()?;
+    meeting.peer.await_state(state::CLOSED)?;
+    ghost(&mut meeting).during("after both have closed")?;
+    // Its place and its memory are another connection's now.
+    for round in 0..3 {
+        meeting
+            .renew()
+            .during("a connection in the place of a ghost")?;
+        meeting
+            .echo(b"not a ghost")
+            .during(&format!("round {round}"))?;
+        meeting.peer.close()?;
+        check_eq!(meeting.sock.recv_to_end()?.len(), 0, "bytes before the end");
+        meeting.close_sock()?;
+        meeting.peer.await_state(state::CLOSED)?;
+        ghost(&mut meeting)?;
+    }
+    stage.others.go_on()?;
+
+    // The socket is gone, and the peer goes on: as with TCP it is reset.
+    meeting.renew()?;
+    meeting.echo(b"before the end")?;
+    meeting.close_sock()?;
+    meeting
+        .peer
+        .await_state(state::CLOSED | state::DONE_WRITING)?;
+    meeting.peer.send(b"to nobody")?;
+    meeting.peer.await_state(state::ABORT)?;
+    ghost(&mut meeting).during("after a reset")?;
+    meeting.renew().during("a connection after a reset")?;
+    meeting.echo(b"after a reset")?;
+    stage.others.go_on()?;
+
+    // The group has ended.
+    let all = llc_message(llc::DELETE_LINK, llc::ALL, &[(5, &[0, 3, 0, 0])]);
+    meeting.peer.qp.send(&all)?;
+    meeting
+        .is_reset(libc::ECONNABORTED)
+        .during("after DELETE LINK")?;
+    ghost(&mut meeting)?;
+    meeting.peer.qp.send(&all)?;
+    let outcome = meeting.peer.qp.settle(Duration::from_secs(20))?;
+    check!(
+        outcome.is_some(),
+        "requests after DELETE LINK neither fail nor succeed"
+    );
+    stage.others.go_on()
+}
+
+impl Meeting<'_> {
+    /// Closes the socket; a listener that nobody connects to takes its place.
+    fn close_sock(&mut self) -> Outcome {
+        self.sock = Sock::new(crate::kind::Host::B, self.stage.kind, 0)?;
+        Ok(())
+    }
+}
