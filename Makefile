@@ -17,7 +17,7 @@ DESTDIR ?= $(INSTALL_MOD_PATH)
 
 export INSTALL_MOD_PATH
 
-.PHONY: all module tools install install-module install-tools uninstall uninstall-module uninstall-tools deb bench bench-fallback clean distclean help setup check-env check fmt demo demo-failover demo-erdma test-erdma vm shell test test-debug test-hostile test-apps test-interop root-shell
+.PHONY: all module tools install install-module install-tools uninstall uninstall-module uninstall-tools deb bench bench-fallback clean distclean help setup check-env check fmt fuzz demo demo-failover demo-erdma test-erdma vm shell test test-debug test-hostile test-apps test-interop root-shell
 .DEFAULT_GOAL := all
 
 all: module
@@ -102,6 +102,10 @@ check:
 fmt: setup
 	@$(ROOT)/enter trixie sh -c 'rustfmt --edition 2021 smc_rs.rs; for c in tools/testing/*/Cargo.toml tools/smc-tools/Cargo.toml; do (cd $${c%/*} && cargo fmt --all); done'
 
+# FUZZ='llc 600': one target, and for how many seconds; FUZZ=--coverage, FUZZ=--minimize: see the script.
+fuzz:
+	@tools/testing/fuzz/run $(FUZZ)
+
 demo:
 	@$(RIG)/demo $(KERNEL)
 
@@ -172,6 +176,8 @@ help:
 	@echo '                     PEER=newest: the lean kernel of make bench instead'
 	@echo 'make test-erdma      the emulated eRDMA adapter: verbs, iWARP, faults under traffic; the last line counts'
 	@echo 'make check           the quick part: formatting, clippy, host tests, lints; no kernel'
+	@echo 'make fuzz            libFuzzer over the parsers and the simulation, each target for a minute (FUZZ="llc 600": one, in seconds);'
+	@echo '                     FUZZ=--coverage: what the corpus reaches, by file'
 	@echo 'make fmt             format all Rust sources with the build root'"'"'s rustfmt'
 	@echo 'make vm              boot the kernel with two hosts and the module loaded, and give a shell'
 	@echo 'make root-shell      a shell in the build root (checkout: /src, cache: /cache)'

@@ -510,7 +510,7 @@ impl Connection {
     /// Whether a message is missing of which the peer says that we have got it, see
     /// [`Self::fail_over`]. If it does not come soon, data was lost: reset.
     pub const fn lacks_message(&self) -> bool {
-        self.failover.expected.is_some()
+        self.failover.expected.is_some() && !self.state.contains(ConnState::ABORT)
     }
 
     /// The message with number `seqno` has completed, that was made when [`Sender::sent`] was `sent`.
@@ -554,7 +554,10 @@ impl Connection {
         if msg.seqno.is_before(self.last_received) {
             return Ok(Effects::default());
         }
-        if msg.conn_state.contains(ConnState::ABORT) {
+        // RFC 7609, section 4.8.2, 1A: who has aborted waits for the peer's abort, and ignores
+        // any other activity; but that the peer has closed ends the wait as well.
+        let over = self.state.union(self.peer_state).union(msg.conn_state);
+        if over.contains(ConnState::ABORT) {
             self.last_received = msg.seqno;
             return Ok(self.apply_peer_state(msg.conn_state));
         }
@@ -595,11 +598,6 @@ impl Connection {
     /// Applies a message that is not to be held back.
     fn apply(&mut self, heard: &Heard) -> Result<Effects, Violation> {
         let mut msg = heard.msg;
-        // RFC 7609, section 4.8.2, 1A: who has aborted waits for the peer's abort, and ignores
-        // any other activity; but that the peer has closed ends the wait as well.
-        if self.state.contains(ConnState::ABORT) || self.peer_state.contains(ConnState::ABORT) {
-            return Ok(self.apply_peer_state(msg.conn_state));
-        }
         // Validate everything, then apply.
         self.tx.check_peer_cons(msg.cons)?;
         let replay = &mut self.failover.replay;
@@ -869,6 +867,22 @@ mod tests {
         assert!(b.lacks_message());
         assert_eq!(b.handle_cdc(&late).map(|effects| effects.received), Ok(8));
         assert!(!b.lacks_message());
+    }
+
+    /// Who has aborted waits for the end of the peer, and for nothing that a failover says is missing.
+    #[test]
+    fn an_abort_waits_for_no_missing_message() {
+        let (mut a, mut b) = (conn(), conn());
+        a.tx.commit(10);
+        let plan = a.plan(u32::MAX).unwrap();
+        let lost = a.commit_tx(&plan);
+        a.on_send_complete(lost.seqno, a.tx.sent());
+        // It brings data for nobody, so that it is answered, and not applied.
+        b.announce(ConnState::ABORT);
+        b.handle_cdc(&a.fail_over().validation).unwrap();
+        assert!(!b.lacks_message());
+        a.announce(ConnState::CLOSED);
+        assert!(b.handle_cdc(&a.make_cdc()).unwrap().peer_closed);
     }
 
     #[test]

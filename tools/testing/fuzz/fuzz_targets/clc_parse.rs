@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Every parser and handshake state on the same bytes.
-
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
+#[path = "../../host/tests/targets/mod.rs"]
+mod targets;
 
-#[path = "../../host/tests/common/mod.rs"]
-mod common;
-
-fuzz_target!(|bytes: &[u8]| common::read_everything(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| (targets::target("clc_parse").run)(bytes));

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 pub const SCRIPTS: &[Script] = &[
     Script::with_ours("links.path_goes", |side| path_goes(side, Way::BothPorts)),
-    Script::among_ours("links.address_of_client_goes", |side| {
+    Script::among_ours_v2("links.address_of_client_goes", |side| {
         path_goes(
             side,
             Way::Address {
@@ -21,7 +21,7 @@ pub const SCRIPTS: &[Script] = &[
             },
         )
     }),
-    Script::among_ours("links.address_of_server_goes", |side| {
+    Script::among_ours_v2("links.address_of_server_goes", |side| {
         path_goes(
             side,
             Way::Address {
@@ -41,7 +41,7 @@ pub const SCRIPTS: &[Script] = &[
 enum Way {
     /// Both ports go down.
     BothPorts,
-    /// The device of one side loses its address, and with it the GID of its link.
+    /// The device of one side loses its address, and with it the GID of its link. SMC-Rv1 uses another one.
     Address { here: bool },
     /// What A's device sends gets too long for its network.
     Mtu,
@@ -89,7 +89,7 @@ impl Way {
     }
 }
 
-const SECOND_NETDEV: &str = "eth1";
+pub const SECOND_NETDEV: &str = "eth1";
 const SECOND_DEVICE: &str = "rxe1";
 const SINGLE: u64 = 1;
 const SYMMETRIC: u64 = 2;

@@ -102,6 +102,8 @@ enum Scope {
     WithOurs,
     /// Only if both machines have smc_rs.
     AmongOurs,
+    /// The same, and only with SMC-Rv2.
+    AmongOursV2,
     /// Never: it is the rest of another one, for a machine that has lost its part of it.
     Rest,
 }
@@ -129,6 +131,13 @@ impl Script {
         }
     }
 
+    const fn among_ours_v2(name: &'static str, body: fn(&Side) -> Outcome) -> Script {
+        Script {
+            scope: Scope::AmongOursV2,
+            ..Script::new(name, body)
+        }
+    }
+
     const fn rest(name: &'static str, body: fn(&Side) -> Outcome) -> Script {
         Script {
             scope: Scope::Rest,
@@ -141,6 +150,9 @@ impl Script {
             Scope::Always => true,
             Scope::WithOurs => one == Stack::Rust || other == Stack::Rust,
             Scope::AmongOurs => (one, other) == (Stack::Rust, Stack::Rust),
+            Scope::AmongOursV2 => {
+                (one, other) == (Stack::Rust, Stack::Rust) && SoftRoce::here() != SoftRoce::V1
+            }
             Scope::Rest => false,
         }
     }
@@ -472,6 +484,11 @@ fn machine_up(own: Stack, host: Host) -> Outcome {
     sys::eventually("a network device", || {
         Ok(std::path::Path::new("/sys/class/net").join(NETDEV).exists())
     })?;
+    // SMC-Rv1 goes by the link-local address, which is not used before duplicates were looked for; C waits for 2 s.
+    for netdev in [NETDEV, links::SECOND_NETDEV] {
+        let path = format!("/proc/sys/net/ipv6/conf/{netdev}/accept_dad");
+        sys::write_file(&path, "0").during(&path)?;
+    }
     let (ipv4, ipv6) = (host.ipv4(), host.ipv6());
     run(&format!("ip addr add {ipv4}/24 dev {NETDEV}"))?;
     run(&format!("ip addr add {ipv6}/64 dev {NETDEV} nodad"))?;

@@ -81,6 +81,10 @@ pub struct Peer {
     pub urgent: VecDeque<u64>,
     pub eof: bool,
     pub reset: bool,
+    /// The application has closed.
+    pub closed: bool,
+    /// No link is left.
+    dead: bool,
     draining: bool,
     pub freed: u32,
     pub released: u32,
@@ -119,6 +123,8 @@ impl Peer {
             urgent: VecDeque::new(),
             eof: false,
             reset: false,
+            closed: false,
+            dead: false,
             draining: false,
             freed: 0,
             released: 0,
@@ -189,7 +195,7 @@ impl Peer {
 
     /// Posts what can be posted.
     pub fn push(&mut self) {
-        while self.wire.len() + self.completions.len() < self.slots {
+        while !self.dead && self.wire.len() + self.completions.len() < self.slots {
             let (writes, plan, cdc) = match self.conn.plan(u32::MAX) {
                 Some(plan) => {
                     let len: u32 = plan.writes.iter().map(|w| w.len()).sum();
@@ -268,6 +274,9 @@ impl Peer {
             }
         };
         self.conn.hear(chain.link, &msg);
+        if self.comes_for_nobody(&msg) {
+            return self.event(Event::LocalAbort);
+        }
         let effects = self.conn.handle_cdc(&msg).expect("a fair peer");
         if let Some(offset) = effects.urgent_offset {
             let byte = self.rmb[offset as usize];
@@ -276,19 +285,70 @@ impl Peer {
             assert_eq!(self.conn.rx.urgent(), UrgentByte::Valid(stream(position)));
             assert!(effects.sigurg);
         }
+        self.apply(&effects);
+    }
+
+    /// Whether data comes that nobody is going to read: `take_cdc` answers it with a reset.
+    fn comes_for_nobody(&self, msg: &CdcMessage) -> bool {
+        let said = self.conn.state().union(msg.conn_state);
+        let aborted = said.contains(smc_proto::rx_tx::cdc::ConnState::ABORT);
+        !self.eof && self.life.is_orphan() && !aborted && self.conn.brings_data(msg)
+    }
+
+    /// Does what a message leads to, in the order of `take_cdc`.
+    fn apply(&mut self, effects: &Effects) {
         let unsent = self.conn.tx.unsent() > 0;
-        for (happened, event) in [
-            (effects.peer_done, Event::PeerDoneWriting),
-            (effects.peer_closed, Event::PeerClosed { unsent }),
-            (effects.peer_abort, Event::PeerAbort),
-        ] {
-            if happened {
-                self.event(event);
-            }
-        }
         if effects.push_tx || effects.send_update || effects.freed {
             self.push();
         }
+        if effects.peer_abort {
+            self.event(Event::PeerAbort);
+        } else if effects.peer_closed {
+            self.event(Event::PeerClosed { unsent });
+        } else if effects.peer_done {
+            self.event(Event::PeerDoneWriting);
+        }
+    }
+
+    /// A message that need not be true; what it says of data is looked at by nobody.
+    pub fn hear_a_lie(&mut self, link: usize, msg: &CdcMessage) {
+        self.conn.hear(link, msg);
+        if self.comes_for_nobody(msg) {
+            return self.event(Event::LocalAbort);
+        }
+        match self.conn.handle_cdc(msg) {
+            Ok(effects) => {
+                if let Some(offset) = effects.urgent_offset {
+                    let byte = self.rmb[offset as usize];
+                    self.conn.rx.set_urgent_byte(byte);
+                }
+                self.apply(&effects);
+            }
+            Err(_) => self.event(Event::LocalAbort),
+        }
+    }
+
+    /// The other side's adapter has acknowledged the oldest chain, whatever it has done with it.
+    pub fn acknowledge(&mut self) -> bool {
+        let Some(chain) = self.wire.pop_front() else {
+            return false;
+        };
+        self.completions.push_back((chain.seqno, chain.sent));
+        true
+    }
+
+    /// `close()`.
+    pub fn close(&mut self, unread: bool) {
+        self.closed = true;
+        self.event(Event::AppClose { unread });
+    }
+
+    /// No link is left: nothing arrives or completes any more.
+    pub fn lose_all(&mut self) {
+        self.dead = true;
+        self.wire.clear();
+        self.completions.clear();
+        self.late.clear();
     }
 
     /// `recv()` with a buffer of `n` bytes. With `all`, as with MSG_WAITALL: nothing is

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: GPL-2.0
+
+#![no_main]
+
+#[path = "../../host/tests/targets/mod.rs"]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| (targets::target("llc").run)(bytes));
