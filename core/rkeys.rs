@@ -27,6 +27,7 @@ use super::{
         },
         wire::RToken, //
     },
+    rtoken::MAX_RTOKENS,
     time::Millis,
     types::RKey, //
 };
@@ -103,9 +104,11 @@ impl Rkeys {
     }
 
     /// The peer is to be told that it has no access to an RMB any more; afterwards it can be used
-    /// for another connection.
-    pub(super) fn delete(&self, rmb: Arc<Ring>) -> Result {
-        self.add(Subject::Delete, rmb)
+    /// for another connection. False if that waits for as many already as a group can have: the peer has let all of them
+    /// down, and does not keep up.
+    pub(super) fn delete(&self, rmb: Arc<Ring>) -> Result<bool> {
+        self.add(Subject::Delete, rmb)?;
+        Ok(self.queue.lock().errands.len() < MAX_RTOKENS)
     }
 
     fn add(&self, subject: Subject, rmb: Arc<Ring>) -> Result {
