@@ -1110,9 +1110,16 @@ impl LinkGroup {
 
     /// The work item: LLC messages, connections that have ended, and the end of links and of the group.
     fn serve(self: &Arc<Self>) {
-        while let Some((slot, message)) = self.next_llc() {
+        // A peer that sends without end keeps nothing else from being done.
+        for left in (0..INBOX).rev() {
+            let Some((slot, message)) = self.next_llc() else {
+                break;
+            };
             if let Some(link) = self.link_at(slot) {
                 self.take(&link, |flow| flow.handle_bytes(&message, registry::now()));
+            }
+            if left == 0 {
+                self.kick();
             }
         }
         if self.tcp_woken.xchg(false, Full) {

@@ -212,16 +212,15 @@ impl Rkeys {
         }
     }
 
-    /// An RMB that the peer was to be told not to write to, and for which no link has a key any more. After the end of a
-    /// link, until there is none.
-    pub(super) fn take_unreachable(&self) -> Option<Arc<Ring>> {
+    /// An RMB about which something was to be said, and for which no link has a key any more; whether that was that the
+    /// peer is not to write to it. After the end of a link, until there is none.
+    pub(super) fn take_unreachable(&self) -> Option<(bool, Arc<Ring>)> {
         let mut queue = self.queue.lock();
-        let unreachable = |errand: &Errand<Arc<Ring>>| {
-            errand.subject == Subject::Delete
-                && Slot::all().all(|slot| errand.rmb.mapping(slot).is_none())
-        };
+        let unreachable =
+            |errand: &Errand<Arc<Ring>>| Slot::all().all(|slot| errand.rmb.mapping(slot).is_none());
         let index = queue.errands.iter().position(unreachable)?;
-        Some(queue.errands.remove(index).ok()?.rmb)
+        let errand = queue.errands.remove(index).ok()?;
+        Some((errand.subject == Subject::Delete, errand.rmb))
     }
 
     /// The link is gone, and so is everything that was to be said on it.
