@@ -16,6 +16,7 @@ use super::{
     },
     llc::wire::RToken,
     numbered,
+    rtoken::MAX_RTOKENS,
     types::{
         BufSizeCode,
         RKey, //
@@ -344,6 +345,13 @@ struct Entry {
     free: bool,
 }
 
+/// Whether there are as many RMBs as a link group may have (RFC 7609, section 2.2), and a peer keeps in mind. Those that are
+/// out of use until the peer has answered DELETE RKEY are among them: it cannot have us make more by not answering.
+fn has_all_rmbs(all: &[Entry]) -> bool {
+    let rmbs = all.iter().filter(|entry| entry.ring.purpose == Use::Rmb);
+    rmbs.count() >= MAX_RTOKENS
+}
+
 impl Pool {
     /// An empty pool.
     pub(crate) fn new() -> Result<impl PinInit<Self>> {
@@ -444,6 +452,9 @@ impl Pool {
                 self.keep(&ring);
             }
             for layout in layouts {
+                if purpose == Use::Rmb && self.is_full() {
+                    break;
+                }
                 let ring = Ring::new(&self.allocated, purpose, wanted, *layout);
                 let Ok(ring) = ring.and_then(|ring| self.add(ring)) else {
                     continue;
@@ -455,7 +466,25 @@ impl Pool {
             }
             wanted /= 2;
         }
+        if purpose == Use::Rmb && self.is_full() {
+            // What there is no other for may be larger.
+            if let Some(ring) = self.find_larger(asked) {
+                if ring.map(link).is_ok() {
+                    let origin = Origin {
+                        reused: true,
+                        downgraded: false,
+                    };
+                    return Ok((ring, origin));
+                }
+                self.keep(&ring);
+            }
+        }
         Err(DeclineReason::MEM)
+    }
+
+    /// See [`has_all_rmbs`].
+    fn is_full(&self) -> bool {
+        has_all_rmbs(&self.all.lock())
     }
 
     fn find(&self, purpose: Use, len: u32) -> Option<Arc<Ring>> {
@@ -467,8 +496,23 @@ impl Pool {
         Some(entry.ring.clone())
     }
 
+    /// The smallest free RMB of more than `len` bytes.
+    fn find_larger(&self, len: u32) -> Option<Arc<Ring>> {
+        let mut all = self.all.lock();
+        let fits = |entry: &&mut Entry| {
+            entry.free && entry.ring.purpose == Use::Rmb && entry.ring.len > len
+        };
+        let least = |entry: &&mut Entry| entry.ring.len;
+        let entry = all.iter_mut().filter(fits).min_by_key(least)?;
+        entry.free = false;
+        Some(entry.ring.clone())
+    }
+
     fn add(&self, ring: Arc<Ring>) -> Result<Arc<Ring>> {
         let mut all = self.all.lock();
+        if ring.purpose == Use::Rmb && has_all_rmbs(&all) {
+            return Err(ENOSPC);
+        }
         let entry = Entry {
             number: self.last.fetch_add(1u64, Relaxed).saturating_add(1),
             ring: ring.clone(),

@@ -235,7 +235,7 @@ pub(crate) enum LinkFailure {
     Lost,
     /// Nothing was heard of the peer, and it does not answer TEST LINK.
     Silence,
-    /// The peer does not answer requests about RMBs.
+    /// The peer does not answer requests about RMBs, or does not keep up with them.
     Unanswered,
     /// The port is down, or has lost its address.
     Port,
@@ -259,7 +259,9 @@ impl fmt::Display for LinkFailure {
             Self::Post => f.write_str("the queue pair takes no more requests"),
             Self::Lost => f.write_str("the RDMA device has lost a completion"),
             Self::Silence => f.write_str("the peer does not answer TEST LINK"),
-            Self::Unanswered => f.write_str("the peer does not answer CONFIRM or DELETE RKEY"),
+            Self::Unanswered => {
+                f.write_str("the peer does not answer CONFIRM or DELETE RKEY, or too slowly")
+            }
             Self::Port => f.write_str("the RDMA port is down or has lost its address"),
             Self::Removed => f.write_str("the RDMA device is removed"),
             Self::Ended => f.write_str("the peer has ended it"),
@@ -1108,9 +1110,16 @@ impl LinkGroup {
 
     /// The work item: LLC messages, connections that have ended, and the end of links and of the group.
     fn serve(self: &Arc<Self>) {
-        while let Some((slot, message)) = self.next_llc() {
+        // A peer that sends without end keeps nothing else from being done.
+        for left in (0..INBOX).rev() {
+            let Some((slot, message)) = self.next_llc() else {
+                break;
+            };
             if let Some(link) = self.link_at(slot) {
                 self.take(&link, |flow| flow.handle_bytes(&message, registry::now()));
+            }
+            if left == 0 {
+                self.kick();
             }
         }
         if self.tcp_woken.xchg(false, Full) {
@@ -1259,7 +1268,12 @@ impl LinkGroup {
     /// section 3.5.5.2.2). Process context.
     pub(super) fn delete_rmb(self: &Arc<Self>, rmb: Arc<Ring>) {
         match self.rkeys.delete(rmb.clone()) {
-            Ok(()) => self.kick(),
+            Ok(true) => self.kick(),
+            Ok(false) => {
+                for link in self.links().filter(|link| link.is_active()) {
+                    self.link_failed(&link, LinkFailure::Unanswered);
+                }
+            }
             // Without memory for the request the RMB stays out of use as long as the links are there.
             Err(_) => self.pool.forget(&rmb),
         }

@@ -27,6 +27,7 @@ use super::{
         },
         wire::RToken, //
     },
+    rtoken::MAX_RTOKENS,
     time::Millis,
     types::RKey, //
 };
@@ -103,9 +104,11 @@ impl Rkeys {
     }
 
     /// The peer is to be told that it has no access to an RMB any more; afterwards it can be used
-    /// for another connection.
-    pub(super) fn delete(&self, rmb: Arc<Ring>) -> Result {
-        self.add(Subject::Delete, rmb)
+    /// for another connection. False if that waits for as many already as a group can have: the peer has let all of them
+    /// down, and does not keep up.
+    pub(super) fn delete(&self, rmb: Arc<Ring>) -> Result<bool> {
+        self.add(Subject::Delete, rmb)?;
+        Ok(self.queue.lock().errands.len() < MAX_RTOKENS)
     }
 
     fn add(&self, subject: Subject, rmb: Arc<Ring>) -> Result {
@@ -209,16 +212,15 @@ impl Rkeys {
         }
     }
 
-    /// An RMB that the peer was to be told not to write to, and for which no link has a key any more. After the end of a
-    /// link, until there is none.
-    pub(super) fn take_unreachable(&self) -> Option<Arc<Ring>> {
+    /// An RMB about which something was to be said, and for which no link has a key any more; whether that was that the
+    /// peer is not to write to it. After the end of a link, until there is none.
+    pub(super) fn take_unreachable(&self) -> Option<(bool, Arc<Ring>)> {
         let mut queue = self.queue.lock();
-        let unreachable = |errand: &Errand<Arc<Ring>>| {
-            errand.subject == Subject::Delete
-                && Slot::all().all(|slot| errand.rmb.mapping(slot).is_none())
-        };
+        let unreachable =
+            |errand: &Errand<Arc<Ring>>| Slot::all().all(|slot| errand.rmb.mapping(slot).is_none());
         let index = queue.errands.iter().position(unreachable)?;
-        Some(queue.errands.remove(index).ok()?.rmb)
+        let errand = queue.errands.remove(index).ok()?;
+        Some((errand.subject == Subject::Delete, errand.rmb))
     }
 
     /// The link is gone, and so is everything that was to be said on it.

@@ -388,8 +388,9 @@ impl LinkGroup {
     ) -> Result {
         let new = Link::new(slot, number, path, settings)?;
         self.enter(&new);
-        // Either whoever removes the device finds the link in the group, or it is seen here.
-        let result = if path.port.device.is_gone() || !self.is_usable() {
+        // Either whoever removes the device finds the link in the group, or it is seen here. So with a peer that ends it.
+        let given_up = self.adding.lock().flow.has_failed();
+        let result = if path.port.device.is_gone() || !self.is_usable() || given_up {
             Err(ENODEV)
         } else {
             new.attach(self).and_then(|()| exchange(&new))
@@ -558,11 +559,11 @@ impl LinkGroup {
         // Before the answer can be here.
         self.adding.lock().flow.offered(registry::now());
         self.send_add_link(link, new, Gid::ZERO)?;
-        let peer = self.await_peer(link, new, MAKE_WAIT + ADD_LINK_WAIT)?;
         let result = self
-            .learn_tail(link, new)
-            .and_then(|()| self.ready(new, &peer))
-            .and_then(|far| {
+            .await_peer(link, new, MAKE_WAIT + ADD_LINK_WAIT)
+            .and_then(|peer| {
+                self.learn_tail(link, new)?;
+                let far = self.ready(new, &peer)?;
                 self.exchange_keys(link, new)?;
                 self.begin_confirm(new, &far)?;
                 match self.wait_confirmed(new, CONFIRM_MS) {
@@ -570,8 +571,9 @@ impl LinkGroup {
                     _ => Err(ETIMEDOUT),
                 }
             });
-        if result.is_err() {
-            // RFC 7609, section 3.5.1.6.2.
+        // One that it has rejected it does not know.
+        if result.is_err() && !self.adding.lock().flow.is_rejected() {
+            // RFC 7609, section 3.5.1.6.2. Also where its answer is late: it holds its end until it hears of that.
             self.say_deleted(link, new.number(), DeleteReason::LOST_PATH);
         }
         result

@@ -128,9 +128,11 @@ impl LinkGroup {
             }
             self.rkeys.restart(link.slot());
             self.drop_link(&link);
-            while let Some(rmb) = self.rkeys.take_unreachable() {
+            while let Some((deleted, rmb)) = self.rkeys.take_unreachable() {
                 rmb.set_known(false);
-                self.pool().put(&rmb, rmb.len());
+                if deleted {
+                    self.pool().put(&rmb, rmb.len());
+                }
             }
             if self.key.role == Role::Server {
                 // The client may have another port, even if we have none.
@@ -175,11 +177,15 @@ impl LinkGroup {
 
     /// The peer wants a single link to end, or has ended it; said on `link`.
     pub(super) fn take_delete_link(self: &Arc<Self>, link: &Arc<Link>, request: &DeleteLink) {
+        // Whoever makes it takes it down, also where it is about to be made only.
+        let given_up = self.adding.lock().flow.give_up(request.link);
+        if given_up {
+            self.changed.wake_all();
+        }
         let gone = self.links().find(|link| link.number() == request.link);
         let mut via = Some(link.clone());
         if let Some(gone) = &gone {
-            if self.adding.lock().flow.give_up(request.link) {
-                // Whoever makes it takes it down.
+            if given_up {
                 gone.fail(LinkFailure::Ended);
                 self.changed.wake_all();
             } else if self.other_than(gone).is_some() {
