@@ -576,6 +576,10 @@ impl<T: Protocol> Sock<T> {
 
     /// Takes the pending error.
     pub(crate) fn take_error(&self) -> Result {
+        // As `sock_error` begins, without calling it each time.
+        if !self.has_error() {
+            return Ok(());
+        }
         // SAFETY: The socket is alive.
         kernel::error::to_result(unsafe { bindings::sock_error(self.as_ptr()) })
     }
