@@ -42,7 +42,9 @@ use super::{
         FarEnd,
         Link,
         LinkState,
-        Pending, //
+        Pending,
+        Sent,
+        SentMessage, //
     },
     llc::flow::Role,
     registry,
@@ -92,7 +94,6 @@ use crate::{
     rx_tx::{
         cdc::{
             CdcMessage,
-            CdcSeq,
             ConnState, //
         },
         conn::{
@@ -101,7 +102,6 @@ use crate::{
             Violation, //
         },
         cork,
-        cursor::Cursor,
         early::Early,
         immediate::Immediate,
         sender::TxPlan, //
@@ -724,19 +724,15 @@ impl Conn {
         }
     }
 
-    /// A CDC message of ours, and the data with it, is with the peer.
-    pub(super) fn handle_sent(&self, seqno: CdcSeq, sent: Cursor, success: bool) {
-        if !success {
-            // It stays under way until the connection moves, or leaves its group: its farewell may be in it.
-            return;
-        }
+    /// CDC messages of ours, and the data with them, are with the peer.
+    pub(super) fn handle_sent(&self, sent: &Sent) {
         let mut guard = self.data.lock();
         let data = &mut *guard;
-        data.in_flight = data.in_flight.saturating_sub(1);
+        data.in_flight = data.in_flight.saturating_sub(sent.count);
         let Some(flow) = data.flow.as_mut() else {
             return;
         };
-        let completed = flow.on_send_complete(seqno, sent);
+        let completed = flow.on_send_complete(sent.last.seqno, sent.last.sent);
         if completed.freed > 0 && data.life.is_draining() && data.deadline.is_some() {
             data.deadline = Some(registry::now().after(ORPHAN_MS));
         }
@@ -899,11 +895,11 @@ impl Conn {
         let sent = plan
             .as_ref()
             .map_or_else(|| flow.tx.sent(), |plan| plan.sent);
-        let pending = Pending::Cdc {
+        let pending = Pending::Cdc(SentMessage {
             token: self.token,
             seqno: message.seqno,
             sent,
-        };
+        });
         let short = flow.shorten(&message, plan.as_ref());
         let post = |writes: &[_]| match short {
             Some(immediate) if !writes.is_empty() => {
@@ -934,11 +930,11 @@ impl Conn {
         let (Some(slot), Some(message)) = (slot, data.validation) else {
             return false;
         };
-        let pending = Pending::Cdc {
+        let pending = Pending::Cdc(SentMessage {
             token: self.token,
             seqno: message.seqno,
             sent: flow.tx.fin(),
-        };
+        });
         let posted = slot.post(&message.emit(), &[], pending);
         // If it could not be posted the link is of no use, and another one begins with another one.
         data.validation = None;
@@ -955,7 +951,12 @@ impl Conn {
             return;
         };
         let view = cork::CorkView {
-            in_flight: data.in_flight,
+            // What the peer has taken has arrived, looked at or not.
+            in_flight: if flow.tx.unconfirmed() > 0 {
+                data.in_flight
+            } else {
+                0
+            },
             unsent: flow.tx.unsent(),
             free: flow.tx.free(),
             sndbuf_len: flow.tx.sndbuf_len(),
@@ -1152,6 +1153,8 @@ impl Conn {
     ///
     /// `linger2` is `TCP_LINGER2` in milliseconds, if it is set.
     pub(crate) fn close(&self, sk: &Sock<SmcSocket>, linger2: Option<u32>) {
+        // Data that has arrived needs no draining.
+        self.reap();
         // As TCP in FIN-WAIT-2.
         self.data.lock().fin_wait = linger2.unwrap_or_else(|| sk.net().tcp_fin_timeout());
         let linger = sk.linger();
@@ -1212,6 +1215,7 @@ impl Conn {
     /// `shutdown(2)` of the given directions.
     pub(crate) fn shutdown(&self, sk: &Sock<SmcSocket>, read: bool, write: bool) -> Result {
         let connected = !self.is_disconnected();
+        self.reap();
         self.with_link(|data| {
             if write {
                 sk.add_shutdown(SEND_SHUTDOWN);

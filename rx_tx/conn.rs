@@ -729,6 +729,30 @@ mod tests {
     }
 
     #[test]
+    fn the_last_completion_stands_for_those_before_it() {
+        let (mut each, mut last, mut peer) = (conn(), conn(), conn());
+        let mut done = [(CdcSeq(0), Cursor::ZERO); 3];
+        for (n, done) in [10, 20, 15].into_iter().zip(&mut done) {
+            for conn in [&mut each, &mut last] {
+                conn.tx.commit(n);
+            }
+            transmit(&mut each, &mut peer);
+            let plan = last.plan(u32::MAX).unwrap();
+            let _ = last.commit_tx(&plan);
+            *done = (last.last_sent(), last.tx.sent());
+        }
+        for (seqno, sent) in done {
+            each.on_send_complete(seqno, sent);
+        }
+        let (seqno, sent) = done[2];
+        assert_eq!(last.on_send_complete(seqno, sent).freed, 45);
+        assert_eq!(each.view().tx, last.view().tx);
+        assert_eq!(each.fail_over(), last.fail_over());
+        assert!(last.tx.is_drained() && !last.cdc_due());
+        assert_eq!(last.traffic().bytes_acked, each.traffic().bytes_acked);
+    }
+
+    #[test]
     fn what_may_have_been_written() {
         let (mut a, mut b) = (conn(), conn());
         assert_eq!(a.written(), (0, 0));

@@ -13,7 +13,8 @@ use kernel::{
         atomic::{
             Acquire,
             Atomic,
-            Full, //
+            Full,
+            Relaxed, //
         },
         new_mutex,
         Arc,
@@ -41,37 +42,26 @@ use crate::{
 
 /// What is done with completions.
 pub(crate) trait CqHandler: Send + Sync + Unpin + 'static {
-    /// Handles a completion. Runs with bottom halves off; for one queue never on two processors at a time.
+    /// Handles completions that were taken from the queue together. Runs with bottom halves off; for one queue never on
+    /// two processors at a time.
     ///
     /// Must not drop the last reference of an object of [`super`].
-    fn completion(&self, completion: &Completion);
+    fn completions(&mut self, batch: &Batch<'_>);
 
     /// Called before completions are looked for, in the same context.
     fn begin(&self) {}
-
-    /// Called after a batch of completions, in the same context: for what need not be done for
-    /// each.
-    fn batch_done(&self) {}
 
     /// Whether completions are to come, for [`Cq::want`]. Any context.
     fn is_busy(&self) -> bool;
 }
 
-impl<T: CqHandler> CqHandler for Arc<T> {
-    fn completion(&self, completion: &Completion) {
-        (**self).completion(completion);
-    }
+/// Completions that were taken from a queue together: [`BATCH`] at most.
+pub(crate) struct Batch<'a>(&'a [bindings::ib_wc]);
 
-    fn begin(&self) {
-        (**self).begin();
-    }
-
-    fn batch_done(&self) {
-        (**self).batch_done();
-    }
-
-    fn is_busy(&self) -> bool {
-        (**self).is_busy()
+impl Batch<'_> {
+    /// They in their order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Completion> + '_ {
+        self.0.iter().map(Completion::from_raw)
     }
 }
 
@@ -86,7 +76,7 @@ pub(crate) enum Events {
 }
 
 /// Completions taken from the queue at once.
-const BATCH: usize = 16;
+pub(crate) const BATCH: usize = 16;
 
 /// Completions handled before other bottom halves get their turn.
 const BUDGET: usize = 128;
@@ -270,6 +260,11 @@ impl<H: CqHandler> Cq<H> {
         }
     }
 
+    /// Whether somebody waits for completions. Who begins to when this has been asked gets an event.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wanted.load(Relaxed) != 0 || self.needs.load(Relaxed) > 0
+    }
+
     /// Asks for events as long as the answer lives.
     pub(crate) fn need(&self) -> Need<'_, H> {
         self.needs.fetch_add(1, Full);
@@ -341,11 +336,8 @@ impl<H: CqHandler> Cq<H> {
             };
             let n = usize::try_from(n).unwrap_or(0);
 
-            for wc in batch.iter().take(n) {
-                handler.completion(&Completion::from_raw(wc));
-            }
-            if n > 0 {
-                handler.batch_done();
+            if let Some(taken @ [_, ..]) = batch.get(..n) {
+                handler.completions(&Batch(taken));
             }
             handled = handled.saturating_add(n);
             if n < BATCH && !(self.is_due(handler) && self.arm()) {

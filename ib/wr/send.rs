@@ -261,21 +261,35 @@ impl<T: Send> SendSlots<T> {
         result
     }
 
-    /// Takes note that the SEND of a slot has completed, well or not, and gives back its value.
+    /// Takes note that the SENDs of slots have completed, well or not, and gives back their values in that order; `values` has
+    /// room for all.
     ///
-    /// The slot is free when this returns. [`None`] for a slot that was not posted.
-    pub(crate) fn complete(&self, index: u32) -> Option<T> {
+    /// The slots are free when this returns. [`None`] for a slot that was not posted.
+    pub(crate) fn complete(&self, slots: impl Iterator<Item = u32>, values: &mut [Option<T>]) {
         let mut inner = self.inner.lock();
-        let value = inner.pending.get_mut(index as usize)?.take()?;
+        let mut wake = false;
 
-        inner.posted = inner.posted.saturating_sub(1);
-        inner.completed = inner.completed.wrapping_add(1);
-        let wake = inner.release(index);
+        for (index, value) in slots.zip(values) {
+            let pending = inner.pending.get_mut(index as usize);
+            *value = pending.and_then(|pending| pending.take());
+            if value.is_some() {
+                inner.posted = inner.posted.saturating_sub(1);
+                inner.completed = inner.completed.wrapping_add(1);
+                wake |= inner.release(index);
+            }
+        }
         drop(inner);
         if wake {
             self.changed.wake_all();
         }
-        Some(value)
+    }
+
+    /// As [`Self::complete`] of one slot.
+    fn complete_one(&self, index: u32) -> Option<T> {
+        let mut value = [None];
+        self.complete(core::iter::once(index), &mut value);
+        let [value] = value;
+        value
     }
 
     /// Throws away what waits for a slot: it will find none.
@@ -358,7 +372,7 @@ impl<T: Send> SendSlots<T> {
             inner.pending.iter().position(|pending| pending.is_some())?
         };
 
-        self.complete(u32::try_from(index).ok()?)
+        self.complete_one(u32::try_from(index).ok()?)
     }
 }
 
@@ -447,7 +461,7 @@ impl<T: Send> Slot<'_, T> {
         // From here on the completion frees the slot.
         core::mem::forget(self);
         post(&slots.queues, index).inspect_err(|_| {
-            slots.complete(index);
+            slots.complete_one(index);
         })
     }
 }
