@@ -60,7 +60,8 @@ use crate::{
             self,
             RecvRing,
             Registrar,
-            SendSlots, //
+            SendSlots,
+            Used, //
         }, //
     },
     kapi::{
@@ -359,6 +360,7 @@ impl Link {
                 link: self.clone(),
                 group: group.clone(),
                 receives,
+                used: Used::default(),
             })?;
         }
         self.ring.post_all()
@@ -825,6 +827,7 @@ pub(crate) struct Handler {
     link: Arc<Link>,
     group: Arc<LinkGroup>,
     receives: bool,
+    used: Used,
 }
 
 impl Handler {
@@ -870,24 +873,27 @@ impl Handler {
         }
     }
 
-    fn completion(&self, completion: &Completion) {
+    fn completion(&mut self, completion: &Completion) {
         let link = &self.link;
+        let used = &mut self.used;
         match completion.id {
             WrId::Recv(slot) if !Link::note_turn(&link.received, slot, link.ring.last_slot()) => {
                 // What was not reported belongs before this, and the peer takes both for received. It hears of the loss by
                 // the end of the group, or when it asks on another link (RFC 7609, section 4.6.1).
-                link.ring.failed();
+                link.ring.failed(used);
                 self.group.link_failed(link, LinkFailure::Lost);
             }
             WrId::Recv(slot) if completion.is_success() => {
                 let received = match completion.immediate {
                     Some(immediate) => {
                         cdc_demux::immediate(&self.group, link, immediate, completion.byte_len);
-                        link.ring.again(slot)
+                        link.ring.again(slot, used)
                     }
-                    None => link.ring.receive(slot, completion.byte_len, |message| {
-                        cdc_demux::received(&self.group, link, message)
-                    }),
+                    None => link
+                        .ring
+                        .receive(slot, completion.byte_len, used, |message| {
+                            cdc_demux::received(&self.group, link, message)
+                        }),
                 };
                 if received.is_err() {
                     self.group.link_failed(link, LinkFailure::Post);
@@ -901,7 +907,7 @@ impl Handler {
             WrId::Recv(_) => {
                 // First, as the reason why a link fails is there, and no event of its own tells of it.
                 link.reap();
-                link.ring.failed();
+                link.ring.failed(used);
                 self.group
                     .link_failed(link, LinkFailure::Receive(completion.status));
             }

@@ -8,7 +8,10 @@ use core::ptr::{
     NonNull, //
 };
 use kernel::{
-    error::to_result,
+    error::{
+        to_result,
+        Error, //
+    },
     sync::{
         atomic::{
             Acquire,
@@ -95,6 +98,9 @@ unsafe impl Sync for Queues {}
 
 /// Most RDMA WRITEs that are posted with a SEND.
 pub(crate) const MAX_WRITES: usize = 2;
+
+/// Most RECVs that are posted at once.
+pub(crate) const MAX_RECVS: usize = 8;
 
 impl Queues {
     /// # Safety
@@ -321,39 +327,57 @@ impl Queues {
         to_result(ret)
     }
 
-    /// Posts a RECV into `memory` (one or two pieces), which completes as [`WrId::Recv`] of `slot`.
+    /// Posts RECVs, up to [`MAX_RECVS`], as one chain in their order: each of a slot into its memory (one or two pieces), and completes as
+    /// [`WrId::Recv`] of that.
     ///
     /// # Errors
     ///
     /// `ENOTCONN` if the queue pair is gone or has not been initialised, `EINVAL` for memory of
-    /// another domain, else what the driver says.
-    pub(crate) fn recv(&self, slot: u32, memory: &[Sge<'_>]) -> Result {
-        let mut sges = [bindings::ib_sge::default(); 2];
-        let mut wr = bindings::ib_recv_wr {
-            sg_list: sges.as_mut_ptr(),
-            num_sge: i32::try_from(memory.len())?,
-            ..Default::default()
-        };
+    /// another domain, else what the driver says; and how many were not posted.
+    pub(crate) fn recv<'a>(
+        &self,
+        requests: impl DoubleEndedIterator<Item = Result<(u32, [Option<Sge<'a>>; 2])>> + ExactSizeIterator,
+    ) -> Result<(), (Error, usize)> {
+        let mut sges = [[bindings::ib_sge::default(); 2]; MAX_RECVS];
+        let mut wrs = [bindings::ib_recv_wr::default(); MAX_RECVS];
+        let mut next: *mut bindings::ib_recv_wr = null_mut();
         let mut bad = core::ptr::null();
+        let count = requests.len();
 
-        if memory.len() > sges.len() {
-            return Err(EINVAL);
+        if count > MAX_RECVS {
+            return Err((EINVAL, count));
         }
-        for (raw, sge) in sges.iter_mut().zip(memory) {
-            self.check_sge(sge)?;
-            *raw = sge.raw;
+        // Linked from the end.
+        for ((wr, sges), request) in wrs.iter_mut().zip(&mut sges).zip(requests.rev()) {
+            let (slot, memory) = request.map_err(|err| (err, count))?;
+            for (raw, sge) in sges.iter_mut().zip(memory.iter().flatten()) {
+                self.check_sge(sge).map_err(|err| (err, count))?;
+                *raw = sge.raw;
+                wr.num_sge += 1;
+            }
+            wr.sg_list = sges.as_mut_ptr();
+            wr.__bindgen_anon_1.wr_id = WrId::Recv(slot).encode();
+            wr.next = next;
+            next = wr;
         }
-        wr.__bindgen_anon_1.wr_id = WrId::Recv(slot).encode();
+        if next.is_null() {
+            return Ok(());
+        }
 
         let inner = self.inner.lock();
         if inner.phase == Phase::Reset {
-            return Err(ENOTCONN);
+            return Err((ENOTCONN, count));
         }
-        let raw = inner.raw.ok_or(ENOTCONN)?;
-        // SAFETY: The queue pair is there, as `close` takes the lock first. The request is
+        let raw = inner.raw.ok_or((ENOTCONN, count))?;
+        // SAFETY: The queue pair is there, as `close` takes the lock first. The chain is
         // well-formed, and the driver copies it. The memory belongs to the queue pair's domain, and
         // so stays until it is gone.
-        to_result(unsafe { bindings::ib_post_recv(raw.as_ptr(), &wr, &mut bad) })
+        let ret = unsafe { bindings::ib_post_recv(raw.as_ptr(), next, &mut bad) };
+        to_result(ret).map_err(|err| {
+            // The first one that was not posted is the last one of so many that were linked.
+            let first = wrs.iter().position(|wr| core::ptr::eq(wr, bad));
+            (err, first.map_or(count, |index| index.saturating_add(1)))
+        })
     }
 
     /// Posts the registration of a mapping's memory region, which completes as
