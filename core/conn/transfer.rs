@@ -422,10 +422,16 @@ impl Conn {
             }
             drop(turn);
             let mut falls_asleep = true;
-            let waited = sk.wait(&mut timeo, || {
+            let awake = || {
                 let falls_asleep = core::mem::take(&mut falls_asleep);
                 sk.has_error() || self.is_awake(sk, skip, falls_asleep)
-            });
+            };
+            let waited = if total == 0 {
+                sk.wait(&mut timeo, awake)
+            } else {
+                // What is there, and why, is looked at above.
+                sk.wait_once(&mut timeo, awake)
+            };
             turn = self.rx.lock();
             slept = true;
             match waited {
