@@ -98,7 +98,7 @@ enum Stage {
 pub(crate) struct Cq<H: CqHandler> {
     raw: NonNull<bindings::ib_cq>,
     #[pin]
-    work: Opaque<kernel::bindings::work_struct>,
+    tasklet: Opaque<bindings::tasklet_struct>,
     events: Events,
     /// The device's events come where all can be done at once.
     at_once: bool,
@@ -111,7 +111,7 @@ pub(crate) struct Cq<H: CqHandler> {
     poller: SpinLockBh<Poller<H>>,
     #[pin]
     stage: Mutex<Stage>,
-    // The C object and the work item point back here.
+    // The C object and the tasklet point back here.
     #[pin]
     _pin: PhantomPinned,
     _device: DeviceUse,
@@ -176,17 +176,9 @@ impl<H: CqHandler> Cq<H> {
 
         let cq = memory.pin_init_with(pin_init!(Self {
             raw,
-            work <- Opaque::ffi_init(|slot| {
-                // SAFETY: `slot` is valid for writes; the work item stays where it is.
-                unsafe {
-                    kernel::bindings::init_work_with_key(
-                        slot,
-                        Some(Self::work_fn),
-                        false,
-                        c"ib::Cq::work".as_char_ptr(),
-                        kernel::static_lock_class!().as_ptr(),
-                    )
-                }
+            tasklet <- Opaque::ffi_init(|slot| {
+                // SAFETY: `slot` is valid for writes; the tasklet stays where it is.
+                unsafe { bindings::tasklet_setup(slot, Some(Self::tasklet_fn)) }
             }),
             events,
             at_once,
@@ -213,8 +205,8 @@ impl<H: CqHandler> Cq<H> {
         }
         self.poller.lock().handler = Some(handler);
         *stage = Stage::Attached;
-        // The work item polls and then arms the queue.
-        self.queue_work();
+        // The tasklet polls and then arms the queue.
+        self.schedule();
         Ok(())
     }
 
@@ -228,10 +220,8 @@ impl<H: CqHandler> Cq<H> {
             return None;
         }
         *stage = Stage::Detached;
-        let handler = self.poller.lock().handler.take();
-        // SAFETY: The work item was initialised by `new`.
-        unsafe { kernel::bindings::disable_work_sync(self.work.get()) };
-        handler
+        // It runs under the lock only.
+        self.poller.lock().handler.take()
     }
 
     /// Handles what has completed by now, also if the device has told nobody of it. For process context, with no
@@ -248,7 +238,7 @@ impl<H: CqHandler> Cq<H> {
             None => false,
         };
         if more {
-            self.queue_work();
+            self.schedule();
         }
     }
 
@@ -256,7 +246,7 @@ impl<H: CqHandler> Cq<H> {
     /// Any context; whatever is waited for was posted before.
     pub(crate) fn want(&self) {
         if self.wanted.xchg(1, Full) == 0 && self.arm() {
-            self.queue_work();
+            self.schedule();
         }
     }
 
@@ -272,16 +262,9 @@ impl<H: CqHandler> Cq<H> {
         Need(self)
     }
 
-    fn queue_work(&self) {
-        // SAFETY: The work item was initialised by `new`, and the queue exists for ever. Queueing
-        // is allowed in any context.
-        unsafe {
-            kernel::bindings::queue_work_on(
-                kernel::bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int,
-                kernel::bindings::system_bh_wq,
-                self.work.get(),
-            )
-        };
+    fn schedule(&self) {
+        // SAFETY: The tasklet was initialised by `new`. Scheduling is allowed in any context.
+        unsafe { bindings::tasklet_schedule(self.tasklet.get()) };
     }
 
     /// Called by the driver, in any context, when there are completions and the queue is armed.
@@ -295,7 +278,7 @@ impl<H: CqHandler> Cq<H> {
         let this = unsafe { &*context.cast::<Self>() };
 
         if !this.at_once || this.run() {
-            this.queue_work();
+            this.schedule();
         }
     }
 
@@ -303,13 +286,13 @@ impl<H: CqHandler> Cq<H> {
     ///
     /// # Safety
     ///
-    /// For the workqueue only, with a work item that [`Self::new`] initialised.
-    unsafe extern "C" fn work_fn(work: *mut kernel::bindings::work_struct) {
-        // SAFETY: The work item is a field of a `Cq`, which disables it before it goes.
-        let this = unsafe { &*kernel::container_of!(Opaque::cast_from(work), Self, work) };
+    /// For a tasklet only that [`Self::new`] initialised.
+    unsafe extern "C" fn tasklet_fn(tasklet: *mut bindings::tasklet_struct) {
+        // SAFETY: The tasklet is a field of a `Cq`, which waits for it before it goes.
+        let this = unsafe { &*kernel::container_of!(Opaque::cast_from(tasklet), Self, tasklet) };
 
         if this.run() {
-            this.queue_work();
+            this.schedule();
         }
     }
 
@@ -373,14 +356,15 @@ impl<H: CqHandler> Cq<H> {
 #[pinned_drop]
 impl<H: CqHandler> PinnedDrop for Cq<H> {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: The work item was initialised by `new`. Disabling it once more does no harm.
-        unsafe { kernel::bindings::disable_work_sync(self.work.get()) };
         // SAFETY: The queue was created by `new` and is destroyed once. Its queue pairs hold a
         // reference of `self`, so there is none left.
         let ret = unsafe { bindings::ib_destroy_cq_user(self.raw.as_ptr(), core::ptr::null_mut()) };
         if ret != 0 {
             pr_warn!("freeing a completion queue failed: {}\n", ret);
         }
+        // Last, as the driver schedules it until the queue is gone.
+        // SAFETY: The tasklet was initialised by `new`. Process context, as destroying a queue sleeps.
+        unsafe { bindings::tasklet_kill(self.tasklet.get()) };
     }
 }
 
