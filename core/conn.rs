@@ -76,7 +76,11 @@ use crate::{
         verbs::{
             mapping::Mapping,
             memory::Buffer,
-            wr::RdmaWrite, //
+            wr::{
+                RdmaWrite,
+                Writes,
+                NO_WRITES, //
+            }, //
         },
         wr::SendSlot, //
     },
@@ -102,6 +106,10 @@ use crate::{
             Violation, //
         },
         cork,
+        cursor::{
+            Span,
+            Spans, //
+        },
         early::Early,
         immediate::Immediate,
         sender::TxPlan, //
@@ -878,7 +886,7 @@ impl Conn {
         let Some(slot) = self.slot_or_turn(link, &mut data.hungry) else {
             return;
         };
-        let mut writes = [None, None];
+        let mut writes = NO_WRITES;
         let message = match &plan {
             Some(plan) => {
                 let Some(target) = data.target.as_ref() else {
@@ -901,16 +909,9 @@ impl Conn {
             sent,
         });
         let short = flow.shorten(&message, plan.as_ref());
-        let post = |writes: &[_]| match short {
-            Some(immediate) if !writes.is_empty() => {
-                slot.post_immediate(writes, immediate.0, pending)
-            }
-            _ => slot.post(&message.emit(), writes, pending),
-        };
-        let posted = match writes {
-            [Some(first), Some(second)] => post(&[first, second]),
-            [Some(first), None] => post(&[first]),
-            _ => post(&[]),
+        let posted = match short {
+            Some(immediate) if plan.is_some() => slot.post_immediate(&writes, immediate.0, pending),
+            _ => slot.post(&message.emit(), &writes, pending),
         };
         data.in_flight = data.in_flight.saturating_add(1);
         if posted.is_err() {
@@ -935,7 +936,7 @@ impl Conn {
             seqno: message.seqno,
             sent: flow.tx.fin(),
         });
-        let posted = slot.post(&message.emit(), &[], pending);
+        let posted = slot.post(&message.emit(), &NO_WRITES, pending);
         // If it could not be posted the link is of no use, and another one begins with another one.
         data.validation = None;
         data.in_flight = data.in_flight.saturating_add(1);
@@ -1302,12 +1303,7 @@ fn reset_error(data: &Data) -> Error {
 }
 
 /// Describes the RDMA WRITEs of a plan; false if the plan does not fit the memory, which cannot be.
-fn describe<'a>(
-    plan: &TxPlan,
-    place: &'a Place,
-    target: &Target,
-    writes: &mut [Option<RdmaWrite<'a>>; 2],
-) -> bool {
+fn describe<'a>(plan: &TxPlan, place: &'a Place, target: &Target, writes: &mut Writes<'a>) -> bool {
     let mapping = &place.send;
     let Some(address) = target.address() else {
         return false;
@@ -1316,17 +1312,23 @@ fn describe<'a>(
         if write.is_empty() {
             continue;
         }
-        let mut pieces = [None, None];
-        for (span, piece) in write.source.iter().zip(&mut pieces) {
+        let piece = |span: Span| {
             let (offset, len) = (span.offset as usize, span.len as usize);
-            let Ok(sge) = mapping.sge(offset, len) else {
-                return false;
-            };
+            let sge = mapping.sge(offset, len);
             mapping.sync_for_device(offset..offset.saturating_add(len));
-            *piece = Some(sge);
-        }
-        let [Some(first), second] = pieces else {
+            sge
+        };
+        // The first one is empty only if both are.
+        let Spans { first, second } = write.source;
+        let Ok(first) = piece(first) else {
             return false;
+        };
+        let second = match second.len {
+            0 => None,
+            _ => match piece(second) {
+                Ok(second) => Some(second),
+                Err(_) => return false,
+            },
         };
         let Some(remote) = address.checked_add(u64::from(write.remote_offset)) else {
             return false;

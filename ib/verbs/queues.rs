@@ -31,7 +31,8 @@ use super::{
     },
     wr::{
         RdmaWrite,
-        WrId, //
+        WrId,
+        Writes, //
     },
 };
 use crate::{
@@ -176,7 +177,7 @@ impl Queues {
         Ok(())
     }
 
-    /// Posts `writes` (up to [`MAX_WRITES`]) and then a SEND of `message`, as one chain.
+    /// Posts `writes` and then a SEND of `message`, as one chain.
     ///
     /// Only the SEND completes, as [`WrId::Send`] with `slot`, if all goes well. Data that fits
     /// into the request is copied now; other memory is read by the device until the completion.
@@ -185,7 +186,7 @@ impl Queues {
     ///
     /// `ENOTCONN` if the queue pair is not in a state to send, `EINVAL` for memory of another
     /// domain, else what the driver says. If it took only a part of the chain, no more can be sent.
-    pub(crate) fn send(&self, slot: u32, writes: &[RdmaWrite<'_>], message: Sge<'_>) -> Result {
+    pub(crate) fn send(&self, slot: u32, writes: &Writes<'_>, message: Sge<'_>) -> Result {
         let mut sges = [[bindings::ib_sge::default(); 2]; MAX_WRITES];
         let mut wrs = [bindings::ib_rdma_wr::default(); MAX_WRITES];
         let mut message_sge = message.raw;
@@ -198,9 +199,6 @@ impl Queues {
             ..Default::default()
         };
 
-        if writes.len() > MAX_WRITES {
-            return Err(EINVAL);
-        }
         self.check_sge(&message)?;
         if self.inline(&mut message_sge, &message, message.len()) {
             send.send_flags |= bindings::ib_send_flags_IB_SEND_INLINE as c_int;
@@ -211,6 +209,9 @@ impl Queues {
         let mut next = last;
         let parts = writes.iter().zip(wrs.iter_mut().zip(sges.iter_mut()));
         for (write, (wr, sges)) in parts.rev() {
+            let Some(write) = write else {
+                continue;
+            };
             self.fill_write(slot, write, wr, sges)?;
             wr.wr.next = next;
             next = &mut wr.wr;
@@ -218,7 +219,7 @@ impl Queues {
         self.post_send(next, Some((last, slot)))
     }
 
-    /// Posts `writes`, at least one and up to [`MAX_WRITES`], as one chain; the last one has `immediate`, and uses a receive request
+    /// Posts `writes`, at least one, as one chain; the last one has `immediate`, and uses a receive request
     /// of the peer's.
     ///
     /// Only that one completes, as [`WrId::Send`] with `slot`, if all goes well.
@@ -226,23 +227,18 @@ impl Queues {
     /// # Errors
     ///
     /// As for [`Self::send`]; also `EINVAL` for no write.
-    pub(crate) fn write_immediate(
-        &self,
-        slot: u32,
-        writes: &[RdmaWrite<'_>],
-        immediate: u32,
-    ) -> Result {
+    pub(crate) fn write_immediate(&self, slot: u32, writes: &Writes<'_>, immediate: u32) -> Result {
         let mut sges = [[bindings::ib_sge::default(); 2]; MAX_WRITES];
         let mut wrs = [bindings::ib_rdma_wr::default(); MAX_WRITES];
         let mut next: *mut bindings::ib_send_wr = null_mut();
         let mut last = next;
 
-        if writes.is_empty() || writes.len() > MAX_WRITES {
-            return Err(EINVAL);
-        }
         // Linked from the end.
         let parts = writes.iter().zip(wrs.iter_mut().zip(sges.iter_mut()));
         for (write, (wr, sges)) in parts.rev() {
+            let Some(write) = write else {
+                continue;
+            };
             self.fill_write(slot, write, wr, sges)?;
             if next.is_null() {
                 wr.wr.opcode = bindings::ib_wr_opcode_IB_WR_RDMA_WRITE_WITH_IMM;
@@ -256,6 +252,9 @@ impl Queues {
             if last.is_null() {
                 last = next;
             }
+        }
+        if next.is_null() {
+            return Err(EINVAL);
         }
         self.post_send(next, Some((last, slot)))
     }

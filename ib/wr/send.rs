@@ -29,7 +29,10 @@ use crate::{
             new_wait_queue,
             WaitQueue, //
         },
-        wr::RdmaWrite, //
+        wr::{
+            Writes,
+            NO_WRITES, //
+        }, //
     },
     kapi::lock::{
         new_spinlock_bh,
@@ -203,7 +206,7 @@ impl<T: Send> SendSlots<T> {
             drop(inner);
             let slot = Slot { slots: self, index };
             let (message, value) = next.map_err(|_| EINVAL)?;
-            slot.post(&message, &[], value)?;
+            slot.post(&message, &NO_WRITES, value)?;
         }
     }
 
@@ -398,12 +401,7 @@ impl<T: Send> Slot<'_, T> {
     /// # Errors
     ///
     /// As for [`Queues::send`]; nothing completes then, and the slot is free again.
-    pub(crate) fn post(
-        self,
-        message: &[u8; MESSAGE_LEN],
-        writes: &[RdmaWrite<'_>],
-        value: T,
-    ) -> Result {
+    pub(crate) fn post(self, message: &[u8; MESSAGE_LEN], writes: &Writes<'_>, value: T) -> Result {
         let memory = &self.slots.messages;
         let offset = self.index as usize * MESSAGE_ROOM;
         self.post_from(memory, offset, message, writes, value)
@@ -414,12 +412,7 @@ impl<T: Send> Slot<'_, T> {
     /// # Errors
     ///
     /// As for [`Self::post`], and `EINVAL` without a write.
-    pub(crate) fn post_immediate(
-        self,
-        writes: &[RdmaWrite<'_>],
-        immediate: u32,
-        value: T,
-    ) -> Result {
+    pub(crate) fn post_immediate(self, writes: &Writes<'_>, immediate: u32, value: T) -> Result {
         self.post_as(value, |queues, index| {
             queues.write_immediate(index, writes, immediate)
         })
@@ -428,7 +421,7 @@ impl<T: Send> Slot<'_, T> {
     /// Sends a long message out of `memory`, which is used by nothing else until the completion; see
     /// [`super::long_message_memory`]. Otherwise as [`Self::post`].
     pub(crate) fn post_long(self, memory: &Mapping, message: &[u8], value: T) -> Result {
-        self.post_from(memory, 0, message, &[], value)
+        self.post_from(memory, 0, message, &NO_WRITES, value)
     }
 
     fn post_from(
@@ -436,7 +429,7 @@ impl<T: Send> Slot<'_, T> {
         memory: &Mapping,
         offset: usize,
         message: &[u8],
-        writes: &[RdmaWrite<'_>],
+        writes: &Writes<'_>,
         value: T,
     ) -> Result {
         memory.buffer().ok_or(EINVAL)?.write(offset, message)?;
