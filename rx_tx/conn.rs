@@ -594,30 +594,33 @@ impl Connection {
 
     /// Applies a message that is not to be held back.
     fn apply(&mut self, heard: &Heard) -> Result<Effects, Violation> {
-        let mut msg = heard.msg;
+        let msg = &heard.msg;
         // RFC 7609, section 4.8.2, 1A: who has aborted waits for the peer's abort, and ignores
         // any other activity; but that the peer has closed ends the wait as well.
         if self.state.contains(ConnState::ABORT) || self.peer_state.contains(ConnState::ABORT) {
             return Ok(self.apply_peer_state(msg.conn_state));
         }
         // Validate everything, then apply.
-        self.tx.check_peer_cons(msg.cons)?;
+        let confirmed = self.tx.check_peer_cons(msg.cons)?;
         let replay = &mut self.failover.replay;
-        match self.rx.check_peer_prod(msg.prod) {
+        let received = match self.rx.check_peer_prod(msg.prod) {
             // We have what it sends again.
-            Err(_) if replay.is_some() => msg.prod = self.rx.prod(),
+            Err(_) if replay.is_some() => 0,
             checked => {
-                if checked? > 0 {
+                let received = checked?;
+                if received > 0 {
                     let _ = replay.take_if(|link| *link == heard.link);
                 }
+                received
             }
-        }
-        let msg = &msg;
+        };
         self.last_received = msg.seqno;
         self.heard = msg.prod_flags;
         let mut effects = self.apply_peer_state(msg.conn_state);
-        self.apply_cons(msg, &mut effects)?;
-        self.apply_prod(msg, &mut effects)?;
+        effects.confirmed = confirmed;
+        effects.received = received;
+        self.apply_cons(msg, &mut effects);
+        self.apply_prod(msg, &mut effects);
         let traffic = &mut self.traffic;
         traffic.messages_received = traffic.messages_received.wrapping_add(1);
         if effects.received > 0 {
@@ -631,27 +634,25 @@ impl Connection {
     }
 
     /// The peer has consumed data.
-    fn apply_cons(&mut self, msg: &CdcMessage, effects: &mut Effects) -> Result<(), Violation> {
+    fn apply_cons(&mut self, msg: &CdcMessage, effects: &mut Effects) {
         let urgent_busy = self.tx.urgent_busy();
-        let fin = self.tx.fin();
-        let unsent = self.tx.unsent();
-        effects.confirmed = self.tx.on_peer_cons(msg.cons)?;
-        effects.freed = self.tx.fin() != fin;
         // What was to go again had arrived.
-        let arrived = unsent.saturating_sub(self.tx.unsent());
+        let arrived = self.tx.take_peer_cons(msg.cons, effects.confirmed);
+        effects.freed = arrived > 0;
         let traffic = &mut self.traffic;
         traffic.bytes_sent = traffic.bytes_sent.wrapping_add(u64::from(arrived));
         traffic.bytes_acked = traffic.bytes_acked.wrapping_add(u64::from(arrived));
         effects.urgent_confirmed = urgent_busy && !self.tx.urgent_busy();
         effects.push_tx = effects.confirmed > 0 && self.may_write() && self.tx.sendable() > 0;
-        Ok(())
     }
 
     /// The peer has written data.
-    fn apply_prod(&mut self, msg: &CdcMessage, effects: &mut Effects) -> Result<(), Violation> {
+    fn apply_prod(&mut self, msg: &CdcMessage, effects: &mut Effects) {
         let flags = msg.prod_flags;
         let blocked = flags.contains(ProducerFlags::WRITE_BLOCKED);
-        effects.received = self.rx.on_peer_prod(msg.prod)?;
+        if effects.received > 0 {
+            self.rx.take_peer_prod(msg.prod);
+        }
         self.rx.on_peer_flags(
             blocked,
             flags.contains(ProducerFlags::UPDATE_REQUESTED), //
@@ -667,7 +668,6 @@ impl Connection {
         {
             effects.sigurg = self.rx.on_urgent_pending();
         }
-        Ok(())
     }
 
     /// The flags of the peer about the connection. They stay on once said.

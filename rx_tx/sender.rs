@@ -445,6 +445,16 @@ impl Sender {
     /// The peer has consumed data. Returns by how much the window has opened.
     pub fn on_peer_cons(&mut self, cons: Cursor) -> Result<u32, Violation> {
         let n = self.check_peer_cons(cons)?;
+        self.take_peer_cons(cons, n);
+        Ok(n)
+    }
+
+    /// As [`Self::on_peer_cons`], with what [`Self::check_peer_cons`] has just said. Returns how many bytes that were to go again
+    /// had arrived: they are free.
+    pub(super) fn take_peer_cons(&mut self, cons: Cursor, n: u32) -> u32 {
+        if n == 0 && self.urgent == Urgent::Idle {
+            return 0;
+        }
         let arrived = n.saturating_sub(self.unconfirmed());
         if arrived > 0 {
             // It was about to go again.
@@ -463,7 +473,7 @@ impl Sender {
         if passed && self.unconfirmed() == 0 {
             self.urgent = Urgent::Idle;
         }
-        Ok(n)
+        arrived
     }
 
     /// Producer cursor and flags for a CDC message.
