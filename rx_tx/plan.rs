@@ -40,6 +40,23 @@ impl RdmaWrite {
 /// Unused entries are empty. Nothing is written outside of either ring, whatever the arguments.
 pub fn plan_writes(source: Ring, from: Cursor, target: Ring, to: Cursor, n: u32) -> [RdmaWrite; 2] {
     let n = n.min(source.len());
+    // Most often neither wraps.
+    let room = |ring: Ring, at: Cursor| ring.len().saturating_sub(at.count);
+    if n <= room(source, from) && n <= room(target, to) {
+        let offset = from.count;
+        let source = Spans {
+            first: Span { offset, len: n },
+            second: Span::EMPTY,
+        };
+        let remote_offset = to.count;
+        return [
+            RdmaWrite {
+                remote_offset,
+                source,
+            },
+            RdmaWrite::default(),
+        ];
+    }
     let Spans { first, second } = target.spans(to, n);
     let middle = source.add(from, first.len);
     let write = |span: Span, start: Cursor| RdmaWrite {
