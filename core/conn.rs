@@ -98,6 +98,7 @@ use crate::{
     rx_tx::{
         cdc::{
             CdcMessage,
+            CdcSeq,
             ConnState, //
         },
         conn::{
@@ -107,6 +108,7 @@ use crate::{
         },
         cork,
         cursor::{
+            Cursor,
             Span,
             Spans, //
         },
@@ -473,12 +475,23 @@ impl Conn {
     }
 
     /// A slot of the link; if there is none the connection gets one in its turn.
-    fn slot_or_turn<'a>(&self, link: &'a Link, hungry: &mut bool) -> Option<SendSlot<'a, Pending>> {
-        link.slots().reserve().or_else(|| {
+    fn slot_or_turn<'a>(
+        &self,
+        link: &'a Link,
+        hungry: &mut bool,
+        seqno: CdcSeq,
+        sent: Cursor,
+    ) -> Option<SendSlot<'a, Pending>> {
+        let pending = Pending::Cdc(SentMessage {
+            token: self.token,
+            seqno,
+            sent,
+        });
+        link.slots().reserve(pending).or_else(|| {
             // Again after saying so: the last slot may have become free in between.
             *hungry = true;
             link.wait_for_slot(self.index());
-            link.slots().reserve()
+            link.slots().reserve(pending)
         })
     }
 
@@ -883,7 +896,11 @@ impl Conn {
         if plan.is_none() && !flow.cdc_due() {
             return;
         }
-        let Some(slot) = self.slot_or_turn(link, &mut data.hungry) else {
+        let sent = plan
+            .as_ref()
+            .map_or_else(|| flow.tx.sent(), |plan| plan.sent);
+        let seqno = flow.last_sent().next();
+        let Some(slot) = self.slot_or_turn(link, &mut data.hungry, seqno, sent) else {
             return;
         };
         let mut writes = NO_WRITES;
@@ -900,18 +917,10 @@ impl Conn {
             }
             None => flow.make_cdc(),
         };
-        let sent = plan
-            .as_ref()
-            .map_or_else(|| flow.tx.sent(), |plan| plan.sent);
-        let pending = Pending::Cdc(SentMessage {
-            token: self.token,
-            seqno: message.seqno,
-            sent,
-        });
         let short = flow.shorten(&message, plan.as_ref());
         let posted = match short {
-            Some(immediate) if plan.is_some() => slot.post_immediate(&writes, immediate.0, pending),
-            _ => slot.post(&message.emit(), &writes, pending),
+            Some(immediate) if plan.is_some() => slot.post_immediate(&writes, immediate.0),
+            _ => slot.post(&message.emit(), &writes),
         };
         data.in_flight = data.in_flight.saturating_add(1);
         if posted.is_err() {
@@ -927,16 +936,14 @@ impl Conn {
             return false;
         };
         let link = &place.link;
-        let slot = self.slot_or_turn(link, &mut data.hungry);
-        let (Some(slot), Some(message)) = (slot, data.validation) else {
+        let Some(message) = data.validation else {
             return false;
         };
-        let pending = Pending::Cdc(SentMessage {
-            token: self.token,
-            seqno: message.seqno,
-            sent: flow.tx.fin(),
-        });
-        let posted = slot.post(&message.emit(), &NO_WRITES, pending);
+        let sent = flow.tx.fin();
+        let Some(slot) = self.slot_or_turn(link, &mut data.hungry, message.seqno, sent) else {
+            return false;
+        };
+        let posted = slot.post(&message.emit(), &NO_WRITES);
         // If it could not be posted the link is of no use, and another one begins with another one.
         data.validation = None;
         data.in_flight = data.in_flight.saturating_add(1);

@@ -159,6 +159,7 @@ pub(crate) struct FarEnd {
 }
 
 /// What is to be done when a message has been sent.
+#[derive(Clone, Copy)]
 pub(crate) enum Pending {
     /// A CDC message with its RDMA WRITEs.
     Cdc(SentMessage),
@@ -169,6 +170,7 @@ pub(crate) enum Pending {
 }
 
 /// A CDC message that is under way, or has arrived.
+#[derive(Clone, Copy)]
 pub(crate) struct SentMessage {
     /// Our alert token of the connection.
     pub(crate) token: u32,
@@ -506,9 +508,9 @@ impl Link {
             *place = Some(wr::long_message_memory(&self.pd)?);
         }
         let memory = (*place).as_ref().ok_or(ENOMEM)?;
-        let slot = self.slots.reserve_wait(LLC_MS)?;
+        let slot = self.slots.reserve_wait(LLC_MS, Pending::LongLlc)?;
         self.long_busy.store(true, Release);
-        slot.post_long(memory, message, Pending::LongLlc)
+        slot.post_long(memory, message)
             .inspect_err(|_| self.long_busy.store(false, Release))
     }
 
