@@ -859,7 +859,7 @@ impl Conn {
         else {
             return;
         };
-        if flow.tx.unsent() > 0
+        if flow.tx.has_unsent()
             || data.lack.sleeper
             || data.lack.poller
             || data.over
@@ -958,18 +958,25 @@ impl Conn {
         let Some(flow) = data.flow.as_mut() else {
             return;
         };
+        // What the peer has taken has arrived, looked at or not.
+        let in_flight = match data.in_flight {
+            0 => 0,
+            _ if flow.tx.unconfirmed() == 0 => 0,
+            in_flight => in_flight,
+        };
+        let corked = more || self.corked.load(Relaxed);
+        if in_flight == 0 && !corked {
+            // As would be said below.
+            self.push(data);
+            return;
+        }
         let view = cork::CorkView {
-            // What the peer has taken has arrived, looked at or not.
-            in_flight: if flow.tx.unconfirmed() > 0 {
-                data.in_flight
-            } else {
-                0
-            },
+            in_flight,
             unsent: flow.tx.unsent(),
             free: flow.tx.free(),
             sndbuf_len: flow.tx.sndbuf_len(),
             autocorking_size: self.autocorking_size,
-            corked: more || self.corked.load(Relaxed),
+            corked,
             nodelay: self.nodelay.load(Relaxed),
             urgent: flow.tx.urgent_busy(),
         };

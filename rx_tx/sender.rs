@@ -173,7 +173,8 @@ impl Sender {
     ///
     /// The bytes stay as they are until more is written, whatever is sent, completes or is discarded meanwhile.
     pub fn growth(&self, n: u32) -> Option<Growth> {
-        if self.former.is_some() || n.min(self.free()) <= self.room() {
+        // Most often there is room.
+        if n <= self.room() || self.former.is_some() || n.min(self.free()) <= self.room() {
             return None;
         }
         Some(Growth {
@@ -275,6 +276,11 @@ impl Sender {
     /// Bytes that wait to be sent.
     pub fn unsent(&self) -> u32 {
         self.ring.diff(self.sent, self.prep).unwrap_or(0)
+    }
+
+    /// Whether something waits to be sent.
+    pub fn has_unsent(&self) -> bool {
+        self.sent != self.prep
     }
 
     /// Whether everything written has arrived at the peer's adapter: the condition for the

@@ -228,17 +228,28 @@ impl Queues {
     ///
     /// As for [`Self::send`]; also `EINVAL` for no write.
     pub(crate) fn write_immediate(&self, slot: u32, writes: &Writes<'_>, immediate: u32) -> Result {
-        let mut sges = [[bindings::ib_sge::default(); 2]; MAX_WRITES];
-        let mut wrs = [bindings::ib_rdma_wr::default(); MAX_WRITES];
+        match writes {
+            [Some(first), Some(second)] => self.write_chain(slot, [first, second], immediate),
+            [Some(only), None] | [None, Some(only)] => self.write_chain(slot, [only], immediate),
+            [None, None] => Err(EINVAL),
+        }
+    }
+
+    /// As [`Self::write_immediate`]; most often there is one, and the request for a second one need not be cleared.
+    fn write_chain<const N: usize>(
+        &self,
+        slot: u32,
+        writes: [&RdmaWrite<'_>; N],
+        immediate: u32,
+    ) -> Result {
+        let mut sges = [[bindings::ib_sge::default(); 2]; N];
+        let mut wrs = [bindings::ib_rdma_wr::default(); N];
         let mut next: *mut bindings::ib_send_wr = null_mut();
         let mut last = next;
 
         // Linked from the end.
         let parts = writes.iter().zip(wrs.iter_mut().zip(sges.iter_mut()));
         for (write, (wr, sges)) in parts.rev() {
-            let Some(write) = write else {
-                continue;
-            };
             self.fill_write(slot, write, wr, sges)?;
             if next.is_null() {
                 wr.wr.opcode = bindings::ib_wr_opcode_IB_WR_RDMA_WRITE_WITH_IMM;
@@ -252,9 +263,6 @@ impl Queues {
             if last.is_null() {
                 last = next;
             }
-        }
-        if next.is_null() {
-            return Err(EINVAL);
         }
         self.post_send(next, Some((last, slot)))
     }
@@ -335,7 +343,8 @@ impl Queues {
     /// another domain, else what the driver says; and how many were not posted.
     pub(crate) fn recv<'a>(
         &self,
-        requests: impl DoubleEndedIterator<Item = Result<(u32, [Option<Sge<'a>>; 2])>> + ExactSizeIterator,
+        requests: impl DoubleEndedIterator<Item = Result<(u32, [Option<Sge<'a>>; 2])>>
+            + ExactSizeIterator,
     ) -> Result<(), (Error, usize)> {
         let mut sges = [[bindings::ib_sge::default(); 2]; MAX_RECVS];
         let mut wrs = [bindings::ib_recv_wr::default(); MAX_RECVS];
