@@ -202,6 +202,17 @@ void smc_rs_helper_percpu_counters_add(void *base, unsigned int number, u64 valu
 	this_cpu_add(((u64 __percpu __force *)base)[number], value);
 }
 
+/* One more of two of them, and @value of a third one. */
+void smc_rs_helper_percpu_counters_add_call(void *base, unsigned int one, unsigned int other, unsigned int number,
+					    u64 value)
+{
+	u64 __percpu *counters = (u64 __percpu __force *)base;
+
+	this_cpu_inc(counters[one]);
+	this_cpu_inc(counters[other]);
+	this_cpu_add(counters[number], value);
+}
+
 u64 smc_rs_helper_percpu_counters_sum(void *base, unsigned int number)
 {
 	u64 sum = 0;

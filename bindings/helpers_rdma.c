@@ -16,6 +16,12 @@ int smc_rs_helper_spin_trylock_bh(spinlock_t *lock)
 	return spin_trylock_bh(lock);
 }
 
+/* Out of line in the kernel is only what follows the test of its state. */
+void smc_rs_helper_tasklet_schedule(struct tasklet_struct *tasklet)
+{
+	tasklet_schedule(tasklet);
+}
+
 /* Devices, ports and network devices. */
 
 bool smc_rs_helper_rdma_protocol_iwarp(const struct ib_device *device, u32 port)

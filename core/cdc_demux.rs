@@ -5,17 +5,18 @@
 
 use super::{
     group::LinkGroup,
-    link::Link, //
+    link::{
+        Link,
+        Sent, //
+    }, //
 };
 use crate::{
     ib::wr::Received,
     rx_tx::{
         cdc::{
             CdcMessage,
-            CdcSeq,
             CDC_TYPE, //
         },
-        cursor::Cursor,
         immediate::Immediate, //
     }, //
 };
@@ -53,7 +54,7 @@ pub(super) fn immediate(group: &LinkGroup, link: &Link, immediate: u32, len: u32
     });
 }
 
-/// A CDC message of ours has been sent, and the data that went with it is in the peer's memory.
-pub(super) fn sent(group: &LinkGroup, token: u32, seqno: CdcSeq, sent: Cursor, success: bool) {
-    group.with_conn(token, |conn| conn.handle_sent(seqno, sent, success));
+/// CDC messages of ours have been sent, and the data that went with them is in the peer's memory.
+pub(super) fn sent(group: &LinkGroup, sent: &Sent) {
+    group.with_conn(sent.last.token, |conn| conn.handle_sent(sent));
 }

@@ -42,7 +42,9 @@ use super::{
         FarEnd,
         Link,
         LinkState,
-        Pending, //
+        Pending,
+        Sent,
+        SentMessage, //
     },
     llc::flow::Role,
     registry,
@@ -74,7 +76,11 @@ use crate::{
         verbs::{
             mapping::Mapping,
             memory::Buffer,
-            wr::RdmaWrite, //
+            wr::{
+                RdmaWrite,
+                Writes,
+                NO_WRITES, //
+            }, //
         },
         wr::SendSlot, //
     },
@@ -101,7 +107,11 @@ use crate::{
             Violation, //
         },
         cork,
-        cursor::Cursor,
+        cursor::{
+            Cursor,
+            Span,
+            Spans, //
+        },
         early::Early,
         immediate::Immediate,
         sender::TxPlan, //
@@ -465,12 +475,23 @@ impl Conn {
     }
 
     /// A slot of the link; if there is none the connection gets one in its turn.
-    fn slot_or_turn<'a>(&self, link: &'a Link, hungry: &mut bool) -> Option<SendSlot<'a, Pending>> {
-        link.slots().reserve().or_else(|| {
+    fn slot_or_turn<'a>(
+        &self,
+        link: &'a Link,
+        hungry: &mut bool,
+        seqno: CdcSeq,
+        sent: Cursor,
+    ) -> Option<SendSlot<'a, Pending>> {
+        let pending = Pending::Cdc(SentMessage {
+            token: self.token,
+            seqno,
+            sent,
+        });
+        link.slots().reserve(pending).or_else(|| {
             // Again after saying so: the last slot may have become free in between.
             *hungry = true;
             link.wait_for_slot(self.index());
-            link.slots().reserve()
+            link.slots().reserve(pending)
         })
     }
 
@@ -724,19 +745,15 @@ impl Conn {
         }
     }
 
-    /// A CDC message of ours, and the data with it, is with the peer.
-    pub(super) fn handle_sent(&self, seqno: CdcSeq, sent: Cursor, success: bool) {
-        if !success {
-            // It stays under way until the connection moves, or leaves its group: its farewell may be in it.
-            return;
-        }
+    /// CDC messages of ours, and the data with them, are with the peer.
+    pub(super) fn handle_sent(&self, sent: &Sent) {
         let mut guard = self.data.lock();
         let data = &mut *guard;
-        data.in_flight = data.in_flight.saturating_sub(1);
+        data.in_flight = data.in_flight.saturating_sub(sent.count);
         let Some(flow) = data.flow.as_mut() else {
             return;
         };
-        let completed = flow.on_send_complete(seqno, sent);
+        let completed = flow.on_send_complete(sent.last.seqno, sent.last.sent);
         if completed.freed > 0 && data.life.is_draining() && data.deadline.is_some() {
             data.deadline = Some(registry::now().after(ORPHAN_MS));
         }
@@ -842,7 +859,7 @@ impl Conn {
         else {
             return;
         };
-        if flow.tx.unsent() > 0
+        if flow.tx.has_unsent()
             || data.lack.sleeper
             || data.lack.poller
             || data.over
@@ -879,10 +896,14 @@ impl Conn {
         if plan.is_none() && !flow.cdc_due() {
             return;
         }
-        let Some(slot) = self.slot_or_turn(link, &mut data.hungry) else {
+        let sent = plan
+            .as_ref()
+            .map_or_else(|| flow.tx.sent(), |plan| plan.sent);
+        let seqno = flow.last_sent().next();
+        let Some(slot) = self.slot_or_turn(link, &mut data.hungry, seqno, sent) else {
             return;
         };
-        let mut writes = [None, None];
+        let mut writes = NO_WRITES;
         let message = match &plan {
             Some(plan) => {
                 let Some(target) = data.target.as_ref() else {
@@ -896,25 +917,10 @@ impl Conn {
             }
             None => flow.make_cdc(),
         };
-        let sent = plan
-            .as_ref()
-            .map_or_else(|| flow.tx.sent(), |plan| plan.sent);
-        let pending = Pending::Cdc {
-            token: self.token,
-            seqno: message.seqno,
-            sent,
-        };
         let short = flow.shorten(&message, plan.as_ref());
-        let post = |writes: &[_]| match short {
-            Some(immediate) if !writes.is_empty() => {
-                slot.post_immediate(writes, immediate.0, pending)
-            }
-            _ => slot.post(&message.emit(), writes, pending),
-        };
-        let posted = match writes {
-            [Some(first), Some(second)] => post(&[first, second]),
-            [Some(first), None] => post(&[first]),
-            _ => post(&[]),
+        let posted = match short {
+            Some(immediate) if plan.is_some() => slot.post_immediate(&writes, immediate.0),
+            _ => slot.post(&message.emit(), &writes),
         };
         data.in_flight = data.in_flight.saturating_add(1);
         if posted.is_err() {
@@ -930,16 +936,14 @@ impl Conn {
             return false;
         };
         let link = &place.link;
-        let slot = self.slot_or_turn(link, &mut data.hungry);
-        let (Some(slot), Some(message)) = (slot, data.validation) else {
+        let Some(message) = data.validation else {
             return false;
         };
-        let pending = Pending::Cdc {
-            token: self.token,
-            seqno: message.seqno,
-            sent: flow.tx.fin(),
+        let sent = flow.tx.fin();
+        let Some(slot) = self.slot_or_turn(link, &mut data.hungry, message.seqno, sent) else {
+            return false;
         };
-        let posted = slot.post(&message.emit(), &[], pending);
+        let posted = slot.post(&message.emit(), &NO_WRITES);
         // If it could not be posted the link is of no use, and another one begins with another one.
         data.validation = None;
         data.in_flight = data.in_flight.saturating_add(1);
@@ -954,13 +958,25 @@ impl Conn {
         let Some(flow) = data.flow.as_mut() else {
             return;
         };
+        // What the peer has taken has arrived, looked at or not.
+        let in_flight = match data.in_flight {
+            0 => 0,
+            _ if flow.tx.unconfirmed() == 0 => 0,
+            in_flight => in_flight,
+        };
+        let corked = more || self.corked.load(Relaxed);
+        if in_flight == 0 && !corked {
+            // As would be said below.
+            self.push(data);
+            return;
+        }
         let view = cork::CorkView {
-            in_flight: data.in_flight,
+            in_flight,
             unsent: flow.tx.unsent(),
             free: flow.tx.free(),
             sndbuf_len: flow.tx.sndbuf_len(),
             autocorking_size: self.autocorking_size,
-            corked: more || self.corked.load(Relaxed),
+            corked,
             nodelay: self.nodelay.load(Relaxed),
             urgent: flow.tx.urgent_busy(),
         };
@@ -1152,6 +1168,8 @@ impl Conn {
     ///
     /// `linger2` is `TCP_LINGER2` in milliseconds, if it is set.
     pub(crate) fn close(&self, sk: &Sock<SmcSocket>, linger2: Option<u32>) {
+        // Data that has arrived needs no draining.
+        self.reap();
         // As TCP in FIN-WAIT-2.
         self.data.lock().fin_wait = linger2.unwrap_or_else(|| sk.net().tcp_fin_timeout());
         let linger = sk.linger();
@@ -1212,6 +1230,7 @@ impl Conn {
     /// `shutdown(2)` of the given directions.
     pub(crate) fn shutdown(&self, sk: &Sock<SmcSocket>, read: bool, write: bool) -> Result {
         let connected = !self.is_disconnected();
+        self.reap();
         self.with_link(|data| {
             if write {
                 sk.add_shutdown(SEND_SHUTDOWN);
@@ -1298,12 +1317,7 @@ fn reset_error(data: &Data) -> Error {
 }
 
 /// Describes the RDMA WRITEs of a plan; false if the plan does not fit the memory, which cannot be.
-fn describe<'a>(
-    plan: &TxPlan,
-    place: &'a Place,
-    target: &Target,
-    writes: &mut [Option<RdmaWrite<'a>>; 2],
-) -> bool {
+fn describe<'a>(plan: &TxPlan, place: &'a Place, target: &Target, writes: &mut Writes<'a>) -> bool {
     let mapping = &place.send;
     let Some(address) = target.address() else {
         return false;
@@ -1312,17 +1326,23 @@ fn describe<'a>(
         if write.is_empty() {
             continue;
         }
-        let mut pieces = [None, None];
-        for (span, piece) in write.source.iter().zip(&mut pieces) {
+        let piece = |span: Span| {
             let (offset, len) = (span.offset as usize, span.len as usize);
-            let Ok(sge) = mapping.sge(offset, len) else {
-                return false;
-            };
+            let sge = mapping.sge(offset, len);
             mapping.sync_for_device(offset..offset.saturating_add(len));
-            *piece = Some(sge);
-        }
-        let [Some(first), second] = pieces else {
+            sge
+        };
+        // The first one is empty only if both are.
+        let Spans { first, second } = write.source;
+        let Ok(first) = piece(first) else {
             return false;
+        };
+        let second = match second.len {
+            0 => None,
+            _ => match piece(second) {
+                Ok(second) => Some(second),
+                Err(_) => return false,
+            },
         };
         let Some(remote) = address.checked_add(u64::from(write.remote_offset)) else {
             return false;

@@ -33,9 +33,11 @@ use crate::{
         port::Port,
         verbs::{
             cq::{
+                Batch,
                 Cq,
                 CqHandler,
-                Events, //
+                Events,
+                BATCH, //
             },
             device::Device,
             gid::GidKind,
@@ -50,6 +52,7 @@ use crate::{
             queues::Queues,
             wr::{
                 Completion,
+                Status,
                 WrId, //
             }, //
         },
@@ -57,7 +60,8 @@ use crate::{
             self,
             RecvRing,
             Registrar,
-            SendSlots, //
+            SendSlots,
+            Used, //
         }, //
     },
     kapi::{
@@ -155,20 +159,44 @@ pub(crate) struct FarEnd {
 }
 
 /// What is to be done when a message has been sent.
+#[derive(Clone, Copy)]
 pub(crate) enum Pending {
     /// A CDC message with its RDMA WRITEs.
-    Cdc {
-        /// Our alert token of the connection.
-        token: u32,
-        /// Number of the message.
-        seqno: CdcSeq,
-        /// Send cursor after the data that went with it.
-        sent: Cursor,
-    },
+    Cdc(SentMessage),
     /// An LLC message.
     Llc,
     /// A long one.
     LongLlc,
+}
+
+/// A CDC message that is under way, or has arrived.
+#[derive(Clone, Copy)]
+pub(crate) struct SentMessage {
+    /// Our alert token of the connection.
+    pub(crate) token: u32,
+    /// Number of the message.
+    pub(crate) seqno: CdcSeq,
+    /// Send cursor after the data that went with it.
+    pub(crate) sent: Cursor,
+}
+
+/// Messages of one connection that have arrived.
+pub(crate) struct Sent {
+    /// The last one of them.
+    pub(crate) last: SentMessage,
+    /// How many there are.
+    pub(crate) count: u32,
+}
+
+impl Sent {
+    fn one(last: SentMessage) -> Self {
+        Self { last, count: 1 }
+    }
+
+    fn add(&mut self, last: SentMessage) {
+        self.last = last;
+        self.count = self.count.saturating_add(1);
+    }
 }
 
 /// One link.
@@ -334,6 +362,7 @@ impl Link {
                 link: self.clone(),
                 group: group.clone(),
                 receives,
+                used: Used::default(),
             })?;
         }
         self.ring.post_all()
@@ -479,9 +508,9 @@ impl Link {
             *place = Some(wr::long_message_memory(&self.pd)?);
         }
         let memory = (*place).as_ref().ok_or(ENOMEM)?;
-        let slot = self.slots.reserve_wait(LLC_MS)?;
+        let slot = self.slots.reserve_wait(LLC_MS, Pending::LongLlc)?;
         self.long_busy.store(true, Release);
-        slot.post_long(memory, message, Pending::LongLlc)
+        slot.post_long(memory, message)
             .inspect_err(|_| self.long_busy.store(false, Release))
     }
 
@@ -800,45 +829,73 @@ pub(crate) struct Handler {
     link: Arc<Link>,
     group: Arc<LinkGroup>,
     receives: bool,
+    used: Used,
 }
 
-impl CqHandler for Handler {
-    fn completion(&self, completion: &Completion) {
+impl Handler {
+    /// Takes note of what has been sent. Slots are free first, and messages of one connection that come one after the other are
+    /// told to it as one.
+    fn sent(&self, batch: &Batch<'_>) {
         let link = &self.link;
-        match completion.id {
-            WrId::Send { slot, turn } => {
-                if !Link::note_turn(&link.sent, turn, u32::MAX) {
-                    self.group.link_failed(link, LinkFailure::Lost);
-                }
-                // As it has been sent, so has what was posted before, whether or not the device has said so.
-                let pending = link.slots.complete(slot);
-                if !completion.is_success() {
-                    self.group
-                        .link_failed(link, LinkFailure::Send(completion.status));
-                }
-                match pending {
-                    Some(Pending::Cdc { token, seqno, sent }) => {
-                        cdc_demux::sent(&self.group, token, seqno, sent, completion.is_success());
-                    }
-                    Some(Pending::LongLlc) => link.long_busy.store(false, Release),
-                    Some(Pending::Llc) | None => {}
-                }
+        let sends = || {
+            batch.iter().filter_map(|completion| match completion.id {
+                WrId::Send { slot, turn } => Some((slot, turn, completion.status)),
+                _ => None,
+            })
+        };
+        let mut values = [const { None }; BATCH];
+        link.slots
+            .complete(sends().map(|(slot, ..)| slot), &mut values);
+        let mut sent: Option<Sent> = None;
+        for ((_, turn, status), value) in sends().zip(values) {
+            if !Link::note_turn(&link.sent, turn, u32::MAX) {
+                self.group.link_failed(link, LinkFailure::Lost);
             }
+            // As it has been sent, so has what was posted before, whether or not the device has said so.
+            let success = status == Status::Success;
+            if !success {
+                self.group.link_failed(link, LinkFailure::Send(status));
+            }
+            match value {
+                // One that failed stays under way until its connection moves, or leaves its group: its farewell may be in it.
+                Some(Pending::Cdc(message)) if success => match sent.as_mut() {
+                    Some(sent) if sent.last.token == message.token => sent.add(message),
+                    _ => {
+                        if let Some(sent) = sent.replace(Sent::one(message)) {
+                            cdc_demux::sent(&self.group, &sent);
+                        }
+                    }
+                },
+                Some(Pending::LongLlc) => link.long_busy.store(false, Release),
+                Some(Pending::Cdc(_) | Pending::Llc) | None => {}
+            }
+        }
+        if let Some(sent) = sent {
+            cdc_demux::sent(&self.group, &sent);
+        }
+    }
+
+    fn completion(&mut self, completion: &Completion) {
+        let link = &self.link;
+        let used = &mut self.used;
+        match completion.id {
             WrId::Recv(slot) if !Link::note_turn(&link.received, slot, link.ring.last_slot()) => {
                 // What was not reported belongs before this, and the peer takes both for received. It hears of the loss by
                 // the end of the group, or when it asks on another link (RFC 7609, section 4.6.1).
-                link.ring.failed();
+                link.ring.failed(used);
                 self.group.link_failed(link, LinkFailure::Lost);
             }
             WrId::Recv(slot) if completion.is_success() => {
                 let received = match completion.immediate {
                     Some(immediate) => {
                         cdc_demux::immediate(&self.group, link, immediate, completion.byte_len);
-                        link.ring.again(slot)
+                        link.ring.again(slot, used)
                     }
-                    None => link.ring.receive(slot, completion.byte_len, |message| {
-                        cdc_demux::received(&self.group, link, message)
-                    }),
+                    None => link
+                        .ring
+                        .receive(slot, completion.byte_len, used, |message| {
+                            cdc_demux::received(&self.group, link, message)
+                        }),
                 };
                 if received.is_err() {
                     self.group.link_failed(link, LinkFailure::Post);
@@ -850,26 +907,26 @@ impl CqHandler for Handler {
                 .group
                 .link_failed(link, LinkFailure::Send(completion.status)),
             WrId::Recv(_) => {
-                link.ring.failed();
+                // First, as the reason why a link fails is there, and no event of its own tells of it.
+                link.reap();
+                link.ring.failed(used);
                 self.group
                     .link_failed(link, LinkFailure::Receive(completion.status));
             }
-            WrId::Unknown(_) => {}
+            // Taken note of together.
+            WrId::Send { .. } | WrId::Unknown(_) => {}
         }
     }
+}
 
-    fn begin(&self) {
-        // First, as the reason why a link fails is there, and no event of its own tells of it.
-        if self.receives {
-            self.link.reap();
+impl CqHandler for Handler {
+    fn completions(&mut self, batch: &Batch<'_>) {
+        if !self.receives {
+            self.sent(batch);
         }
-    }
-
-    fn is_busy(&self) -> bool {
-        self.link.slots.is_busy()
-    }
-
-    fn batch_done(&self) {
+        for completion in batch.iter() {
+            self.completion(&completion);
+        }
         // Whoever has set it since a slot became free finds that one.
         if self.link.is_starved() && self.link.starved.xchg(0, Full) != 0 {
             if self.link.send_waiting().is_err() {
@@ -877,5 +934,17 @@ impl CqHandler for Handler {
             }
             self.group.feed(&self.link);
         }
+    }
+
+    fn begin(&self) {
+        // What nobody waits for is left for later, when there is more of it.
+        let link = &self.link;
+        if self.receives && (link.send_cq.is_wanted() || link.slots.take_scarce()) {
+            link.reap();
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.link.slots.is_busy()
     }
 }

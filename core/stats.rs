@@ -110,10 +110,13 @@ impl Stats {
 
     /// A system call that was to move `asked` bytes. Any context.
     pub(crate) fn count_call(&self, calls: &counter::Calls, asked: usize, result: &Result<usize>) {
-        self.count(calls.calls);
-        if let Ok(moved @ 1..) = result {
-            self.count(calls.sizes.of(asked));
-            self.add(calls.bytes, *moved as u64);
+        match result {
+            Ok(moved @ 1..) => self.counters.add_call(
+                [calls.calls.number(), calls.sizes.of(asked).number()],
+                calls.bytes.number(),
+                *moved as u64,
+            ),
+            _ => self.count(calls.calls),
         }
     }
 

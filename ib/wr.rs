@@ -17,7 +17,8 @@ mod send;
 pub(crate) use self::{
     recv::{
         Received,
-        RecvRing, //
+        RecvRing,
+        Used, //
     },
     register::Registrar,
     send::{

@@ -53,6 +53,24 @@ impl<const N: usize> Counters<N> {
         }
     }
 
+    /// Adds one to each of `ones`, and `value` to another counter; there must be all of them. Any context.
+    pub(crate) fn add_call(&self, ones: [usize; 2], number: usize, value: u64) {
+        let [one, other] = ones;
+        debug_assert!(one < N && other < N && number < N);
+        if one < N && other < N && number < N {
+            // SAFETY: By the type invariants there are counters of these numbers.
+            unsafe {
+                bindings::percpu_counters_add_call(
+                    self.base.as_ptr(),
+                    one as c_uint,
+                    other as c_uint,
+                    number as c_uint,
+                    value,
+                )
+            };
+        }
+    }
+
     /// What all processors have added to a counter. Any context.
     pub(crate) fn sum(&self, number: usize) -> u64 {
         if number >= N {

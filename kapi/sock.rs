@@ -576,6 +576,10 @@ impl<T: Protocol> Sock<T> {
 
     /// Takes the pending error.
     pub(crate) fn take_error(&self) -> Result {
+        // As `sock_error` begins, without calling it each time.
+        if !self.has_error() {
+            return Ok(());
+        }
         // SAFETY: The socket is alive.
         kernel::error::to_result(unsafe { bindings::sock_error(self.as_ptr()) })
     }
@@ -652,6 +656,18 @@ impl<T: Protocol> Sock<T> {
         self.wait_as(timeo, ready, bindings::add_wait_queue)
     }
 
+    /// As [`Self::wait`] for one who has looked just now, and looks again whatever has woken him: `ready` is asked once, and it is no
+    /// error if what was waited for did not come.
+    pub(crate) fn wait_once(&self, timeo: &mut c_long, ready: impl FnOnce() -> bool) -> Result {
+        let mut ready = Some(ready);
+        let mut woken = false;
+        self.wait_in(
+            timeo,
+            || core::mem::replace(&mut woken, true) || ready.take().is_some_and(|ready| ready()),
+            bindings::add_wait_queue,
+        )
+    }
+
     /// As [`Self::wait`], but of those who wait this way an event wakes only one: whoever fails here
     /// must see to it that another one is woken, if there is still something to do.
     pub(crate) fn wait_in_turn(&self, timeo: &mut c_long, ready: impl FnMut() -> bool) -> Result {
@@ -667,6 +683,16 @@ impl<T: Protocol> Sock<T> {
         if ready() {
             return Ok(());
         }
+        self.wait_in(timeo, ready, enter)
+    }
+
+    /// Waits in the queue, without a look before.
+    fn wait_in(
+        &self,
+        timeo: &mut c_long,
+        mut ready: impl FnMut() -> bool,
+        enter: EnterQueue,
+    ) -> Result {
         if *timeo == 0 {
             return Err(EAGAIN);
         }

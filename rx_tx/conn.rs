@@ -597,25 +597,28 @@ impl Connection {
 
     /// Applies a message that is not to be held back.
     fn apply(&mut self, heard: &Heard) -> Result<Effects, Violation> {
-        let mut msg = heard.msg;
+        let msg = &heard.msg;
         // Validate everything, then apply.
-        self.tx.check_peer_cons(msg.cons)?;
+        let confirmed = self.tx.check_peer_cons(msg.cons)?;
         let replay = &mut self.failover.replay;
-        match self.rx.check_peer_prod(msg.prod) {
+        let received = match self.rx.check_peer_prod(msg.prod) {
             // We have what it sends again.
-            Err(_) if replay.is_some() => msg.prod = self.rx.prod(),
+            Err(_) if replay.is_some() => 0,
             checked => {
-                if checked? > 0 {
+                let received = checked?;
+                if received > 0 {
                     let _ = replay.take_if(|link| *link == heard.link);
                 }
+                received
             }
-        }
-        let msg = &msg;
+        };
         self.last_received = msg.seqno;
         self.heard = msg.prod_flags;
         let mut effects = self.apply_peer_state(msg.conn_state);
-        self.apply_cons(msg, &mut effects)?;
-        self.apply_prod(msg, &mut effects)?;
+        effects.confirmed = confirmed;
+        effects.received = received;
+        self.apply_cons(msg, &mut effects);
+        self.apply_prod(msg, &mut effects);
         let traffic = &mut self.traffic;
         traffic.messages_received = traffic.messages_received.wrapping_add(1);
         if effects.received > 0 {
@@ -629,27 +632,25 @@ impl Connection {
     }
 
     /// The peer has consumed data.
-    fn apply_cons(&mut self, msg: &CdcMessage, effects: &mut Effects) -> Result<(), Violation> {
+    fn apply_cons(&mut self, msg: &CdcMessage, effects: &mut Effects) {
         let urgent_busy = self.tx.urgent_busy();
-        let fin = self.tx.fin();
-        let unsent = self.tx.unsent();
-        effects.confirmed = self.tx.on_peer_cons(msg.cons)?;
-        effects.freed = self.tx.fin() != fin;
         // What was to go again had arrived.
-        let arrived = unsent.saturating_sub(self.tx.unsent());
+        let arrived = self.tx.take_peer_cons(msg.cons, effects.confirmed);
+        effects.freed = arrived > 0;
         let traffic = &mut self.traffic;
         traffic.bytes_sent = traffic.bytes_sent.wrapping_add(u64::from(arrived));
         traffic.bytes_acked = traffic.bytes_acked.wrapping_add(u64::from(arrived));
         effects.urgent_confirmed = urgent_busy && !self.tx.urgent_busy();
         effects.push_tx = effects.confirmed > 0 && self.may_write() && self.tx.sendable() > 0;
-        Ok(())
     }
 
     /// The peer has written data.
-    fn apply_prod(&mut self, msg: &CdcMessage, effects: &mut Effects) -> Result<(), Violation> {
+    fn apply_prod(&mut self, msg: &CdcMessage, effects: &mut Effects) {
         let flags = msg.prod_flags;
         let blocked = flags.contains(ProducerFlags::WRITE_BLOCKED);
-        effects.received = self.rx.on_peer_prod(msg.prod)?;
+        if effects.received > 0 {
+            self.rx.take_peer_prod(msg.prod);
+        }
         self.rx.on_peer_flags(
             blocked,
             flags.contains(ProducerFlags::UPDATE_REQUESTED), //
@@ -665,7 +666,6 @@ impl Connection {
         {
             effects.sigurg = self.rx.on_urgent_pending();
         }
-        Ok(())
     }
 
     /// The flags of the peer about the connection. They stay on once said.
@@ -724,6 +724,30 @@ mod tests {
         let effects = transmit(&mut b, &mut a);
         assert!(effects.push_tx && effects.confirmed == 50);
         assert_eq!(transmit(&mut a, &mut b).received, 30);
+    }
+
+    #[test]
+    fn the_last_completion_stands_for_those_before_it() {
+        let (mut each, mut last, mut peer) = (conn(), conn(), conn());
+        let mut done = [(CdcSeq(0), Cursor::ZERO); 3];
+        for (n, done) in [10, 20, 15].into_iter().zip(&mut done) {
+            for conn in [&mut each, &mut last] {
+                conn.tx.commit(n);
+            }
+            transmit(&mut each, &mut peer);
+            let plan = last.plan(u32::MAX).unwrap();
+            let _ = last.commit_tx(&plan);
+            *done = (last.last_sent(), last.tx.sent());
+        }
+        for (seqno, sent) in done {
+            each.on_send_complete(seqno, sent);
+        }
+        let (seqno, sent) = done[2];
+        assert_eq!(last.on_send_complete(seqno, sent).freed, 45);
+        assert_eq!(each.view().tx, last.view().tx);
+        assert_eq!(each.fail_over(), last.fail_over());
+        assert!(last.tx.is_drained() && !last.cdc_due());
+        assert_eq!(last.traffic().bytes_acked, each.traffic().bytes_acked);
     }
 
     #[test]

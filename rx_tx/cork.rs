@@ -72,7 +72,16 @@ mod tests {
 
     #[test]
     fn only_behind_a_message_under_way() {
-        assert!(!hold(&IDLE));
+        // Whatever is there: callers need not ask then.
+        for (unsent, free, nodelay) in [(10, 65526, false), (65536, 0, true), (0, 65536, true)] {
+            let idle = CorkView {
+                unsent,
+                free,
+                nodelay,
+                ..IDLE
+            };
+            assert!(!hold(&idle));
+        }
         let busy = CorkView {
             in_flight: 1,
             ..IDLE

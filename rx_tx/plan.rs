@@ -40,6 +40,23 @@ impl RdmaWrite {
 /// Unused entries are empty. Nothing is written outside of either ring, whatever the arguments.
 pub fn plan_writes(source: Ring, from: Cursor, target: Ring, to: Cursor, n: u32) -> [RdmaWrite; 2] {
     let n = n.min(source.len());
+    // Most often neither wraps.
+    let room = |ring: Ring, at: Cursor| ring.len().saturating_sub(at.count);
+    if n <= room(source, from) && n <= room(target, to) {
+        let offset = from.count;
+        let source = Spans {
+            first: Span { offset, len: n },
+            second: Span::EMPTY,
+        };
+        let remote_offset = to.count;
+        return [
+            RdmaWrite {
+                remote_offset,
+                source,
+            },
+            RdmaWrite::default(),
+        ];
+    }
     let Spans { first, second } = target.spans(to, n);
     let middle = source.add(from, first.len);
     let write = |span: Span, start: Cursor| RdmaWrite {
@@ -71,6 +88,31 @@ mod tests {
             }
         );
         assert!(b.is_empty());
+    }
+
+    /// What is written where, byte by byte, is the same whether or not something wraps.
+    #[test]
+    fn every_place_in_small_rings() {
+        let (source, target) = (Ring::new(5).unwrap(), Ring::new(7).unwrap());
+        for (from, to, n) in
+            (0..5).flat_map(|from| (0..7).flat_map(move |to| (0..6).map(move |n| (from, to, n))))
+        {
+            let mut moved = [None; 5];
+            let mut count = 0;
+            for write in plan_writes(source, at(from), target, at(to), n) {
+                let bytes = write
+                    .source
+                    .iter()
+                    .flat_map(|span| span.offset..span.offset + span.len);
+                for (place, byte) in (write.remote_offset..).zip(bytes) {
+                    assert!(place < 7 && byte < 5);
+                    moved[count] = Some((byte, place));
+                    count += 1;
+                }
+            }
+            let expected = |i: u32| (i < n).then_some(((from + i) % 5, (to + i) % 7));
+            assert_eq!(moved, [0, 1, 2, 3, 4].map(expected), "{from} {to} {n}");
+        }
     }
 
     #[test]

@@ -185,6 +185,11 @@ impl Receiver {
         if n == 0 {
             return 0;
         }
+        if self.mark.is_none() {
+            self.pass_mark();
+            self.cons = self.ring.add(self.cons, n);
+            return n;
+        }
         if self.before_urgent().is_some_and(|before| n > before) {
             // Inline: the urgent byte is read.
             self.mark = None;
@@ -223,10 +228,15 @@ impl Receiver {
         if self.update_forced || self.told == self.cons {
             return self.update_forced;
         }
+        let untold = self.untold();
+        // Then most often little was.
+        if !self.peer_blocked && WindowView::is_little(self.ring.len(), untold) {
+            return false;
+        }
         let view = WindowView {
             len: self.ring.len(),
             unread: self.unread(),
-            untold: self.untold(),
+            untold,
             peer_blocked: self.peer_blocked,
             reader_starved: self.starved,
         };
@@ -283,16 +293,16 @@ impl Receiver {
         self.update_forced = true;
     }
 
-    /// Up to where the peer has written.
-    pub(super) const fn prod(&self) -> Cursor {
-        self.prod
-    }
-
     /// The peer has written data. Returns the number of new bytes.
     pub fn on_peer_prod(&mut self, prod: Cursor) -> Result<u32, Violation> {
         let n = self.check_peer_prod(prod)?;
-        self.prod = prod;
+        self.take_peer_prod(prod);
         Ok(n)
+    }
+
+    /// As [`Self::on_peer_prod`], of a cursor that [`Self::check_peer_prod`] has just found possible.
+    pub(super) fn take_peer_prod(&mut self, prod: Cursor) {
+        self.prod = prod;
     }
 
     /// The last of the new bytes is urgent (U bit). Returns its offset in the RMBE; it is to be

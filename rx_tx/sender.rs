@@ -173,7 +173,8 @@ impl Sender {
     ///
     /// The bytes stay as they are until more is written, whatever is sent, completes or is discarded meanwhile.
     pub fn growth(&self, n: u32) -> Option<Growth> {
-        if self.former.is_some() || n.min(self.free()) <= self.room() {
+        // Most often there is room.
+        if n <= self.room() || self.former.is_some() || n.min(self.free()) <= self.room() {
             return None;
         }
         Some(Growth {
@@ -275,6 +276,11 @@ impl Sender {
     /// Bytes that wait to be sent.
     pub fn unsent(&self) -> u32 {
         self.ring.diff(self.sent, self.prep).unwrap_or(0)
+    }
+
+    /// Whether something waits to be sent.
+    pub fn has_unsent(&self) -> bool {
+        self.sent != self.prep
     }
 
     /// Whether everything written has arrived at the peer's adapter: the condition for the
@@ -445,6 +451,16 @@ impl Sender {
     /// The peer has consumed data. Returns by how much the window has opened.
     pub fn on_peer_cons(&mut self, cons: Cursor) -> Result<u32, Violation> {
         let n = self.check_peer_cons(cons)?;
+        self.take_peer_cons(cons, n);
+        Ok(n)
+    }
+
+    /// As [`Self::on_peer_cons`], with what [`Self::check_peer_cons`] has just said. Returns how many bytes that were to go again
+    /// had arrived: they are free.
+    pub(super) fn take_peer_cons(&mut self, cons: Cursor, n: u32) -> u32 {
+        if n == 0 && self.urgent == Urgent::Idle {
+            return 0;
+        }
         let arrived = n.saturating_sub(self.unconfirmed());
         if arrived > 0 {
             // It was about to go again.
@@ -463,7 +479,7 @@ impl Sender {
         if passed && self.unconfirmed() == 0 {
             self.urgent = Urgent::Idle;
         }
-        Ok(n)
+        arrived
     }
 
     /// Producer cursor and flags for a CDC message.

@@ -46,6 +46,11 @@ pub struct WindowView {
 }
 
 impl WindowView {
+    /// Whether a peer that is not blocked need not know of so much, of a ring of that length.
+    pub const fn is_little(len: u32, untold: u32) -> bool {
+        untold < len / 10
+    }
+
     /// Whether to send a consumer cursor update now.
     pub const fn update_worthwhile(&self) -> bool {
         if self.untold == 0 {
@@ -65,7 +70,7 @@ impl WindowView {
             .len
             .saturating_sub(self.unread)
             .saturating_sub(self.untold);
-        window < self.len / 2 && self.untold >= tenth
+        window < self.len / 2 && !Self::is_little(self.len, self.untold)
     }
 }
 

@@ -191,20 +191,26 @@ impl Conn {
                     Err(err) => return Err(err),
                 }
                 let flow = data.flow.as_ref();
-                if flow.is_some_and(|flow| flow.tx.growth(rest).is_some()) {
+                let grows = flow.is_some_and(|flow| flow.tx.growth(rest).is_some());
+                let untaken = flow.is_some_and(|flow| flow.tx.unconfirmed() > 0);
+                let place = data.place.as_ref().ok_or(EPIPE)?;
+                // Else there might be no room, this would be held back behind what has been sent already, or there might be no
+                // slot for it.
+                let look = data.in_flight > 0 && (grows || sent == 0 && untaken)
+                    || sent == 0 && !reaped && place.link.slots().take_scarce();
+                if look && !reaped {
+                    let link = place.link.clone();
+                    drop(data);
+                    link.reap();
+                    reaped = true;
+                    continue;
+                }
+                if grows {
                     drop(data);
                     self.grow(sk, rest);
                     continue;
                 }
-                let place = data.place.clone().ok_or(EPIPE)?;
-                // Else this would be held back behind what has been sent already, or there might be no slot for it.
-                if sent == 0 && !reaped && (data.in_flight > 0 || place.link.slots().take_scarce())
-                {
-                    drop(data);
-                    place.link.reap();
-                    reaped = true;
-                    continue;
-                }
+                let place = place.clone();
                 if let (Some(flow), 0) = (data.flow.as_ref(), sent) {
                     let buffers = &counter::TX_BUFFERS;
                     if total > flow.tx.sndbuf_len() as usize {
@@ -420,10 +426,16 @@ impl Conn {
             }
             drop(turn);
             let mut falls_asleep = true;
-            let waited = sk.wait(&mut timeo, || {
+            let awake = || {
                 let falls_asleep = core::mem::take(&mut falls_asleep);
                 sk.has_error() || self.is_awake(sk, skip, falls_asleep)
-            });
+            };
+            let waited = if total == 0 {
+                sk.wait(&mut timeo, awake)
+            } else {
+                // What is there, and why, is looked at above.
+                sk.wait_once(&mut timeo, awake)
+            };
             turn = self.rx.lock();
             slept = true;
             match waited {

@@ -13,7 +13,8 @@ use kernel::{
         atomic::{
             Acquire,
             Atomic,
-            Full, //
+            Full,
+            Relaxed, //
         },
         new_mutex,
         Arc,
@@ -41,37 +42,26 @@ use crate::{
 
 /// What is done with completions.
 pub(crate) trait CqHandler: Send + Sync + Unpin + 'static {
-    /// Handles a completion. Runs with bottom halves off; for one queue never on two processors at a time.
+    /// Handles completions that were taken from the queue together. Runs with bottom halves off; for one queue never on
+    /// two processors at a time.
     ///
     /// Must not drop the last reference of an object of [`super`].
-    fn completion(&self, completion: &Completion);
+    fn completions(&mut self, batch: &Batch<'_>);
 
     /// Called before completions are looked for, in the same context.
     fn begin(&self) {}
-
-    /// Called after a batch of completions, in the same context: for what need not be done for
-    /// each.
-    fn batch_done(&self) {}
 
     /// Whether completions are to come, for [`Cq::want`]. Any context.
     fn is_busy(&self) -> bool;
 }
 
-impl<T: CqHandler> CqHandler for Arc<T> {
-    fn completion(&self, completion: &Completion) {
-        (**self).completion(completion);
-    }
+/// Completions that were taken from a queue together: [`BATCH`] at most.
+pub(crate) struct Batch<'a>(&'a [bindings::ib_wc]);
 
-    fn begin(&self) {
-        (**self).begin();
-    }
-
-    fn batch_done(&self) {
-        (**self).batch_done();
-    }
-
-    fn is_busy(&self) -> bool {
-        (**self).is_busy()
+impl Batch<'_> {
+    /// They in their order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Completion> + '_ {
+        self.0.iter().map(Completion::from_raw)
     }
 }
 
@@ -86,7 +76,7 @@ pub(crate) enum Events {
 }
 
 /// Completions taken from the queue at once.
-const BATCH: usize = 16;
+pub(crate) const BATCH: usize = 16;
 
 /// Completions handled before other bottom halves get their turn.
 const BUDGET: usize = 128;
@@ -108,7 +98,7 @@ enum Stage {
 pub(crate) struct Cq<H: CqHandler> {
     raw: NonNull<bindings::ib_cq>,
     #[pin]
-    work: Opaque<kernel::bindings::work_struct>,
+    tasklet: Opaque<bindings::tasklet_struct>,
     events: Events,
     /// The device's events come where all can be done at once.
     at_once: bool,
@@ -121,7 +111,7 @@ pub(crate) struct Cq<H: CqHandler> {
     poller: SpinLockBh<Poller<H>>,
     #[pin]
     stage: Mutex<Stage>,
-    // The C object and the work item point back here.
+    // The C object and the tasklet point back here.
     #[pin]
     _pin: PhantomPinned,
     _device: DeviceUse,
@@ -186,17 +176,9 @@ impl<H: CqHandler> Cq<H> {
 
         let cq = memory.pin_init_with(pin_init!(Self {
             raw,
-            work <- Opaque::ffi_init(|slot| {
-                // SAFETY: `slot` is valid for writes; the work item stays where it is.
-                unsafe {
-                    kernel::bindings::init_work_with_key(
-                        slot,
-                        Some(Self::work_fn),
-                        false,
-                        c"ib::Cq::work".as_char_ptr(),
-                        kernel::static_lock_class!().as_ptr(),
-                    )
-                }
+            tasklet <- Opaque::ffi_init(|slot| {
+                // SAFETY: `slot` is valid for writes; the tasklet stays where it is.
+                unsafe { bindings::tasklet_setup(slot, Some(Self::tasklet_fn)) }
             }),
             events,
             at_once,
@@ -223,8 +205,8 @@ impl<H: CqHandler> Cq<H> {
         }
         self.poller.lock().handler = Some(handler);
         *stage = Stage::Attached;
-        // The work item polls and then arms the queue.
-        self.queue_work();
+        // The tasklet polls and then arms the queue.
+        self.schedule();
         Ok(())
     }
 
@@ -238,10 +220,8 @@ impl<H: CqHandler> Cq<H> {
             return None;
         }
         *stage = Stage::Detached;
-        let handler = self.poller.lock().handler.take();
-        // SAFETY: The work item was initialised by `new`.
-        unsafe { kernel::bindings::disable_work_sync(self.work.get()) };
-        handler
+        // It runs under the lock only.
+        self.poller.lock().handler.take()
     }
 
     /// Handles what has completed by now, also if the device has told nobody of it. For process context, with no
@@ -258,7 +238,7 @@ impl<H: CqHandler> Cq<H> {
             None => false,
         };
         if more {
-            self.queue_work();
+            self.schedule();
         }
     }
 
@@ -266,8 +246,13 @@ impl<H: CqHandler> Cq<H> {
     /// Any context; whatever is waited for was posted before.
     pub(crate) fn want(&self) {
         if self.wanted.xchg(1, Full) == 0 && self.arm() {
-            self.queue_work();
+            self.schedule();
         }
+    }
+
+    /// Whether somebody waits for completions. Who begins to when this has been asked gets an event.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wanted.load(Relaxed) != 0 || self.needs.load(Relaxed) > 0
     }
 
     /// Asks for events as long as the answer lives.
@@ -277,16 +262,9 @@ impl<H: CqHandler> Cq<H> {
         Need(self)
     }
 
-    fn queue_work(&self) {
-        // SAFETY: The work item was initialised by `new`, and the queue exists for ever. Queueing
-        // is allowed in any context.
-        unsafe {
-            kernel::bindings::queue_work_on(
-                kernel::bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int,
-                kernel::bindings::system_bh_wq,
-                self.work.get(),
-            )
-        };
+    fn schedule(&self) {
+        // SAFETY: The tasklet was initialised by `new`. Scheduling is allowed in any context.
+        unsafe { bindings::tasklet_schedule(self.tasklet.get()) };
     }
 
     /// Called by the driver, in any context, when there are completions and the queue is armed.
@@ -300,7 +278,7 @@ impl<H: CqHandler> Cq<H> {
         let this = unsafe { &*context.cast::<Self>() };
 
         if !this.at_once || this.run() {
-            this.queue_work();
+            this.schedule();
         }
     }
 
@@ -308,13 +286,13 @@ impl<H: CqHandler> Cq<H> {
     ///
     /// # Safety
     ///
-    /// For the workqueue only, with a work item that [`Self::new`] initialised.
-    unsafe extern "C" fn work_fn(work: *mut kernel::bindings::work_struct) {
-        // SAFETY: The work item is a field of a `Cq`, which disables it before it goes.
-        let this = unsafe { &*kernel::container_of!(Opaque::cast_from(work), Self, work) };
+    /// For a tasklet only that [`Self::new`] initialised.
+    unsafe extern "C" fn tasklet_fn(tasklet: *mut bindings::tasklet_struct) {
+        // SAFETY: The tasklet is a field of a `Cq`, which waits for it before it goes.
+        let this = unsafe { &*kernel::container_of!(Opaque::cast_from(tasklet), Self, tasklet) };
 
         if this.run() {
-            this.queue_work();
+            this.schedule();
         }
     }
 
@@ -341,11 +319,8 @@ impl<H: CqHandler> Cq<H> {
             };
             let n = usize::try_from(n).unwrap_or(0);
 
-            for wc in batch.iter().take(n) {
-                handler.completion(&Completion::from_raw(wc));
-            }
-            if n > 0 {
-                handler.batch_done();
+            if let Some(taken @ [_, ..]) = batch.get(..n) {
+                handler.completions(&Batch(taken));
             }
             handled = handled.saturating_add(n);
             if n < BATCH && !(self.is_due(handler) && self.arm()) {
@@ -381,14 +356,15 @@ impl<H: CqHandler> Cq<H> {
 #[pinned_drop]
 impl<H: CqHandler> PinnedDrop for Cq<H> {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: The work item was initialised by `new`. Disabling it once more does no harm.
-        unsafe { kernel::bindings::disable_work_sync(self.work.get()) };
         // SAFETY: The queue was created by `new` and is destroyed once. Its queue pairs hold a
         // reference of `self`, so there is none left.
         let ret = unsafe { bindings::ib_destroy_cq_user(self.raw.as_ptr(), core::ptr::null_mut()) };
         if ret != 0 {
             pr_warn!("freeing a completion queue failed: {}\n", ret);
         }
+        // Last, as the driver schedules it until the queue is gone.
+        // SAFETY: The tasklet was initialised by `new`. Process context, as destroying a queue sleeps.
+        unsafe { bindings::tasklet_kill(self.tasklet.get()) };
     }
 }
 

@@ -8,7 +8,10 @@ use core::ptr::{
     NonNull, //
 };
 use kernel::{
-    error::to_result,
+    error::{
+        to_result,
+        Error, //
+    },
     sync::{
         atomic::{
             Acquire,
@@ -28,7 +31,8 @@ use super::{
     },
     wr::{
         RdmaWrite,
-        WrId, //
+        WrId,
+        Writes, //
     },
 };
 use crate::{
@@ -95,6 +99,9 @@ unsafe impl Sync for Queues {}
 
 /// Most RDMA WRITEs that are posted with a SEND.
 pub(crate) const MAX_WRITES: usize = 2;
+
+/// Most RECVs that are posted at once.
+pub(crate) const MAX_RECVS: usize = 8;
 
 impl Queues {
     /// # Safety
@@ -170,7 +177,7 @@ impl Queues {
         Ok(())
     }
 
-    /// Posts `writes` (up to [`MAX_WRITES`]) and then a SEND of `message`, as one chain.
+    /// Posts `writes` and then a SEND of `message`, as one chain.
     ///
     /// Only the SEND completes, as [`WrId::Send`] with `slot`, if all goes well. Data that fits
     /// into the request is copied now; other memory is read by the device until the completion.
@@ -179,7 +186,7 @@ impl Queues {
     ///
     /// `ENOTCONN` if the queue pair is not in a state to send, `EINVAL` for memory of another
     /// domain, else what the driver says. If it took only a part of the chain, no more can be sent.
-    pub(crate) fn send(&self, slot: u32, writes: &[RdmaWrite<'_>], message: Sge<'_>) -> Result {
+    pub(crate) fn send(&self, slot: u32, writes: &Writes<'_>, message: Sge<'_>) -> Result {
         let mut sges = [[bindings::ib_sge::default(); 2]; MAX_WRITES];
         let mut wrs = [bindings::ib_rdma_wr::default(); MAX_WRITES];
         let mut message_sge = message.raw;
@@ -192,9 +199,6 @@ impl Queues {
             ..Default::default()
         };
 
-        if writes.len() > MAX_WRITES {
-            return Err(EINVAL);
-        }
         self.check_sge(&message)?;
         if self.inline(&mut message_sge, &message, message.len()) {
             send.send_flags |= bindings::ib_send_flags_IB_SEND_INLINE as c_int;
@@ -205,6 +209,9 @@ impl Queues {
         let mut next = last;
         let parts = writes.iter().zip(wrs.iter_mut().zip(sges.iter_mut()));
         for (write, (wr, sges)) in parts.rev() {
+            let Some(write) = write else {
+                continue;
+            };
             self.fill_write(slot, write, wr, sges)?;
             wr.wr.next = next;
             next = &mut wr.wr;
@@ -212,7 +219,7 @@ impl Queues {
         self.post_send(next, Some((last, slot)))
     }
 
-    /// Posts `writes`, at least one and up to [`MAX_WRITES`], as one chain; the last one has `immediate`, and uses a receive request
+    /// Posts `writes`, at least one, as one chain; the last one has `immediate`, and uses a receive request
     /// of the peer's.
     ///
     /// Only that one completes, as [`WrId::Send`] with `slot`, if all goes well.
@@ -220,20 +227,26 @@ impl Queues {
     /// # Errors
     ///
     /// As for [`Self::send`]; also `EINVAL` for no write.
-    pub(crate) fn write_immediate(
+    pub(crate) fn write_immediate(&self, slot: u32, writes: &Writes<'_>, immediate: u32) -> Result {
+        match writes {
+            [Some(first), Some(second)] => self.write_chain(slot, [first, second], immediate),
+            [Some(only), None] | [None, Some(only)] => self.write_chain(slot, [only], immediate),
+            [None, None] => Err(EINVAL),
+        }
+    }
+
+    /// As [`Self::write_immediate`]; most often there is one, and the request for a second one need not be cleared.
+    fn write_chain<const N: usize>(
         &self,
         slot: u32,
-        writes: &[RdmaWrite<'_>],
+        writes: [&RdmaWrite<'_>; N],
         immediate: u32,
     ) -> Result {
-        let mut sges = [[bindings::ib_sge::default(); 2]; MAX_WRITES];
-        let mut wrs = [bindings::ib_rdma_wr::default(); MAX_WRITES];
+        let mut sges = [[bindings::ib_sge::default(); 2]; N];
+        let mut wrs = [bindings::ib_rdma_wr::default(); N];
         let mut next: *mut bindings::ib_send_wr = null_mut();
         let mut last = next;
 
-        if writes.is_empty() || writes.len() > MAX_WRITES {
-            return Err(EINVAL);
-        }
         // Linked from the end.
         let parts = writes.iter().zip(wrs.iter_mut().zip(sges.iter_mut()));
         for (write, (wr, sges)) in parts.rev() {
@@ -321,39 +334,58 @@ impl Queues {
         to_result(ret)
     }
 
-    /// Posts a RECV into `memory` (one or two pieces), which completes as [`WrId::Recv`] of `slot`.
+    /// Posts RECVs, up to [`MAX_RECVS`], as one chain in their order: each of a slot into its memory (one or two pieces), and completes as
+    /// [`WrId::Recv`] of that.
     ///
     /// # Errors
     ///
     /// `ENOTCONN` if the queue pair is gone or has not been initialised, `EINVAL` for memory of
-    /// another domain, else what the driver says.
-    pub(crate) fn recv(&self, slot: u32, memory: &[Sge<'_>]) -> Result {
-        let mut sges = [bindings::ib_sge::default(); 2];
-        let mut wr = bindings::ib_recv_wr {
-            sg_list: sges.as_mut_ptr(),
-            num_sge: i32::try_from(memory.len())?,
-            ..Default::default()
-        };
+    /// another domain, else what the driver says; and how many were not posted.
+    pub(crate) fn recv<'a>(
+        &self,
+        requests: impl DoubleEndedIterator<Item = Result<(u32, [Option<Sge<'a>>; 2])>>
+            + ExactSizeIterator,
+    ) -> Result<(), (Error, usize)> {
+        let mut sges = [[bindings::ib_sge::default(); 2]; MAX_RECVS];
+        let mut wrs = [bindings::ib_recv_wr::default(); MAX_RECVS];
+        let mut next: *mut bindings::ib_recv_wr = null_mut();
         let mut bad = core::ptr::null();
+        let count = requests.len();
 
-        if memory.len() > sges.len() {
-            return Err(EINVAL);
+        if count > MAX_RECVS {
+            return Err((EINVAL, count));
         }
-        for (raw, sge) in sges.iter_mut().zip(memory) {
-            self.check_sge(sge)?;
-            *raw = sge.raw;
+        // Linked from the end.
+        for ((wr, sges), request) in wrs.iter_mut().zip(&mut sges).zip(requests.rev()) {
+            let (slot, memory) = request.map_err(|err| (err, count))?;
+            for (raw, sge) in sges.iter_mut().zip(memory.iter().flatten()) {
+                self.check_sge(sge).map_err(|err| (err, count))?;
+                *raw = sge.raw;
+                wr.num_sge += 1;
+            }
+            wr.sg_list = sges.as_mut_ptr();
+            wr.__bindgen_anon_1.wr_id = WrId::Recv(slot).encode();
+            wr.next = next;
+            next = wr;
         }
-        wr.__bindgen_anon_1.wr_id = WrId::Recv(slot).encode();
+        if next.is_null() {
+            return Ok(());
+        }
 
         let inner = self.inner.lock();
         if inner.phase == Phase::Reset {
-            return Err(ENOTCONN);
+            return Err((ENOTCONN, count));
         }
-        let raw = inner.raw.ok_or(ENOTCONN)?;
-        // SAFETY: The queue pair is there, as `close` takes the lock first. The request is
+        let raw = inner.raw.ok_or((ENOTCONN, count))?;
+        // SAFETY: The queue pair is there, as `close` takes the lock first. The chain is
         // well-formed, and the driver copies it. The memory belongs to the queue pair's domain, and
         // so stays until it is gone.
-        to_result(unsafe { bindings::ib_post_recv(raw.as_ptr(), &wr, &mut bad) })
+        let ret = unsafe { bindings::ib_post_recv(raw.as_ptr(), next, &mut bad) };
+        to_result(ret).map_err(|err| {
+            // The first one that was not posted is the last one of so many that were linked.
+            let first = wrs.iter().position(|wr| core::ptr::eq(wr, bad));
+            (err, first.map_or(count, |index| index.saturating_add(1)))
+        })
     }
 
     /// Posts the registration of a mapping's memory region, which completes as

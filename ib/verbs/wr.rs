@@ -2,7 +2,10 @@
 
 //! Work requests and their completions, as values.
 
-use super::mapping::Sge;
+use super::{
+    mapping::Sge,
+    queues::MAX_WRITES, //
+};
 use crate::bindings;
 use kernel::fmt;
 
@@ -145,6 +148,12 @@ pub(crate) struct RdmaWrite<'a> {
     pub(super) rkey: u32,
     pub(super) remote_addr: u64,
 }
+
+/// RDMA WRITEs that are posted together; those that are not there are left out.
+pub(crate) type Writes<'a> = [Option<RdmaWrite<'a>>; MAX_WRITES];
+
+/// None at all.
+pub(crate) const NO_WRITES: Writes<'static> = [None; MAX_WRITES];
 
 impl<'a> RdmaWrite<'a> {
     /// Describes a write to `remote_addr` in the peer's memory region `rkey`.

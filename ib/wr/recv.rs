@@ -32,7 +32,10 @@ use crate::ib::verbs::{
         Mapping, //
     },
     pd::Pd,
-    queues::Queues,
+    queues::{
+        Queues,
+        MAX_RECVS, //
+    },
     wait::{
         new_wait_queue,
         WaitQueue, //
@@ -58,6 +61,31 @@ pub(crate) struct RecvRing {
     ended: Atomic<bool>,
     #[pin]
     changed: WaitQueue,
+}
+
+/// Receive requests that were used, and are not posted again yet: several of them go together.
+#[derive(Default)]
+pub(crate) struct Used {
+    slots: [u32; MAX_RECVS],
+    len: usize,
+}
+
+impl Used {
+    /// Takes all of them out.
+    fn take(&mut self) -> Self {
+        core::mem::take(self)
+    }
+
+    fn push(&mut self, slot: u32) {
+        if let Some(place) = self.slots.get_mut(self.len) {
+            *place = slot;
+            self.len = self.len.saturating_add(1);
+        }
+    }
+
+    fn as_slice(&self) -> &[u32] {
+        self.slots.get(..self.len).unwrap_or(&[])
+    }
 }
 
 /// A message as it was received: anything at all.
@@ -126,8 +154,13 @@ impl RecvRing {
     pub(crate) fn post_all(&self) -> Result {
         (0..self.count).try_for_each(|slot| {
             self.posted.fetch_add(1, Relaxed);
-            self.post(slot).inspect_err(|_| self.spent())
+            self.post(&[slot])
         })
+    }
+
+    /// So many requests that were used are posted again together: few of all, as the peer finds none in their place.
+    fn together(&self) -> usize {
+        (self.count as usize / 4).clamp(1, MAX_RECVS)
     }
 
     /// Posts no request again from now on.
@@ -156,13 +189,15 @@ impl RecvRing {
         self.count.saturating_sub(1)
     }
 
-    /// A request has completed of no use. For process and BH context.
-    pub(crate) fn failed(&self) {
-        self.spent();
+    /// A request has completed of no use: those in `used` are not posted any more, either. For process and BH context.
+    pub(crate) fn failed(&self, used: &mut Used) {
+        self.spent(used.take().len.saturating_add(1));
     }
 
-    fn spent(&self) {
-        let left = self.posted.fetch_sub(1, Full).wrapping_sub(1);
+    /// So many requests are not posted again.
+    fn spent(&self, count: usize) {
+        let count = u32::try_from(count).unwrap_or(0);
+        let left = self.posted.fetch_sub(count, Full).wrapping_sub(count);
 
         if left == 0 {
             self.changed.wake_all();
@@ -179,31 +214,36 @@ impl RecvRing {
         ))
     }
 
-    fn post(&self, slot: u32) -> Result {
-        let (memory, offset) = self.place(slot as usize).ok_or(EINVAL)?;
-        let first = memory.sge(offset, self.slot_len)?;
-
-        memory.sync_for_device(offset..offset + self.slot_len);
-        match &self.spill {
-            Some(spill) => {
-                let second = spill.sge(0, LONG_MESSAGE_LEN - MESSAGE_LEN)?;
-                self.queues.recv(slot, &[first, second])
-            }
-            None => self.queues.recv(slot, &[first]),
-        }
+    /// Posts the requests of `slots`, [`MAX_RECVS`] at most.
+    fn post(&self, slots: &[u32]) -> Result {
+        let second = match &self.spill {
+            Some(spill) => spill.sge(0, LONG_MESSAGE_LEN - MESSAGE_LEN).map(Some),
+            None => Ok(None),
+        };
+        let requests = slots.iter().map(|slot| {
+            let (memory, offset) = self.place(*slot as usize).ok_or(EINVAL)?;
+            let first = memory.sge(offset, self.slot_len)?;
+            memory.sync_for_device(offset..offset + self.slot_len);
+            Ok((*slot, [Some(first), second?]))
+        });
+        self.queues.recv(requests).map_err(|(err, left)| {
+            self.spent(left);
+            err
+        })
     }
 
-    /// Gives `handle` the message of a successful completion, and posts the request again, unless that has
-    /// an end. For process and BH context.
+    /// Gives `handle` the message of a successful completion, and posts the request again, when there are enough of them in
+    /// `used`, which is the ring's. Unless that has an end. For process and BH context.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if there is no such slot, else why it could not be posted: then the queue pair is
+    /// `EINVAL` if there is no such slot, else why some could not be posted: then the queue pair is
     /// of no use any more. `handle` was called nevertheless.
     pub(crate) fn receive<R>(
         &self,
         slot: u32,
         byte_len: u32,
+        used: &mut Used,
         handle: impl FnOnce(&Received<'_>) -> R,
     ) -> Result<R> {
         let (memory, offset) = self.place(slot as usize).ok_or(EINVAL)?;
@@ -228,18 +268,23 @@ impl RecvRing {
             },
         });
 
-        self.again(slot)?;
+        self.again(slot, used)?;
         Ok(result)
     }
 
     /// Posts a request again, unless that has an end, whose completion says that it was used without a message: by an RDMA WRITE
     /// WITH IMMEDIATE. Otherwise as [`Self::receive`].
-    pub(crate) fn again(&self, slot: u32) -> Result {
+    pub(crate) fn again(&self, slot: u32, used: &mut Used) -> Result {
+        used.push(slot);
+        // Completions go on coming after the end, as there are more requests than are kept here.
         if self.ended.load(Acquire) {
-            self.spent();
+            self.spent(used.take().len);
             return Ok(());
         }
-        self.post(slot).inspect_err(|_| self.spent())
+        if used.len < self.together() {
+            return Ok(());
+        }
+        self.post(used.take().as_slice())
     }
 }
 

@@ -29,7 +29,10 @@ use crate::{
             new_wait_queue,
             WaitQueue, //
         },
-        wr::RdmaWrite, //
+        wr::{
+            Writes,
+            NO_WRITES, //
+        }, //
     },
     kapi::lock::{
         new_spinlock_bh,
@@ -43,7 +46,7 @@ const WAITING: usize = 16;
 /// A fixed number of messages that can be under way, each with a value that says what to do when
 /// it has been sent.
 ///
-/// A slot goes from free to reserved ([`Slot`]), to posted, and back to free when its completion is
+/// A slot goes from free to reserved ([`Slot`]), with its value, to posted, and back to free when its completion is
 /// given to [`Self::complete`].
 #[pin_data]
 pub(crate) struct SendSlots<T> {
@@ -60,7 +63,7 @@ pub(crate) struct SendSlots<T> {
 struct Inner<T> {
     // Free slots; the one freed last is used first, as its memory is warm. Has room for all.
     free: KVec<u32>,
-    // By slot: what was posted, and not completed.
+    // By slot: what was posted, or is about to be, and not completed.
     pending: KVec<Option<T>>,
     posted: u32,
     /// Counts completions, and wraps.
@@ -75,13 +78,13 @@ struct Inner<T> {
     paused: bool,
 }
 
-/// A reserved slot; it becomes free again when it is dropped.
+/// A reserved slot; it becomes free again, and its value is dropped, when it is dropped.
 pub(crate) struct Slot<'a, T> {
     slots: &'a SendSlots<T>,
     index: u32,
 }
 
-impl<T: Send> SendSlots<T> {
+impl<T: Send + Copy> SendSlots<T> {
     /// Makes as many slots as the queue pair has room for, but at most `limit`. May sleep.
     pub(crate) fn new(
         pd: &Arc<Pd>,
@@ -130,8 +133,8 @@ impl<T: Send> SendSlots<T> {
         (all.saturating_sub(inner.free.len()), all)
     }
 
-    /// Reserves a slot, if one is free that no task waits for in [`Self::reserve_wait`]. For process
-    /// and BH context.
+    /// Reserves a slot, whose value is kept until the completion, if one is free that no task waits for in
+    /// [`Self::reserve_wait`]. For process and BH context.
     ///
     /// Data that is sent from completions takes each slot again as soon as it is free. Without turns
     /// a task would never come by one, and control messages have to get through (RFC 7609, section
@@ -139,13 +142,13 @@ impl<T: Send> SendSlots<T> {
     ///
     /// Where there is none, the next call of [`Self::complete`] makes one free, or the end of a
     /// [`Pause`] does: who sends for others what they could not can be sure to be called then.
-    pub(crate) fn reserve(&self) -> Option<Slot<'_, T>> {
+    pub(crate) fn reserve(&self, value: T) -> Option<Slot<'_, T>> {
         let mut inner = self.inner.lock();
 
         if inner.closed || inner.paused || inner.free.len() <= inner.claims() {
             return None;
         }
-        let index = inner.free.pop()?;
+        let index = inner.take(value)?;
         let left = inner.free.len();
         if left == 0 || left == inner.pending.len() / 4 {
             self.scarce.store(true, Relaxed);
@@ -195,20 +198,19 @@ impl<T: Send> SendSlots<T> {
             if inner.waiting.is_empty() {
                 return Ok(false);
             }
-            let index = if inner.paused { None } else { inner.free.pop() };
-            let Some(index) = index else {
+            if inner.paused || inner.free.is_empty() {
                 return Ok(true);
-            };
-            let next = inner.waiting.remove(0);
+            }
+            let (message, value) = inner.waiting.remove(0).map_err(|_| EINVAL)?;
+            let index = inner.take(value).ok_or(EINVAL)?;
             drop(inner);
             let slot = Slot { slots: self, index };
-            let (message, value) = next.map_err(|_| EINVAL)?;
-            slot.post(&message, &[], value)?;
+            slot.post(&message, &NO_WRITES)?;
         }
     }
 
     /// Reserves a slot for a task whose turn it is.
-    fn reserve_turn(&self) -> Option<Result<Slot<'_, T>>> {
+    fn reserve_turn(&self, value: T) -> Option<Result<Slot<'_, T>>> {
         let mut inner = self.inner.lock();
 
         if inner.closed {
@@ -217,7 +219,7 @@ impl<T: Send> SendSlots<T> {
         if inner.paused {
             return None;
         }
-        let index = inner.free.pop()?;
+        let index = inner.take(value)?;
         Some(Ok(Slot { slots: self, index }))
     }
 
@@ -227,8 +229,8 @@ impl<T: Send> SendSlots<T> {
     /// # Errors
     ///
     /// `ENOTCONN` after [`Self::close`], `ETIMEDOUT` when the time is up.
-    pub(crate) fn reserve_wait(&self, timeout_ms: u32) -> Result<Slot<'_, T>> {
-        self.in_turn(|| self.changed.wait(timeout_ms, || self.reserve_turn()))
+    pub(crate) fn reserve_wait(&self, timeout_ms: u32, value: T) -> Result<Slot<'_, T>> {
+        self.in_turn(|| self.changed.wait(timeout_ms, || self.reserve_turn(value)))
             .ok_or(ETIMEDOUT)?
     }
 
@@ -261,21 +263,33 @@ impl<T: Send> SendSlots<T> {
         result
     }
 
-    /// Takes note that the SEND of a slot has completed, well or not, and gives back its value.
+    /// Takes note that the SENDs of slots have completed, well or not, and gives back their values in that order; `values` has
+    /// room for all.
     ///
-    /// The slot is free when this returns. [`None`] for a slot that was not posted.
-    pub(crate) fn complete(&self, index: u32) -> Option<T> {
+    /// The slots are free when this returns. [`None`] for a slot that was not posted.
+    pub(crate) fn complete(&self, slots: impl Iterator<Item = u32>, values: &mut [Option<T>]) {
         let mut inner = self.inner.lock();
-        let value = inner.pending.get_mut(index as usize)?.take()?;
+        let mut wake = false;
 
-        inner.posted = inner.posted.saturating_sub(1);
-        inner.completed = inner.completed.wrapping_add(1);
-        let wake = inner.release(index);
+        for (index, value) in slots.zip(values) {
+            *value = inner.give_back(index);
+            if value.is_some() {
+                inner.completed = inner.completed.wrapping_add(1);
+                wake |= inner.waiters > 0;
+            }
+        }
         drop(inner);
         if wake {
             self.changed.wake_all();
         }
-        Some(value)
+    }
+
+    /// As [`Self::complete`] of one slot.
+    fn complete_one(&self, index: u32) -> Option<T> {
+        let mut value = [None];
+        self.complete(core::iter::once(index), &mut value);
+        let [value] = value;
+        value
     }
 
     /// Throws away what waits for a slot: it will find none.
@@ -358,7 +372,7 @@ impl<T: Send> SendSlots<T> {
             inner.pending.iter().position(|pending| pending.is_some())?
         };
 
-        self.complete(u32::try_from(index).ok()?)
+        self.complete_one(u32::try_from(index).ok()?)
     }
 }
 
@@ -369,52 +383,50 @@ impl<T> Inner<T> {
         self.waiting.len().saturating_add(turns)
     }
 
-    /// Frees a slot; whether somebody has to be woken.
-    fn release(&mut self, index: u32) -> bool {
+    /// Takes a free slot.
+    fn take(&mut self, value: T) -> Option<u32> {
+        let index = self.free.pop()?;
+        // Before it is posted, as the completion may come at once.
+        *self.pending.get_mut(index as usize)? = Some(value);
+        self.posted = self.posted.saturating_add(1);
+        Some(index)
+    }
+
+    /// Frees a slot that was taken, and gives back its value.
+    fn give_back(&mut self, index: u32) -> Option<T> {
+        let value = self.pending.get_mut(index as usize)?.take()?;
+        self.posted = self.posted.saturating_sub(1);
         // There is room for all slots, and each is here at most once.
         let _ = self.free.push_within_capacity(index);
-        self.waiters > 0
+        Some(value)
     }
 }
 
-impl<T: Send> Slot<'_, T> {
-    /// Sends `writes` and then `message`, in one chain; keeps `value` until the completion. For
-    /// process and BH context.
+impl<T: Send + Copy> Slot<'_, T> {
+    /// Sends `writes` and then `message`, in one chain. For process and BH context.
     ///
     /// # Errors
     ///
     /// As for [`Queues::send`]; nothing completes then, and the slot is free again.
-    pub(crate) fn post(
-        self,
-        message: &[u8; MESSAGE_LEN],
-        writes: &[RdmaWrite<'_>],
-        value: T,
-    ) -> Result {
+    pub(crate) fn post(self, message: &[u8; MESSAGE_LEN], writes: &Writes<'_>) -> Result {
         let memory = &self.slots.messages;
         let offset = self.index as usize * MESSAGE_ROOM;
-        self.post_from(memory, offset, message, writes, value)
+        self.post_from(memory, offset, message, writes)
     }
 
-    /// Sends `writes`, the last of them with `immediate`; keeps `value` until the completion. For process and BH context.
+    /// Sends `writes`, the last of them with `immediate`. For process and BH context.
     ///
     /// # Errors
     ///
     /// As for [`Self::post`], and `EINVAL` without a write.
-    pub(crate) fn post_immediate(
-        self,
-        writes: &[RdmaWrite<'_>],
-        immediate: u32,
-        value: T,
-    ) -> Result {
-        self.post_as(value, |queues, index| {
-            queues.write_immediate(index, writes, immediate)
-        })
+    pub(crate) fn post_immediate(self, writes: &Writes<'_>, immediate: u32) -> Result {
+        self.post_as(|queues, index| queues.write_immediate(index, writes, immediate))
     }
 
     /// Sends a long message out of `memory`, which is used by nothing else until the completion; see
     /// [`super::long_message_memory`]. Otherwise as [`Self::post`].
-    pub(crate) fn post_long(self, memory: &Mapping, message: &[u8], value: T) -> Result {
-        self.post_from(memory, 0, message, &[], value)
+    pub(crate) fn post_long(self, memory: &Mapping, message: &[u8]) -> Result {
+        self.post_from(memory, 0, message, &NO_WRITES)
     }
 
     fn post_from(
@@ -422,32 +434,23 @@ impl<T: Send> Slot<'_, T> {
         memory: &Mapping,
         offset: usize,
         message: &[u8],
-        writes: &[RdmaWrite<'_>],
-        value: T,
+        writes: &Writes<'_>,
     ) -> Result {
         memory.buffer().ok_or(EINVAL)?.write(offset, message)?;
         let sge = memory.sge(offset, message.len())?;
         memory.sync_for_device(offset..offset + message.len());
-        self.post_as(value, |queues, index| queues.send(index, writes, sge))
+        self.post_as(|queues, index| queues.send(index, writes, sge))
     }
 
     /// Posts something that completes as the slot's.
-    fn post_as(self, value: T, post: impl FnOnce(&Queues, u32) -> Result) -> Result {
+    fn post_as(self, post: impl FnOnce(&Queues, u32) -> Result) -> Result {
         let slots = self.slots;
         let index = self.index;
 
-        // Before posting, as the completion may come at once.
-        {
-            let mut inner = slots.inner.lock();
-            if let Some(pending) = inner.pending.get_mut(index as usize) {
-                *pending = Some(value);
-            }
-            inner.posted = inner.posted.saturating_add(1);
-        }
         // From here on the completion frees the slot.
         core::mem::forget(self);
         post(&slots.queues, index).inspect_err(|_| {
-            slots.complete(index);
+            slots.complete_one(index);
         })
     }
 }
@@ -466,8 +469,12 @@ impl<T> Drop for Pause<'_, T> {
 
 impl<T> Drop for Slot<'_, T> {
     fn drop(&mut self) {
-        let wake = self.slots.inner.lock().release(self.index);
+        let mut inner = self.slots.inner.lock();
+        let value = inner.give_back(self.index);
+        let wake = inner.waiters > 0;
 
+        drop(inner);
+        drop(value);
         if wake {
             self.slots.changed.wake_all();
         }
