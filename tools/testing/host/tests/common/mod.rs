@@ -183,6 +183,7 @@ pub mod server {
 pub fn read_everything(bytes: &[u8]) {
     let ueids = [ueid("A"), ueid("SMC-RS.DEFAULT")];
     let _ = bytes.first_chunk().map(Header::peek);
+    let _ = starts_like_clc(bytes);
     let _ = Accept::parse(bytes);
     let _ = Confirm::parse(bytes);
     let _ = Decline::parse(bytes);

@@ -158,6 +158,8 @@ impl Victim {
     }
 
     fn immediate(&mut self, link: usize, immediate: Immediate, len: u32) {
+        let token = immediate.token();
+        assert_eq!(u32::from(token.index()), (immediate.0 >> 18) & 0xff);
         match self.conn.expand(link, immediate, len) {
             Ok(Some(msg)) => self.hear(link, &msg),
             Ok(None) => {}

@@ -7,6 +7,7 @@ use super::{
         client,
         server,
         ueid,
+        vector,
         vectors, //
     },
     Script,
@@ -24,6 +25,13 @@ use smc_proto::{
 /// The golden vectors.
 pub fn messages() -> Vec<Vec<u8>> {
     let mut all: Vec<_> = vectors("").into_iter().map(|(_, bytes)| bytes).collect();
+    // Release 0 was defined without limits.
+    let mut short = vector("accept-v2-first");
+    short[105] &= 0xf0;
+    short.truncate(140);
+    short.extend([0xe2, 0xd4, 0xc3, 0xd9]);
+    short[5..7].copy_from_slice(&144u16.to_be_bytes());
+    all.push(short);
     // `clc_parse` reads every kind of message.
     all.extend(super::headers::seeds().into_iter().map(|s| s[2..].to_vec()));
     all.extend(super::llc::messages());
@@ -128,7 +136,11 @@ pub fn run(bytes: &[u8]) {
     let mut len = 0;
     match ExpectProposal.handle(&heard, &server_caps) {
         Ok(Step::Proceed(mut have)) => {
-            if script.u8() & 15 == 1 {
+            let second = script.u8() & 15;
+            if second == 2 {
+                return decline_is_sound(have.decline(DeclineReason::NOSMCRDEV), server::PEER_ID);
+            }
+            if second == 1 {
                 // A device turns out to be unusable.
                 let fewer = ServerCaps {
                     v2_device: false,
@@ -200,7 +212,9 @@ pub fn run(bytes: &[u8]) {
             if let Some(decline) = agreed.decline(DeclineReason::TIMEOUT_CL) {
                 decline_is_sound(decline, client::PEER_ID);
             }
-            let _ = agreed.handle(script.piece());
+            if let Ok(declined) = agreed.handle(script.piece()) {
+                let _ = declined.diagnosis.text();
+            }
         }
         Ok(Step::Decline(decline)) => {
             decline_is_sound(decline, client::PEER_ID);
@@ -244,6 +258,15 @@ pub fn seeds() -> Vec<Vec<u8>> {
         all.push(vec![what, 0x10, 3]);
         all.push(vec![what, 0x55, 0x4f]);
     }
+    // A Decline in place of the server's word about the link, and something else.
+    for name in ["decline-v1", "decline-v2", "accept-v2"] {
+        let bytes = vector(name);
+        let fair = [0x2f, 0, 3, 0, 0, 0, 0, bytes.len() as u8];
+        all.push([&fair[..], &bytes].concat());
+    }
+    // A device turns out to be unusable; our side declines.
+    all.push(vec![0x2f, 0, 3, 0, 1]);
+    all.push(vec![0x2f, 0, 3, 0, 2]);
     // A message of somebody else's for each of ours.
     for (_, bytes) in vectors("") {
         let [high, low] = (bytes.len() as u16).to_be_bytes();
@@ -251,6 +274,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         all.push([&[0x2f, 0, 3][..], &piece].concat());
         all.push([&[0x2f, 0, 3, 0, 0], &piece[..]].concat());
         all.push([&[0x2f, 0, 3, 0, 0, 0, 0, 0], &piece[..]].concat());
+        all.push([&[0x0f, 0, 3, 0, 0, 0, 0, 0], &piece[..]].concat());
         all.push([&[0x25, 0, 3, 0, 0], &piece[..]].concat());
         all.push([&[0x25, 0, 3, 0, 0, 0, 0, 0], &piece[..]].concat());
     }

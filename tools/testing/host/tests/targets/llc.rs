@@ -634,12 +634,12 @@ fn work(group: &mut Group, script: &mut Script<'_>, place: usize, test_link_time
             let numbers = group
                 .links
                 .each_ref()
-                .map(|link| link.as_ref().map_or(LinkNumber(0), |link| link.flow.link()));
+                .map(|link| link.as_ref().map(|link| link.flow.link()));
             let idle = group.adding.is_idle();
-            let offered = group.adding.offer(|number| numbers.contains(&number));
+            let offered = group.adding.offer(|number| numbers.contains(&Some(number)));
             assert_eq!(offered.is_ok(), idle && group.role == Role::Server);
             if let Ok(number) = offered {
-                assert!(number.0 != 0 && !numbers.contains(&number));
+                assert!(number.0 != 0 && !numbers.contains(&Some(number)));
             }
         }
         1 => group.adding.offered(now),
@@ -692,14 +692,25 @@ fn work(group: &mut Group, script: &mut Script<'_>, place: usize, test_link_time
             }
         }
         _ => {
-            let other = script.flag();
-            let judged = judge_offer(PEER_GID, PEER_GID, other);
-            assert_eq!(judged.is_ok(), other);
+            let (another, offered) = (script.flag(), script.flag());
+            let offered = if offered { Gid([3; 16]) } else { PEER_GID };
+            let judged = judge_offer(PEER_GID, offered, another);
+            assert_eq!(judged.is_ok(), another || offered != PEER_GID);
+            let keys = AddLinkContinuation {
+                link: group.adding.number(),
+                rtokens_left: 2,
+                pairs: [(RKey(1), token(script)); 2],
+            };
             if let Some(flow) = group.flow(place) {
                 let bytes = flow.request_link(Gid([1; 16]), Mac([1; 6]));
                 let delete = flow.delete_link(flow.link(), DeleteReason::LOST_PATH);
+                let keys = flow.add_link_keys(&keys);
                 group.check(place, &bytes);
                 group.check(place, &delete);
+                // There is no such message in SMC-Rv2, and nobody makes it there.
+                if group.version == LlcVersion::V1 {
+                    group.check(place, &keys);
+                }
             }
         }
     }
@@ -762,13 +773,19 @@ pub fn seeds() -> Vec<Vec<u8>> {
         };
         let keys = [1, 2, !what & 1, 2, 2, 1, 1, 2, 1, 3, 1, 4, 1, 10, 4, 10, 5];
         all.push(with(&[added, &keys].concat()));
+        all.push(with(&[
+            10, 8, 0, 1, 1, 1, 10, 8, 0, 0, 1, 1, 10, 8, 1, 0, 1, 1,
+        ]));
         // ... refused, late, deleted.
         all.push(with(&[
             1, 1, 0x0c, 2, 1, 1, 0x14, 2, 10, 0, 10, 1, 1, 1, 0x11, 2, 1,
         ]));
         all.push(with(&[10, 0, 10, 1, 5, 0x20, 0, 10, 5]));
         all.push([&[what | 0x40], &[10, 0, 10, 5].repeat(3)[..]].concat());
-        all.push([&[14, 1, 1, 11, 28][..], &[0; 27], &[1, 0, 14, 1, 2]].concat());
+        // A key with another address, when it is known on another link.
+        let pair = [0, 0, 0, 1, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0];
+        let known = [&[14, 1, 1, 11, 44][..], &[0; 28], &pair, &[1, 14, 1, 2]];
+        all.push(with(&known.concat()));
         all.push(with(
             &[added, &[1, 3, 0, 2, 0, 1, 0, 0, 0x41, 3, 1, 2]].concat(),
         ));

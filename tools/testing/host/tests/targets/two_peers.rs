@@ -32,6 +32,8 @@ struct Losses {
     /// By the side that has closed: what the other one had written then, if all of that was read.
     closed_at: [Option<Option<u64>>; 2],
     aborted: bool,
+    /// A link has died under a connection.
+    moved: bool,
 }
 
 impl Losses {
@@ -98,6 +100,7 @@ pub fn run(bytes: &[u8]) {
                 let fate = script.u8();
                 let part = |n: u8| usize::from((fate >> n) & 3);
                 if pair.sides[side].released == 0 {
+                    losses.moved = true;
                     pair.fail_over(side, part(0) + part(6), part(2), part(4));
                 }
             }
@@ -133,6 +136,14 @@ pub fn run(bytes: &[u8]) {
     for side in if what & 8 != 0 { [1, 0] } else { [0, 1] } {
         close(&mut pair, side, &mut losses);
         drain(&mut pair, chunk);
+    }
+    // A failover may leave the peer's last word behind data that is answered by an abort: its timer ends the wait.
+    if losses.moved && losses.may_be(&pair) {
+        for peer in &mut pair.sides {
+            if peer.life.state() == State::PeerAbortWait {
+                peer.event(Event::Timeout);
+            }
+        }
     }
     for (side, peer) in pair.sides.iter().enumerate() {
         assert_eq!(
