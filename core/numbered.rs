@@ -19,17 +19,15 @@ mod tests {
     fn who_stays_is_met_once() {
         let list = [1u64, 2, 3, 4, 6];
         let number = |entry: &u64| *entry;
-        let mut first = 0usize;
         let mut last = 0;
         let mut met = [0u64; 5];
-        for place in &mut met {
+        for (first, place) in met.iter_mut().enumerate() {
             // What was met goes with each step.
             let Some(next) = after(&list[first..], number, last) else {
                 break;
             };
             last = *next;
             *place = last;
-            first += 1;
         }
         assert_eq!(met, list);
         // As does what was not.
