@@ -6,7 +6,7 @@ use super::{gid_ready, port_ready, rdma_link_add, Script, Side, Stack, RDMA_DEVI
 use smc_selftest::genl::{self, Client};
 use smc_selftest::kind::Kind;
 use smc_selftest::pattern::Pattern;
-use smc_selftest::rig::run;
+use smc_selftest::rig::{run, SoftRoce};
 use smc_selftest::sys::{self, Sock};
 use smc_selftest::{check, Context, Fail, Outcome};
 use std::time::Duration;
@@ -265,7 +265,7 @@ fn path_goes(side: &Side, way: Way) -> Outcome {
     Ok(())
 }
 
-/// One side allows one link: there is one, whatever devices there are.
+/// One side allows one link: there is one, whatever devices there are. With SMC-Rv1 C knows no such limit.
 fn limit(side: &Side, this: bool) -> Outcome {
     const SETTING: &str = "/proc/sys/net/smc/smcr_max_links_per_lgr";
     fresh(side)?;
@@ -280,10 +280,15 @@ fn limit(side: &Side, this: bool) -> Outcome {
         there_and_back(side, &sock, 0, 1000)?;
         // So long a C client would wait for an offer.
         std::thread::sleep(Duration::from_millis(2500));
-        let now = shown(side)?;
+        let limits = if this { side.own } else { side.peer };
+        let expected = match SoftRoce::here() == SoftRoce::V1 && limits == Stack::C {
+            true => (SYMMETRIC, vec![RDMA_DEVICE, SECOND_DEVICE]),
+            false => (SINGLE, vec![RDMA_DEVICE]),
+        };
+        let (kind, devices) = shown(side)?;
         check!(
-            now == (SINGLE, vec![RDMA_DEVICE.to_owned()]),
-            "links of a group that may have one: {now:?}"
+            (kind, devices.iter().map(String::as_str).collect()) == expected,
+            "links of a group that may have one: {kind}, {devices:?}"
         );
         there_and_back(side, &sock, 1000, 1000)
     })();
