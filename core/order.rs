@@ -60,8 +60,8 @@ impl Order {
 /// Watches over requests that were posted: each completes after a while.
 #[derive(Debug)]
 pub struct Watch {
-    /// The oldest that has not completed, since when it has been that, and whether that was doubted.
-    oldest: Option<(u32, Millis, bool)>,
+    /// The oldest that has not completed, since when it has been that, and since when that has been doubted.
+    oldest: Option<(u32, Millis, Option<Millis>)>,
 }
 
 /// What a [`Watch`] has seen.
@@ -79,8 +79,9 @@ impl Watch {
     /// How long a request may take before it is doubted, in milliseconds.
     pub const DOUBT_AFTER: u32 = 5_000;
 
-    /// How long it may take at all: longer than the peer has for its answer to the message sent in doubt.
-    pub const LOST_AFTER: u32 = 10_000;
+    /// How long it may take after that: longer than the peer has for its answer to the message sent in doubt. Not counted from the
+    /// beginning, as the machine may have stood still until then.
+    pub const LOST_AFTER: u32 = 5_000;
 
     /// Of nothing yet.
     pub const fn new() -> Self {
@@ -94,16 +95,15 @@ impl Watch {
             return Seen::Well;
         }
         match &mut self.oldest {
-            Some((oldest, since, doubted)) if *oldest == next => {
-                if since.after(Self::LOST_AFTER).reached(now) {
-                    return Seen::Lost;
-                }
-                if !*doubted && since.after(Self::DOUBT_AFTER).reached(now) {
-                    *doubted = true;
+            Some((oldest, since, doubted)) if *oldest == next => match doubted {
+                Some(since) if since.after(Self::LOST_AFTER).reached(now) => return Seen::Lost,
+                None if since.after(Self::DOUBT_AFTER).reached(now) => {
+                    *doubted = Some(now);
                     return Seen::Late;
                 }
-            }
-            _ => self.oldest = Some((next, now, false)),
+                _ => {}
+            },
+            _ => self.oldest = Some((next, now, None)),
         }
         Seen::Well
     }
@@ -178,6 +178,15 @@ mod tests {
         assert_eq!(watch.look(8, 3, at(5_250)), Seen::Well);
         assert_eq!(watch.look(8, 3, at(9_999)), Seen::Well);
         assert_eq!(watch.look(8, 3, at(10_000)), Seen::Lost);
+    }
+
+    #[test]
+    fn a_machine_that_stood_still_loses_nothing() {
+        let mut watch = Watch::new();
+        assert_eq!(watch.look(1, 0, at(0)), Seen::Well);
+        assert_eq!(watch.look(1, 0, at(60_000)), Seen::Late);
+        assert_eq!(watch.look(2, 0, at(64_999)), Seen::Well);
+        assert_eq!(watch.look(2, 0, at(65_000)), Seen::Lost);
     }
 
     #[test]

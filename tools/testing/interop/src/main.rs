@@ -494,6 +494,12 @@ fn machine_up(own: Stack, host: Host) -> Outcome {
     run(&format!("ip addr add {ipv6}/64 dev {NETDEV} nodad"))?;
     run(&format!("ip link set {NETDEV} up"))?;
     links::second_netdev_up(usize::from(ipv4.octets()[3]) + 10)?;
+    sys::eventually("the link-local address", || {
+        let all = sys::read_file("/proc/net/if_inet6")?;
+        Ok(all
+            .lines()
+            .any(|line| line.starts_with("fe80") && line.ends_with(NETDEV)))
+    })?;
     device_up()?;
     own.load()
 }
