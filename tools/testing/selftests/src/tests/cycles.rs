@@ -83,6 +83,10 @@ impl Memory {
                 let word = text.split_whitespace().next().unwrap_or_default();
                 word.parse().during(&at(name))
             };
+            // Names of files and the like, which are kept as long as nobody needs the memory.
+            if number("reclaim_account")? != 0 {
+                continue;
+            }
             let name = entry.file_name().to_string_lossy().into_owned();
             caches.insert(name, (number("objects")?, number("object_size")?));
         }

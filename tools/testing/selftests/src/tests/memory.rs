@@ -461,6 +461,8 @@ fn or_broken<T>(what: &str, result: io::Result<T>) -> Result<T, Ended> {
             | libc::ECONNRESET
             | libc::ECONNREFUSED
             | libc::ECONNABORTED
+            // connect(): who has sent a CLC Confirm may not fall back alone, and the peer, whose side is well, does not decline.
+            | libc::ETIMEDOUT
             | libc::EPIPE
             | libc::ENOTCONN,
         ) => Ended::Broken(format!("{what}: {error}")),
