@@ -298,6 +298,7 @@ fn verbs_in_turn(
         let fault = Fault::of_verb(verb)?;
         let mut hurt = 0;
         let mut number = 0;
+        let mut late = false;
         loop {
             number += 1;
             let during = format!("with call {number} of {} failing", verb.name);
@@ -309,9 +310,16 @@ fn verbs_in_turn(
             check!(end != End::Silent, "{during}: the end was lost");
             hurt += usize::from(end != End::Whole);
             if fault.hits()? == 0 {
+                // A link of the life before may stand still, of which TEST LINK tells only now.
+                if end != End::Whole && number > 1 && !late {
+                    late = true;
+                    number -= 1;
+                    continue;
+                }
                 check!(end == End::Whole, "nothing has failed, and still: {end:?}");
                 break;
             }
+            late = false;
             if number % 4 == 0 {
                 works().during(&format!("after a life {during}"))?;
             }
