@@ -704,12 +704,25 @@ mod tests {
         *, //
     };
 
-    fn transmit(from: &mut Connection, to: &mut Connection) -> Effects {
-        let msg = match from.plan(u32::MAX) {
+    /// What is posted next.
+    fn post(from: &mut Connection) -> CdcMessage {
+        match from.plan(u32::MAX) {
             Some(plan) => from.commit_tx(&plan),
             None => from.make_cdc(),
-        };
-        to.handle_cdc(&msg).unwrap()
+        }
+    }
+
+    fn transmit(from: &mut Connection, to: &mut Connection) -> Effects {
+        to.handle_cdc(&post(from)).unwrap()
+    }
+
+    /// The message with so many bytes, of which the device says that it has arrived.
+    fn complete(from: &mut Connection, n: u32) -> CdcMessage {
+        from.tx.commit(n);
+        let plan = from.plan(u32::MAX).unwrap();
+        let message = from.commit_tx(&plan);
+        from.on_send_complete(message.seqno, from.tx.sent());
+        message
     }
 
     #[test]
@@ -864,10 +877,7 @@ mod tests {
 
     /// What is posted next, which does not arrive.
     fn lose(from: &mut Connection) {
-        let _ = match from.plan(u32::MAX) {
-            Some(plan) => from.commit_tx(&plan),
-            None => from.make_cdc(),
-        };
+        let _ = post(from);
     }
 
     #[test]
@@ -880,10 +890,7 @@ mod tests {
         assert_eq!(b.handle_cdc(&moved.validation), Ok(Effects::default()));
         assert!(!b.lacks_message());
         // One that has completed here, and is not looked at there yet.
-        a.tx.commit(5);
-        let plan = a.plan(u32::MAX).unwrap();
-        let late = a.commit_tx(&plan);
-        a.on_send_complete(a.last_sent(), a.tx.sent());
+        let late = complete(&mut a, 5);
         b.handle_cdc(&a.fail_over().validation).unwrap();
         assert!(b.lacks_message());
         a.tx.commit(3);
@@ -897,10 +904,7 @@ mod tests {
     #[test]
     fn an_abort_waits_for_no_missing_message() {
         let (mut a, mut b) = (conn(), conn());
-        a.tx.commit(10);
-        let plan = a.plan(u32::MAX).unwrap();
-        let lost = a.commit_tx(&plan);
-        a.on_send_complete(lost.seqno, a.tx.sent());
+        complete(&mut a, 10);
         // It brings data for nobody, so that it is answered, and not applied.
         b.announce(ConnState::ABORT);
         b.handle_cdc(&a.fail_over().validation).unwrap();
@@ -940,10 +944,7 @@ mod tests {
     #[test]
     fn an_urgent_byte_that_is_held_back_stays_urgent() {
         let (mut a, mut b) = (conn(), conn());
-        a.tx.commit(5);
-        let plan = a.plan(u32::MAX).unwrap();
-        let late = a.commit_tx(&plan);
-        a.on_send_complete(a.last_sent(), a.tx.sent());
+        let late = complete(&mut a, 5);
         b.handle_cdc(&a.fail_over().validation).unwrap();
         a.tx.commit_urgent(1);
         assert_eq!(transmit(&mut a, &mut b), Effects::default());
@@ -1014,10 +1015,7 @@ mod tests {
     #[test]
     fn a_second_failover_while_a_message_of_the_first_is_missing() {
         let (mut a, mut b) = (conn(), conn());
-        a.tx.commit(5);
-        let plan = a.plan(u32::MAX).unwrap();
-        let late = a.commit_tx(&plan);
-        a.on_send_complete(a.last_sent(), a.tx.sent());
+        let late = complete(&mut a, 5);
         b.handle_cdc(&a.fail_over().validation).unwrap();
         a.tx.commit(3);
         assert_eq!(transmit(&mut a, &mut b).received, 0);
@@ -1032,10 +1030,7 @@ mod tests {
         for last_first in [false, true] {
             let (mut a, mut b) = (conn(), conn());
             let mut late = [0, 1].map(|_| {
-                a.tx.commit(5);
-                let plan = a.plan(u32::MAX).unwrap();
-                let late = a.commit_tx(&plan);
-                a.on_send_complete(a.last_sent(), a.tx.sent());
+                let late = complete(&mut a, 5);
                 b.handle_cdc(&a.fail_over().validation).unwrap();
                 late
             });
