@@ -1181,7 +1181,8 @@ impl Conn {
                     .is_some_and(|flow| flow.rx.readable() > 0);
                 // What is held back for more is sent now: there will be no more.
                 self.push(data);
-                if linger == Some(0) {
+                // As for TCP, there is nothing to abort once both directions have ended.
+                if linger == Some(0) && !data.life.is_disconnected() {
                     self.event(data, Event::LocalAbort, ECONNRESET);
                 }
                 self.event(data, Event::AppClose { unread }, ECONNRESET);

@@ -661,17 +661,15 @@ fn run_a(own: Stack, peer: Stack, filter: Option<&str>, seed: u64) -> Outcome<bo
             };
             control.play(script.name, &side)?;
             let own_end = (script.body)(&side);
-            // A machine that has gone for good tells nothing, and is not to hide why.
-            let peer_end = control.end(&own_end).map_err(|gone| match &own_end {
-                Ok(()) => gone,
-                Err(fail) => Fail(format!("{name}: {fail}; then {gone}")),
-            })?;
+            let peer_end = control.end(&own_end);
             let mut why = String::new();
             if let Err(fail) = own_end {
                 why += &format!("A ({}): {fail}\n", own.name());
             }
-            if !peer_end.is_empty() {
-                why += &format!("B ({}): {peer_end}\n", peer.name());
+            match &peer_end {
+                Ok(words) if words.is_empty() => {}
+                Ok(words) => why += &format!("B ({}): {words}\n", peer.name()),
+                Err(gone) => why += &format!("B ({}) has gone for good: {gone}\n", peer.name()),
             }
             report.result(
                 &name,
@@ -681,6 +679,7 @@ fn run_a(own: Stack, peer: Stack, filter: Option<&str>, seed: u64) -> Outcome<bo
                     Verdict::Fail(why)
                 },
             );
+            peer_end?;
         }
     }
     control.say("bye")?;

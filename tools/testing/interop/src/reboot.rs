@@ -34,9 +34,15 @@ fn reboots(side: &Side, how: How) -> Outcome {
     fresh(side)?;
     let outcome = survive(side, how);
     sys::write_file(TESTLINK_TIME, before.trim()).during(TESTLINK_TIME)?;
-    outcome?;
-    side.peer_returns(REST)?;
-    rest(side)
+    if !side.is_first() {
+        return outcome;
+    }
+    // B has gone, whatever A has seen of that: the next script needs it back.
+    let returned = side.peer_returns(REST).and_then(|()| rest(side));
+    match (outcome, returned) {
+        (Err(fail), Err(later)) => Err(Fail(format!("{fail}; then {later}"))),
+        (outcome, returned) => outcome.and(returned),
+    }
 }
 
 fn survive(side: &Side, how: How) -> Outcome {

@@ -140,9 +140,9 @@ fn options(suite: &'static Suite, words: &[&str]) -> Outcome<Options> {
             "--skip" => options.skip = Some((*value).to_owned()),
             "--part" => options.part = Some(part(value)?),
             "--seed" => options.seed = number(word, value)?,
-            "--divisor" => options.divisor = Some(number(word, value)?.max(1) as usize),
-            "--rounds" => options.rounds = Some(number(word, value)?.max(1) as usize),
-            "--repeat" => options.repeat = number(word, value)?.max(1) as usize,
+            "--divisor" => options.divisor = Some(number(word, value)?.max(2) as usize),
+            "--rounds" => options.rounds = Some(number(word, value)?.max(2) as usize),
+            "--repeat" => options.repeat = number(word, value)?.max(2) as usize,
             _ => return Err(Fail(format!("unknown option {word}\n{USAGE}"))),
         }
     }

@@ -9,7 +9,7 @@ use crate::{check, check_eq, check_errno, Context, Fail, Outcome};
 use std::thread;
 use std::time::Duration;
 
-pub const TESTS: [Test; 16] = [
+pub const TESTS: [Test; 17] = [
     any("close.shutdown_write", 60, shutdown_write),
     any("close.shutdown_read", 60, shutdown_read),
     any("close.shutdown_both", 60, shutdown_both),
@@ -21,6 +21,7 @@ pub const TESTS: [Test; 16] = [
     any("close.unsent_data", 120, unsent_data),
     any("close.held_back_data", 60, held_back_data),
     any("close.linger_reset", 60, linger_reset),
+    any("close.linger_of_nothing", 60, linger_of_nothing),
     any("close.reset_is_no_end", 200, reset_is_no_end),
     any("close.linger_wait", 60, linger_wait),
     any("close.epipe_and_sigpipe", 60, epipe_and_sigpipe),
@@ -286,7 +287,7 @@ fn unread_data(ctx: &Ctx) -> Outcome {
     })
 }
 
-fn both_ways_owned(ctx: &Ctx, body: fn(Sock, Sock) -> Outcome) -> Outcome {
+fn both_ways_owned(ctx: &Ctx, body: impl Fn(Sock, Sock) -> Outcome) -> Outcome {
     let Pair { client, server } = ctx.pair()?;
     body(client, server).during("client first")?;
     let Pair { client, server } = ctx.pair()?;
@@ -365,7 +366,39 @@ fn linger_reset(ctx: &Ctx) -> Outcome {
     })
 }
 
-/// With SO_LINGER close() waits until everything is delivered.
+/// Nothing is left to be reset where both have said that they write no more: the other one, who still has the socket,
+/// sees no error.
+fn linger_of_nothing(ctx: &Ctx) -> Outcome {
+    for closer_first in [false, true] {
+        both_ways_owned(ctx, |near, far| {
+            let (first, second) = if closer_first {
+                (&near, &far)
+            } else {
+                (&far, &near)
+            };
+            first.shutdown(libc::SHUT_WR)?;
+            second.await_events(libc::POLLRDHUP)?;
+            second.shutdown(libc::SHUT_WR)?;
+            near.await_events(libc::POLLHUP)?;
+            far.await_events(libc::POLLHUP)?;
+            near.set_linger(Some(0))?;
+            drop(near);
+            let events = far.poll(libc::POLLIN, Duration::from_millis(500))?;
+            check_eq!(events & libc::POLLERR, 0, "POLLERR after close()");
+            std::thread::sleep(Duration::from_millis(200));
+            check_eq!(far.error()?, 0, "SO_ERROR");
+            check_eq!(far.recv(&mut [0; 1], 0)?, 0, "bytes of an ended stream");
+            Ok(())
+        })
+        .during(if closer_first {
+            "who closes ended first"
+        } else {
+            "who closes ended last"
+        })?;
+    }
+    Ok(())
+}
+
 /// Who reads at the moment of a reset is told of it, and not of an end: he would take what he has for all.
 fn reset_is_no_end(ctx: &Ctx) -> Outcome {
     const RESETS: usize = 400;
@@ -391,6 +424,7 @@ fn reset_is_no_end(ctx: &Ctx) -> Outcome {
     Ok(())
 }
 
+/// With SO_LINGER close() waits until everything is delivered.
 fn linger_wait(ctx: &Ctx) -> Outcome {
     let pattern = Pattern::new(ctx, 24);
     let Pair { client, server } = ctx.pair()?;
