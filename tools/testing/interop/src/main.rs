@@ -87,6 +87,9 @@ impl Stack {
     }
 }
 
+/// What A says to a B that is to go.
+const GO: &str = "go";
+
 /// A script: what both machines do at the same time, each one's part of it.
 pub struct Script {
     pub name: &'static str,
@@ -217,6 +220,15 @@ impl Side<'_> {
     /// Whether this is machine A, which decides.
     pub fn is_first(&self) -> bool {
         self.control.listener.is_some()
+    }
+
+    /// Machine B goes when A says so, which has heard all that B has said: what still lies in its card would be lost.
+    pub fn part(&self) -> Outcome {
+        if self.is_first() {
+            return self.control.say(GO);
+        }
+        check_eq!(self.control.hear()?, GO, "what A says");
+        Ok(())
     }
 
     /// Machine A: waits until B's program is there again, and has it play the rest of a script.

@@ -54,6 +54,7 @@ fn survive(side: &Side, how: How) -> Outcome {
         there_and_back(side, sock, 0, 1000)?;
     }
     side.meet("open")?;
+    side.part()?;
     // C's reboot waits until all link groups are freed, for ever if a socket is open: there the programs go first, as in
     // every orderly shutdown, and what is left to tell is the end of the group.
     let closed =
