@@ -143,6 +143,15 @@ pub fn stream_span(stack: Stack) -> Outcome<f64> {
     Ok(KIB as f64)
 }
 
+pub fn small_messages_span(stack: Stack) -> Outcome<f64> {
+    const SIZE: usize = 64;
+    const MESSAGES: usize = 20_000;
+    let (near, far) = pair(stack.kind(), stack.kind())?;
+    stream(&near, &far, SIZE, 100 * SIZE)?;
+    places::between(|| stream(&near, &far, SIZE, MESSAGES * SIZE).map(drop))?;
+    Ok(MESSAGES as f64)
+}
+
 pub fn connections_span(stack: Stack) -> Outcome<f64> {
     const ROUNDS: usize = 40;
     connections(stack, WARM, 8, 5)?;

@@ -60,6 +60,10 @@ const SPANS: &[Span] = &[
         run: messages::stream_span,
     },
     Span {
+        name: "messages of 64 B, a message",
+        run: messages::small_messages_span,
+    },
+    Span {
         name: "a connection each, 8 in flight, a connection",
         run: messages::connections_span,
     },
