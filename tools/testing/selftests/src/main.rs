@@ -17,9 +17,12 @@ smc-selftest run SUITE [OPTION...]     run a suite; the report is KTAP
     --divisor N       divide the volume of the large tests
     --repeat N        run each test N times
     --rounds N        rounds of the tests cycles.*
+    --minutes N       how long soak goes on (1)
+    --phase N         soak begins with this phase of its seed (0)
     --any-mode        do not fail connections that fall back to TCP (for work on the sockets alone)
     --keep            leave hosts and module as they are, and skip the leak oracles
 smc-selftest bulk [OPTION...]          every way to write against every way to read, over every kind; the same options
+smc-selftest soak [OPTION...]          everything at once, at random; the same options
 smc-selftest exclusive                 exclusive RDMA namespaces, in a fresh machine; the report is KTAP
 smc-selftest selinux                   a policy of SELinux, in a machine booted with it; the report is KTAP
 smc-selftest hosts up|down             the two hosts A (10.9.0.1) and B (10.9.0.2)
@@ -54,6 +57,10 @@ fn dispatch(arguments: &[String]) -> Outcome<bool> {
             &tests::all(),
         )),
         ["bulk", rest @ ..] => Ok(runner::run(&options(&bulk::SUITE, rest)?, &[bulk::ALL])),
+        ["soak", rest @ ..] => Ok(runner::run(
+            &options(&tests::soak::SUITE, rest)?,
+            &[tests::soak::ALL],
+        )),
         ["exclusive"] => Ok(ktap::run(&smc_selftest::exclusive::STEPS)),
         ["selinux"] => Ok(ktap::run(&smc_selftest::selinux::STEPS)),
         ["hosts", "up"] => rig::hosts_up(SoftRoce::Stock).map(|()| true),
@@ -104,6 +111,8 @@ fn options(suite: &'static Suite, words: &[&str]) -> Outcome<Options> {
         divisor: None,
         repeat: 1,
         rounds: None,
+        minutes: None,
+        phase: 0,
         any_mode: false,
         keep: false,
     };
@@ -140,9 +149,11 @@ fn options(suite: &'static Suite, words: &[&str]) -> Outcome<Options> {
             "--skip" => options.skip = Some((*value).to_owned()),
             "--part" => options.part = Some(part(value)?),
             "--seed" => options.seed = number(word, value)?,
-            "--divisor" => options.divisor = Some(number(word, value)?.max(2) as usize),
+            "--divisor" => options.divisor = Some(number(word, value)?.max(1) as usize),
             "--rounds" => options.rounds = Some(number(word, value)?.max(2) as usize),
-            "--repeat" => options.repeat = number(word, value)?.max(2) as usize,
+            "--minutes" => options.minutes = Some(number(word, value)?.max(1)),
+            "--phase" => options.phase = number(word, value)?,
+            "--repeat" => options.repeat = number(word, value)?.max(1) as usize,
             _ => return Err(Fail(format!("unknown option {word}\n{USAGE}"))),
         }
     }

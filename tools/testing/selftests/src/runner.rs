@@ -53,6 +53,11 @@ const FIRST_PORT: u16 = 10_000;
 /// After so many tests the ports come again.
 const TESTS: usize = 520;
 
+/// The first port of the test, or the part of one, of this number.
+pub fn ports_of(number: usize) -> u16 {
+    FIRST_PORT + (number % TESTS) as u16 * PORTS
+}
+
 /// What the next listener of this process takes. Tests are processes of their own.
 static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
 
@@ -65,6 +70,9 @@ pub struct Ctx {
     pub any_mode: bool,
     /// Rounds of what is done again and again, where a number was asked for.
     pub rounds: Option<usize>,
+    /// How long what goes on for as long as it is told goes on, and from which phase on.
+    pub minutes: Option<u64>,
+    pub phase: u64,
     /// The first of [`PORTS`] that its listeners may have.
     pub ports: u16,
     /// Connections (each end counts) of which sock_diag says that they go by RDMA, and the counters of
@@ -132,6 +140,8 @@ impl Ctx {
             divisor: self.divisor,
             any_mode: self.any_mode,
             rounds: self.rounds,
+            minutes: self.minutes,
+            phase: self.phase,
             ports: self.ports,
             proved: Cell::new(0),
         }
@@ -148,6 +158,17 @@ impl Ctx {
     /// Whether a connection of this run may be plain TCP in the end.
     pub fn may_fall_back(&self) -> bool {
         self.any_mode || self.kind.expect() == Expect::Either
+    }
+
+    /// As [`Ctx::pair`], with the client on host B.
+    pub fn pair_the_other_way(&self) -> Outcome<Pair> {
+        let listener = self.socket(Host::A)?;
+        listener.bind(Host::A.address(self.kind, 0))?;
+        listener.listen(8)?;
+        let client = self.socket(Host::B)?;
+        client.connect(listener.local()?).during("connect()")?;
+        let server = listener.accept().during("accept()")?;
+        Ok(Pair { client, server })
     }
 
     /// Fails if a connection that has to go by RDMA does not.
@@ -290,6 +311,8 @@ pub struct Options {
     pub divisor: Option<usize>,
     pub repeat: usize,
     pub rounds: Option<usize>,
+    pub minutes: Option<u64>,
+    pub phase: u64,
     /// Do not ask how the connections went, for a look at the sockets alone.
     pub any_mode: bool,
     /// Leave hosts and module as they are, for a look.
@@ -393,7 +416,9 @@ pub fn run(options: &Options, tests: &[Test]) -> bool {
                 divisor: options.divisor.unwrap_or(options.suite.divisor),
                 any_mode: options.any_mode,
                 rounds: options.rounds,
-                ports: FIRST_PORT + (number % TESTS) as u16 * PORTS,
+                minutes: options.minutes,
+                phase: options.phase,
+                ports: ports_of(number),
                 proved: Cell::new(0),
             };
             let begin = Instant::now();
@@ -482,7 +507,8 @@ fn run_one(test: &Test, ctx: &Ctx) -> Outcome {
     })?;
     drop(writer);
     // Those that are longer on demand may take longer.
-    let limit = test.limit * (1 + ctx.rounds.unwrap_or(0) as u64 / 10);
+    let limit =
+        test.limit * (1 + ctx.rounds.unwrap_or(0) as u64 / 10) + 60 * ctx.minutes.unwrap_or(0);
     let end = Instant::now() + Duration::from_secs(limit);
     let ended = loop {
         if let Some(ended) = child.try_wait()? {
@@ -533,7 +559,7 @@ fn run_one(test: &Test, ctx: &Ctx) -> Outcome {
 }
 
 /// Where every thread of a process group is in the kernel, for the report of a hang.
-fn stacks_of_group(group: i32) -> String {
+pub fn stacks_of_group(group: i32) -> String {
     let mut text = String::new();
     let Ok(entries) = std::fs::read_dir("/proc") else {
         return text;

@@ -169,6 +169,22 @@ impl Sock {
         Ok(self.accept_from(flags)?.0)
     }
 
+    /// The server's end of a client that is connected; `None` if its server has let it go instead.
+    pub fn accept_of(&self, client: &Sock) -> io::Result<Option<Sock>> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if self.poll(libc::POLLIN, Duration::from_millis(200))? != 0 {
+                return self.accept4(libc::SOCK_CLOEXEC).map(Some);
+            }
+            if client.poll(libc::POLLIN, Duration::ZERO)? != 0 {
+                return Ok(None);
+            }
+            if Instant::now() > end {
+                return Err(io::Error::other("connect() is done, and accept() never"));
+            }
+        }
+    }
+
     pub fn accept_from(&self, flags: i32) -> io::Result<(Sock, SocketAddr)> {
         // SAFETY: all zeroes is a valid sockaddr_storage.
         let mut raw: libc::sockaddr_storage = unsafe { zeroed() };

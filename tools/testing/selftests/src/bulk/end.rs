@@ -9,6 +9,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// Long enough never to end while something can still come: the watch over the connection ends a hang.
@@ -26,8 +27,27 @@ pub struct Progress {
 pub struct Came {
     pub written: usize,
     pub read: usize,
-    /// The peer's reset has been seen.
+    /// The end of the connection has been seen: the peer's reset, or what a rough road does.
     pub reset: bool,
+    /// What said so, where no reset was due.
+    pub broken: Option<String>,
+}
+
+/// Whether a call says by this that its connection has ended, or cannot be made, for a reason that is not in this machine's
+/// sockets.
+pub fn is_clean(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNRESET
+                | libc::ECONNABORTED
+                | libc::ETIMEDOUT
+                | libc::EPIPE
+                | libc::EHOSTUNREACH
+                | libc::ENETUNREACH
+                | libc::EADDRNOTAVAIL
+        )
+    )
 }
 
 /// Everything that an end's directions share.
@@ -36,6 +56,9 @@ struct End<'a> {
     side: &'a Side,
     /// Whether the peer is going to reset the connection.
     reset_due: bool,
+    /// Whether anything may end it.
+    rough: bool,
+    broken: Mutex<Option<String>>,
     progress: &'a Progress,
 }
 
@@ -44,6 +67,7 @@ pub fn play(
     sock: Sock,
     plan: &Plan,
     side: &Side,
+    rough: bool,
     mut writer: Writer,
     mut reader: Reader,
     progress: &Progress,
@@ -52,6 +76,8 @@ pub fn play(
         sock: &sock,
         side,
         reset_due: plan.ending != Ending::Orderly && side.stops.is_none(),
+        rough,
+        broken: Mutex::new(None),
         progress,
     };
     let seed = plan.seed ^ plan.number ^ side.total as u64;
@@ -59,17 +85,20 @@ pub fn play(
         Wait::Block => end.block(&mut writer, &mut reader, seed)?,
         Wait::Poll | Wait::Edge => end.ready(&mut writer, &mut reader, seed)?,
     };
-    if side.stops.is_some() {
+    if reset {
+        // There is nothing to be closed any more.
+    } else if side.stops.is_some() {
         if plan.ending == Ending::Linger {
             sock.set_linger(Some(0))?;
         } else {
             sock.poll(libc::POLLIN, LONG)?;
             check!(
-                sock.readable_bytes()? > 0,
+                rough || sock.readable_bytes()? > 0,
                 "there is nothing to be left unread"
             );
         }
-    } else if !reset {
+    } else if !rough {
+        // What may end the connection may still do so.
         end.over()?;
     }
     progress.finished.store(true, Ordering::Relaxed);
@@ -77,6 +106,7 @@ pub fn play(
         written: writer.done,
         read: reader.done,
         reset,
+        broken: end.broken.into_inner().unwrap_or_default(),
     })
 }
 
@@ -128,6 +158,12 @@ impl End<'_> {
             {
                 Ok(Step::Reset)
             }
+            Err(error) if self.rough && is_clean(&error) => {
+                if let Ok(mut broken) = self.broken.lock() {
+                    broken.get_or_insert_with(|| error.to_string());
+                }
+                Ok(Step::Reset)
+            }
             Err(error) => Err(error),
         }
     }
@@ -152,7 +188,9 @@ impl End<'_> {
         if now && !self.stops() {
             match self.sock.shutdown(libc::SHUT_WR) {
                 // The reset was first; reading tells.
-                Err(error) if self.reset_due && error.raw_os_error() == Some(libc::ENOTCONN) => {}
+                Err(error)
+                    if (self.reset_due || self.rough)
+                        && error.raw_os_error() == Some(libc::ENOTCONN) => {}
                 result => result.during("shutdown(SHUT_WR)")?,
             }
         }

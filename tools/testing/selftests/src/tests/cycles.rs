@@ -48,7 +48,7 @@ fn in_rounds(ctx: &Ctx, round: impl Fn() -> Outcome) -> Outcome {
 }
 
 /// What the kernel has allocated.
-struct Memory {
+pub(super) struct Memory {
     /// Of each slab cache, by its name: objects, and the length of one.
     caches: BTreeMap<String, (i64, i64)>,
     /// Of processors' own memory, of vmalloc(), of slabs that cannot be given back, and what no other line of
@@ -57,7 +57,7 @@ struct Memory {
 }
 
 impl Memory {
-    fn now() -> Outcome<Memory> {
+    pub(super) fn now() -> Outcome<Memory> {
         // What can be given back is; twice, as what is given back in between lets go of more.
         for _ in 0..2 {
             sys::write_file("/proc/sys/vm/drop_caches", "3")?;
@@ -123,7 +123,7 @@ impl Memory {
     /// Fails if there is more after the first half of the rounds, and as much again after the second: what stays
     /// behind in a round does so in each of them. What the kernel keeps for itself (inodes of files that somebody
     /// looked at, pages of processors' own lists) comes once.
-    fn compare([first, middle, last]: [&Memory; 3], rounds: usize) -> Outcome {
+    pub(super) fn compare([first, middle, last]: [&Memory; 3], rounds: usize) -> Outcome {
         let half = (rounds / 2) as i64;
         let steady = |was: i64, then: i64, now: i64| (then - was).min(now - then);
         let objects = |memory: &Memory, name: &String| {

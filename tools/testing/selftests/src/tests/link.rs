@@ -117,13 +117,8 @@ fn group_is_shared(ctx: &Ctx) -> Outcome {
     }
     await_queue_pairs(1).during("after ten more connections")?;
     // RFC 7609, section 3.5.1: the other way round it is another group.
-    let listener = ctx.socket(Host::A)?;
-    listener.bind(Host::A.address(ctx.kind, 0))?;
-    listener.listen(8)?;
-    let client = ctx.socket(Host::B)?;
-    client.connect(listener.local()?)?;
-    let server = listener.accept()?;
-    echo(&Pair { client, server }, b"other way")?;
+    let other_way = ctx.pair_the_other_way()?;
+    echo(&other_way, b"other way")?;
     await_queue_pairs(2).during("after a connection the other way")?;
     // The groups outlive their connections for a while, to be used again.
     drop(pairs);
@@ -606,23 +601,24 @@ fn down_on_either_side(ctx: &Ctx) -> Outcome {
         let outcome = traffic
             .end()
             .during(&format!("traffic while {} went down", host.netdev()));
-        rig::run(&format!(
-            "ip -n {} link set {} up",
-            host.name(),
-            host.netdev()
-        ))?;
-        // IPv6 addresses go with the link.
-        rig::run(&format!(
-            "ip -n {} addr replace {}/64 dev {} nodad",
-            host.name(),
-            host.ipv6(),
-            host.netdev()
-        ))?;
+        port_up(host)?;
         drop(changed);
         outcome?;
         works_again(ctx)?;
     }
     Ok(())
+}
+
+/// A host's port is up again.
+pub(super) fn port_up(host: Host) -> Outcome {
+    let (name, dev) = (host.name(), host.netdev());
+    rig::run(&format!("ip -n {name} link set {dev} up"))?;
+    // IPv6 addresses go with the link.
+    let address = host.ipv6();
+    rig::run(&format!(
+        "ip -n {name} addr replace {address}/64 dev {dev} nodad"
+    ))
+    .map(drop)
 }
 
 fn device_goes(ctx: &Ctx) -> Outcome {

@@ -649,21 +649,6 @@ fn limit_calls(sock: &Sock) -> Result<(), Ended> {
 
 /// The server's end, or the news that the client's is gone.
 fn accept(listener: &Sock, client: &Sock) -> Result<Sock, Ended> {
-    let end = Instant::now() + PATIENCE;
-    let moment = Duration::from_millis(200);
-    loop {
-        let ready = listener.poll(libc::POLLIN, moment).map_err(Fail::from)?;
-        if ready != 0 {
-            return or_broken("accept()", listener.accept4(libc::SOCK_CLOEXEC));
-        }
-        let gone = client
-            .poll(libc::POLLIN, Duration::ZERO)
-            .map_err(Fail::from)?;
-        if gone != 0 {
-            return Err(Ended::Broken("the server let the client go".into()));
-        }
-        if Instant::now() > end {
-            return Err(Fail("connect() is done, and accept() never".into()).into());
-        }
-    }
+    or_broken("accept()", listener.accept_of(client))?
+        .ok_or_else(|| Ended::Broken("the server let the client go".into()))
 }

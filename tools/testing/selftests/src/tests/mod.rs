@@ -45,6 +45,7 @@ mod routes;
 mod settings;
 mod sharing;
 mod signals;
+pub mod soak;
 mod splice;
 mod stream;
 mod syn;

@@ -35,19 +35,34 @@ const CONNECTIONS: usize = 200;
 /// Clients that connect at the same time.
 const AT_ONCE: usize = 8;
 
+/// More packets than are ever delayed at once.
+const LIMIT: &str = "limit 100000";
+
 /// What both hosts do to the packets that they send.
-struct Netem;
+pub(super) struct Netem;
 
 impl Netem {
-    fn new(what: &str) -> Outcome<Netem> {
+    pub(super) fn new(what: &str) -> Outcome<Netem> {
         let netem = Netem;
         for host in Host::BOTH {
             let (name, dev) = (host.name(), host.netdev());
             rig::run(&format!(
-                "tc -n {name} qdisc add dev {dev} root netem {what}"
+                "tc -n {name} qdisc add dev {dev} root netem {LIMIT} {what}"
             ))?;
         }
         Ok(netem)
+    }
+
+    /// What they do from now on. Soft-RoCE is not to see the queue change: it takes a packet that a queue does not want for
+    /// the end of its queue pair, and while queues are exchanged none is wanted.
+    pub(super) fn set(&self, what: &str) -> Outcome {
+        for host in Host::BOTH {
+            let (name, dev) = (host.name(), host.netdev());
+            rig::run(&format!(
+                "tc -n {name} qdisc change dev {dev} root netem {LIMIT} {what}"
+            ))?;
+        }
+        Ok(())
     }
 
     /// Packets that have gone through it on a host.

@@ -51,14 +51,14 @@ fn await_device(sock: &Sock, device: &str) -> Outcome {
 }
 
 /// Streams both ways on every connection, until told to end; every byte is compared.
-struct Streams {
+pub(super) struct Streams {
     threads: Vec<JoinHandle<Outcome>>,
     stop: Arc<AtomicUsize>,
     moved: Arc<AtomicUsize>,
 }
 
 impl Streams {
-    fn start(ctx: &Ctx, pairs: Vec<Pair>) -> Outcome<Streams> {
+    pub(super) fn start(ctx: &Ctx, pairs: Vec<Pair>) -> Outcome<Streams> {
         let (stop, moved) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let mut threads = Vec::new();
         for (number, Pair { client, server }) in pairs.into_iter().enumerate() {
@@ -103,21 +103,28 @@ impl Streams {
         })
     }
 
+    /// Bytes that have arrived.
+    pub(super) fn moved(&self) -> usize {
+        self.moved.load(Ordering::Relaxed)
+    }
+
+    /// Whether one of them has come to its end.
+    pub(super) fn is_over(&self) -> bool {
+        self.threads.iter().any(JoinHandle::is_finished)
+    }
+
     /// Until so many more bytes have arrived.
-    fn await_more(&self, bytes: usize) -> Outcome {
+    pub(super) fn await_more(&self, bytes: usize) -> Outcome {
         let before = self.moved.load(Ordering::Relaxed);
         sys::within(
             &format!("{bytes} bytes more"),
             Duration::from_secs(60),
-            &mut || {
-                let ended = self.threads.iter().any(JoinHandle::is_finished);
-                Ok(ended || self.moved.load(Ordering::Relaxed) >= before + bytes)
-            },
+            &mut || Ok(self.is_over() || self.moved.load(Ordering::Relaxed) >= before + bytes),
         )?;
         Ok(())
     }
 
-    fn end(self) -> Outcome {
+    pub(super) fn end(self) -> Outcome {
         self.stop.store(1, Ordering::Relaxed);
         self.threads.into_iter().try_for_each(join)
     }

@@ -92,16 +92,32 @@ fn lay_cable(host: Host, which: usize) -> Outcome {
 }
 
 fn second_netdev_up(host: Host) -> Outcome {
-    let (name, dev, address) = (host.name(), second_netdev(host), 11 + host as usize);
+    let (name, dev, address) = (host.name(), second_netdev(host), second_address(host));
     rig::run(&format!("ip -n {name} link set {dev} up"))?;
     // TCP takes the first device, as its routes are better.
     rig::run(&format!(
-        "ip -n {name} addr add 10.9.0.{address}/24 dev {dev} noprefixroute"
+        "ip -n {name} addr add {address}/24 dev {dev} noprefixroute"
     ))?;
+    second_route(host)
+}
+
+fn second_address(host: Host) -> String {
+    format!("10.9.0.{}", 11 + host as usize)
+}
+
+fn second_route(host: Host) -> Outcome {
+    let (name, dev, address) = (host.name(), second_netdev(host), second_address(host));
     rig::run(&format!(
-        "ip -n {name} route add 10.9.0.0/24 dev {dev} src 10.9.0.{address} metric 500"
+        "ip -n {name} route add 10.9.0.0/24 dev {dev} src {address} metric 500"
     ))
     .map(drop)
+}
+
+/// The second port is up again; its routes had gone with it.
+pub(super) fn second_port_up(host: Host) -> Outcome {
+    let (name, dev) = (host.name(), second_netdev(host));
+    rig::run(&format!("ip -n {name} link set {dev} up"))?;
+    second_route(host)
 }
 
 /// The second network device is unregistered, and its RDMA device goes with it.
@@ -172,16 +188,25 @@ pub struct Shown {
 
 /// Type of a host's only group, and its links.
 pub fn shown(host: Host) -> Outcome<(u64, Vec<Shown>)> {
+    let mut groups = all_shown(host)?;
+    let group = groups.pop();
+    check!(groups.is_empty(), "there is more than one group");
+    group.ok_or_else(|| Fail("there is no group".into()))
+}
+
+/// The same of all groups of a host.
+pub fn all_shown(host: Host) -> Outcome<Vec<(u64, Vec<Shown>)>> {
     sys::enter(host)?;
     let messages = Client::new(genl::SMC_GEN)?.dump(genl::GET_LINK_SMCR)?;
-    let mut group = None;
-    let mut links = Vec::new();
+    let mut groups = Vec::new();
     for message in messages {
         if message.command == genl::GET_LGR_SMCR {
-            check!(group.is_none(), "there is more than one group");
-            group = Some(message.attrs.nest(2)?.number(3)?);
+            groups.push((message.attrs.nest(2)?.number(3)?, Vec::new()));
         } else {
             let link = message.attrs.nest(3)?;
+            let (_, links) = groups
+                .last_mut()
+                .ok_or_else(|| Fail("a link without a group".into()))?;
             links.push(Shown {
                 device: link.text(2)?,
                 conns: link.number(6)?,
@@ -189,8 +214,7 @@ pub fn shown(host: Host) -> Outcome<(u64, Vec<Shown>)> {
             });
         }
     }
-    let group = group.ok_or_else(|| Fail("there is no group".into()))?;
-    Ok((group, links))
+    Ok(groups)
 }
 
 /// Until a host's group is of this type, with its links in use on these devices.
@@ -222,6 +246,27 @@ pub fn await_both() -> Outcome {
             SYMMETRIC,
             &[second_device(host), host.rdma_device()].sorted(),
         )?;
+    }
+    Ok(())
+}
+
+/// Until every group of both hosts, and these are so many, has two links in use.
+pub(super) fn await_all_symmetric(least: usize) -> Outcome {
+    for host in Host::BOTH {
+        let mut last = String::new();
+        sys::within(
+            &format!("two links in all groups of host {}", host.name()),
+            Duration::from_secs(60),
+            &mut || {
+                let now = all_shown(host)?;
+                last = format!("{now:?}");
+                Ok(now.len() >= least
+                    && now.iter().all(|(kind, links)| {
+                        *kind == SYMMETRIC && links.iter().all(|link| link.active)
+                    }))
+            },
+        )
+        .map_err(|error| Fail(format!("{error}; it has {last}")))?;
     }
     Ok(())
 }

@@ -1,0 +1,197 @@
+//! Does what the plan says, and undoes it.
+
+use super::plan::{Act, Class, Lost, Step};
+use crate::diag;
+use crate::fault::{Fault, VERBS};
+use crate::genl::{self, Client};
+use crate::kind::Host;
+use crate::rig;
+use crate::runner::Ctx;
+use crate::sys;
+use crate::tests::link::{namespaces_come_and_go, port_up};
+use crate::tests::netem::Netem;
+use crate::tests::network::Rules;
+use crate::tests::pnet;
+use crate::tests::settings::Changed;
+use crate::tests::two_links::{
+    add_second, await_all_symmetric, second_device, second_netdev, second_netdev_comes,
+    second_netdev_goes, second_port_up,
+};
+use crate::{check, Context, Fail, Outcome};
+use std::time::{Duration, Instant};
+
+/// Link groups of each host that the streams of a gentle phase have made.
+pub const GROUPS: usize = 2;
+
+/// `hold` waits while it lasts, and fails when a worker has.
+pub fn play(
+    ctx: &Ctx,
+    class: Class,
+    netem: &Netem,
+    step: &Step,
+    hold: &mut dyn FnMut(Duration) -> Outcome,
+) -> Outcome {
+    let lasts = Duration::from_millis(step.lasts);
+    let redundant = class.two_links && !class.rough;
+    match step.act {
+        Act::Network(what) => {
+            netem.set(what)?;
+            let held = hold(lasts);
+            netem.set("")?;
+            held
+        }
+        Act::Hole(host, lost) => {
+            let _rules = Rules::new(host, "input", &[lost.rule()])?;
+            // Links and connections of a rough phase may find it too long.
+            let more = if class.rough { 3 } else { 1 };
+            hold(lasts * more)
+        }
+        Act::Setting(name, value) => {
+            let _changed = Changed::new(&Host::BOTH, name, value)?;
+            hold(lasts)
+        }
+        Act::Named(host) => {
+            pnet::add_ib(host, "NET1", host.rdma_device(), 1)?;
+            let held = hold(lasts);
+            pnet::flush_both()?;
+            held
+        }
+        Act::Address(host) => {
+            let (name, dev) = (host.name(), host.netdev());
+            let address = format!("10.9.0.{}/24 dev {dev}", 101 + host as usize);
+            rig::run(&format!("ip -n {name} addr add {address}"))?;
+            let held = hold(lasts);
+            rig::run(&format!("ip -n {name} addr del {address}"))?;
+            held
+        }
+        Act::Namespaces => namespaces_come_and_go(&ctx.unasked()),
+        // The crew's.
+        Act::Killed(_) => hold(lasts),
+        Act::Rmmod => {
+            check!(
+                rig::run(&format!("rmmod {}", rig::MODULE)).is_err(),
+                "rmmod succeeded while sockets were open"
+            );
+            hold(lasts)
+        }
+        Act::Dumps => {
+            let end = Instant::now() + lasts;
+            while Instant::now() < end {
+                Host::BOTH.into_iter().try_for_each(ask_everything)?;
+                hold(Duration::ZERO)?;
+            }
+            Ok(())
+        }
+        Act::Port(host, second) => {
+            if redundant {
+                await_all_symmetric(GROUPS)?;
+            }
+            let dev = if second {
+                second_netdev(host)
+            } else {
+                host.netdev()
+            };
+            rig::run(&format!("ip -n {} link set {dev} down", host.name()))?;
+            let held = hold(lasts);
+            if second {
+                second_port_up(host)?;
+            } else {
+                port_up(host)?;
+            }
+            held?;
+            restored(redundant)
+        }
+        Act::Device(host, second) => {
+            if redundant {
+                await_all_symmetric(GROUPS)?;
+            }
+            let device = if second {
+                second_device(host)
+            } else {
+                host.rdma_device()
+            };
+            rig::run(&format!("rdma link del {device}"))?;
+            let held = hold(lasts);
+            if second {
+                add_second(host)?;
+            } else {
+                rig::rdma_device_add(host)?;
+            }
+            held?;
+            restored(redundant)
+        }
+        Act::NetworkDevice(host) => {
+            if redundant {
+                await_all_symmetric(GROUPS)?;
+            }
+            second_netdev_goes(host)?;
+            let held = hold(lasts);
+            // Its RDMA device goes when nobody has it any more.
+            let path = format!("/sys/class/infiniband/{}", second_device(host));
+            sys::eventually(&format!("{path} is gone"), || {
+                Ok(!std::path::Path::new(&path).exists())
+            })?;
+            second_netdev_comes(host)?;
+            held?;
+            restored(redundant)
+        }
+        Act::NoAddress(host) => {
+            let (name, dev) = (host.name(), host.netdev());
+            let address = format!("{}/24 dev {dev}", host.ipv4());
+            rig::run(&format!("ip -n {name} addr del {address}"))?;
+            let held = hold(lasts);
+            rig::run(&format!("ip -n {name} addr add {address}"))?;
+            rig::await_gid(host)?;
+            held
+        }
+        Act::Verb(verb, number) => {
+            let fault = Fault::of_verb(VERBS[verb])?;
+            fault.arm(Some(number))?;
+            hold(lasts)
+        }
+    }
+}
+
+/// Where no connection may fail, no link is taken before every group has two again.
+fn restored(redundant: bool) -> Outcome {
+    if redundant {
+        await_all_symmetric(GROUPS)?;
+    }
+    Ok(())
+}
+
+fn ask_everything(host: Host) -> Outcome {
+    sys::enter(host)?;
+    diag::dump(diag::WITH_CONNINFO | diag::WITH_LGRINFO).during("sock_diag")?;
+    let mut client = Client::new(genl::SMC_GEN)?;
+    for command in [
+        genl::GET_SYS_INFO,
+        genl::GET_LGR_SMCR,
+        genl::GET_LINK_SMCR,
+        genl::GET_DEV_SMCR,
+        genl::GET_STATS,
+        genl::GET_FBACK_STATS,
+        genl::DUMP_UEID,
+    ] {
+        client
+            .dump(command)
+            .during(&format!("SMC_GEN_NETLINK command {command}"))?;
+    }
+    state().map(drop)
+}
+
+/// What debugfs tells.
+pub fn state() -> Outcome<String> {
+    sys::read_file("/sys/kernel/debug/smc_rs/state").map_err(Fail::from)
+}
+
+impl Lost {
+    /// The rule of the packet filter.
+    fn rule(self) -> &'static str {
+        match self {
+            Lost::Roce => "udp dport 4791 drop",
+            Lost::Tcp => "meta l4proto tcp drop",
+            Lost::All => "meta l4proto { tcp, udp } drop",
+        }
+    }
+}
