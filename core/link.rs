@@ -544,6 +544,11 @@ impl Link {
         self.send_cq.want();
     }
 
+    /// Whether the device tells of the next that has been sent, as somebody waits for it. Any context.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.send_cq.is_wanted()
+    }
+
     /// Looks at what has been sent. Process and BH context, with no lock of a connection held.
     pub(crate) fn reap(&self) {
         self.send_cq.reap();
@@ -939,7 +944,7 @@ impl CqHandler for Handler {
     fn begin(&self) {
         // What nobody waits for is left for later, when there is more of it.
         let link = &self.link;
-        if self.receives && (link.send_cq.is_wanted() || link.slots.take_scarce()) {
+        if self.receives && (link.is_wanted() || link.slots.take_scarce()) {
             link.reap();
         }
     }

@@ -55,6 +55,9 @@ const EPOLLRDNORM: u32 = 0x40;
 const EPOLLWRNORM: u32 = 0x100;
 const EPOLLRDHUP: u32 = 0x2000;
 
+/// Bytes that are gathered with others before what has been sent is looked at for them: looking costs more than they do.
+const LITTLE: u32 = 4096;
+
 /// Who reads what is sent.
 enum Reader {
     There,
@@ -195,8 +198,9 @@ impl Conn {
                 let untaken = flow.is_some_and(|flow| flow.tx.unconfirmed() > 0);
                 let place = data.place.as_ref().ok_or(EPIPE)?;
                 // Else there might be no room, this would be held back behind what has been sent already, or there might be no
-                // slot for it.
-                let look = data.in_flight > 0 && (grows || sent == 0 && untaken)
+                // slot for it. Little can wait for the device to tell, if it will.
+                let held = || untaken && !(rest < LITTLE && place.link.is_wanted());
+                let look = data.in_flight > 0 && (grows || sent == 0 && held())
                     || sent == 0 && !reaped && place.link.slots().take_scarce();
                 if look && !reaped {
                     let link = place.link.clone();
