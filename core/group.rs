@@ -1210,9 +1210,12 @@ impl LinkGroup {
             _ => None,
         };
         drop(flows);
-        let mut messages = [&actions.send, &answer].into_iter().flatten();
-        if messages.any(|message| link.send_llc(message).is_err()) {
-            self.link_failed(link, LinkFailure::Post);
+        for message in [&actions.send, &answer].into_iter().flatten() {
+            match link.send_llc(message) {
+                // The peer has asked for more than can wait, and asks again for what it misses; so do we.
+                Ok(()) | Err(EBUSY) => {}
+                Err(_) => self.link_failed(link, LinkFailure::Post),
+            }
         }
         match actions.event {
             Some(LlcEvent::ConfirmLinkReceived(peer) | LlcEvent::LinkConfirmed(peer)) => {
