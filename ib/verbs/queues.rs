@@ -185,7 +185,7 @@ impl Queues {
     /// # Errors
     ///
     /// `ENOTCONN` if the queue pair is not in a state to send, `EINVAL` for memory of another
-    /// domain, else what the driver says. If it took only a part of the chain, no more can be sent.
+    /// domain, else what the driver says: no more can be sent then.
     pub(crate) fn send(&self, slot: u32, writes: &Writes<'_>, message: Sge<'_>) -> Result {
         let mut sges = [[bindings::ib_sge::default(); 2]; MAX_WRITES];
         let mut wrs = [bindings::ib_rdma_wr::default(); MAX_WRITES];
@@ -328,7 +328,8 @@ impl Queues {
         let ret = unsafe { bindings::ib_post_send(raw.as_ptr(), first, &mut bad) };
         if ret == 0 && last.is_some() {
             inner.turn = inner.turn.wrapping_add(1);
-        } else if ret != 0 && !core::ptr::eq(bad, first) {
+        } else if ret != 0 && (last.is_some() || !core::ptr::eq(bad, first)) {
+            // The next message would tell the peer of data that this one was to write.
             inner.phase = Phase::Broken;
         }
         to_result(ret)
