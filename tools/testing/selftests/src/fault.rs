@@ -102,17 +102,19 @@ impl Fault {
 
     /// Of the calls from now on the one of this number fails, from 1; of none if that is `None`.
     pub fn arm(&self, number: Option<u32>) -> Outcome {
-        let set = |name: &str, value: u32| {
+        let set = |name: &str, value: i64| {
             sys::write_file(
                 &format!("/sys/module/smc_fault/parameters/{name}"),
                 &value.to_string(),
             )
         };
-        set("skip", ALL)?;
+        set("skip", ALL.into())?;
         if let Some(number) = number {
-            set("calls", 0)?;
+            // Calls go on meanwhile, and are not counted before all is set.
+            set("calls", i32::MIN.into())?;
             set("hits", 0)?;
-            set("skip", number - 1)?;
+            set("skip", i64::from(number) - 1)?;
+            set("calls", 0)?;
         }
         Ok(())
     }

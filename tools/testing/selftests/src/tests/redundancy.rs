@@ -9,7 +9,7 @@ use super::two_links::{
 };
 use super::{join, once, pnet, Pattern};
 use crate::diag;
-use crate::fault::Fault;
+use crate::fault::{Fault, VERBS};
 use crate::kind::{Host, Kind};
 use crate::rig;
 use crate::runner::{Ctx, Pair, Test};
@@ -20,9 +20,14 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub const TESTS: [Test; 10] = [
+pub const TESTS: [Test; 11] = [
     once("link.second_link_is_added", 120, second_link_is_added),
     once("link.failover_loses_nothing", 300, failover_loses_nothing),
+    once(
+        "link.refused_post_loses_nothing",
+        300,
+        refused_post_loses_nothing,
+    ),
     once("link.network_device_goes", 200, network_device_goes),
     once("link.silent_link_is_left", 300, silent_link_is_left),
     once("link.comes_back", 300, comes_back),
@@ -226,6 +231,35 @@ fn failover_loses_nothing(ctx: &Ctx) -> Outcome {
         await_both().during(what)?;
         second.fresh(&ctx)?;
     }
+    drop(second);
+    prove_by_queue_pairs(&ctx)
+}
+
+/// A device refuses one request among others that it takes: the connections go on on the other link, and nobody takes
+/// for written what never was.
+fn refused_post_loses_nothing(ctx: &Ctx) -> Outcome {
+    let ctx = ctx.with_kind(Kind::Smc4);
+    let second = Second::new(&Host::BOTH)?;
+    let post_send = VERBS
+        .into_iter()
+        .find(|verb| verb.name == "rxe_post_send")
+        .ok_or_else(|| Fail("no such verb".into()))?;
+    // So that something is posted at every moment: the peer's memory has room for little.
+    let _small = Changed::new(&Host::BOTH, "rmem", 16_384)?;
+    for number in [3, 20, 41, 57, 80, 101, 130, 171] {
+        let what = format!("request {number}");
+        second.fresh(&ctx)?;
+        let streams = Streams::start(&ctx, over_two_links(&ctx, 8).during(&what)?)?;
+        streams.await_more(300_000).during(&what)?;
+        let fault = Fault::of_verb(post_send)?;
+        fault.arm(Some(number))?;
+        sys::eventually("a request is refused", || Ok(fault.hits()? == 1))?;
+        drop(fault);
+        let more = streams.await_more(1_000_000);
+        streams.end().during(&what)?;
+        more.during(&what)?;
+    }
+    second.fresh(&ctx)?;
     drop(second);
     prove_by_queue_pairs(&ctx)
 }
