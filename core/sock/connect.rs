@@ -122,8 +122,8 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
                 under_way = EALREADY;
             }
             Phase::Fallback | Phase::Smc => {
-                if core::mem::take(&mut life.unreported) {
-                    sk.set_connected(true);
+                if life.unreported {
+                    report(sk, &mut life);
                     return Ok(());
                 }
                 return Err(EISCONN);
@@ -139,12 +139,7 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
     let mut life = sk.life.lock();
     match sk.phase() {
         Phase::Fallback | Phase::Smc => {
-            life.unreported = false;
-            sk.set_connected(true);
-            // After a fallback it is the TCP socket that is asked from now on.
-            if let (Phase::Fallback, Some(clc)) = (sk.phase(), sk.clc()) {
-                clc.set_connected();
-            }
+            report(sk, &mut life);
             Ok(())
         }
         phase => {
@@ -156,6 +151,16 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
             sk.take_error()?;
             Err(ECONNABORTED)
         }
+    }
+}
+
+/// Notes that the program is told that it is connected, which it is once.
+fn report(sk: &Sock<SmcSocket>, life: &mut Life) {
+    life.unreported = false;
+    sk.set_connected(true);
+    // After a fallback it is the TCP socket that is asked from now on.
+    if let (Phase::Fallback, Some(clc)) = (sk.phase(), sk.clc()) {
+        clc.set_connected();
     }
 }
 
