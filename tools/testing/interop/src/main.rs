@@ -310,6 +310,18 @@ impl Side<'_> {
         })
     }
 
+    /// So many of them, in the same order on both machines: handshakes go on beside each other, and the one that began first
+    /// may not end first.
+    pub fn in_turn(&self, door: &Door, count: usize) -> Outcome<Vec<Sock>> {
+        (0..count)
+            .map(|_| {
+                let sock = self.through(door)?;
+                self.meet("made")?;
+                Ok(sock)
+            })
+            .collect()
+    }
+
     /// One connection that goes by SMC-R.
     pub fn connection(&self) -> Outcome<Sock> {
         let door = self.door(Kind::Smc4)?;

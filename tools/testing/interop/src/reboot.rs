@@ -4,7 +4,7 @@ use super::scripts::there_and_back;
 use super::ways::{fresh, no_groups};
 use super::{Script, Side, Stack, TESTLINK_TIME};
 use smc_selftest::kind::Kind;
-use smc_selftest::sys::{self, Sock};
+use smc_selftest::sys;
 use smc_selftest::{check, check_eq, Context, Fail, Outcome};
 
 pub const SCRIPTS: &[Script] = &[
@@ -47,9 +47,7 @@ fn reboots(side: &Side, how: How) -> Outcome {
 
 fn survive(side: &Side, how: How) -> Outcome {
     let door = side.door(Kind::Smc4)?;
-    let socks = (0..3)
-        .map(|_| side.through(&door))
-        .collect::<Outcome<Vec<Sock>>>()?;
+    let socks = side.in_turn(&door, 3)?;
     for sock in &socks {
         there_and_back(side, sock, 0, 1000)?;
     }

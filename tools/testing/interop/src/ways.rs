@@ -110,9 +110,7 @@ fn limit(side: &Side, this: bool) -> Outcome {
     let mut socks = Vec::new();
     let outcome = (|| {
         let door = side.door(Kind::Smc4)?;
-        for _ in 0..18 {
-            socks.push(side.through(&door)?);
-        }
+        socks = side.in_turn(&door, 18)?;
         for (offset, sock) in socks.iter().enumerate() {
             there_and_back(side, sock, offset, 100)?;
         }
