@@ -137,19 +137,22 @@ pub fn round_trip_span(stack: Stack) -> Outcome<f64> {
 
 pub fn stream_span(stack: Stack) -> Outcome<f64> {
     const KIB: usize = 32 << 10;
-    let (near, far) = pair(stack.kind(), stack.kind())?;
-    stream(&near, &far, 64 << 10, 1 << 20)?;
-    places::between(|| stream(&near, &far, 64 << 10, KIB << 10).map(drop))?;
+    count_stream(stack, 64 << 10, 1 << 20, KIB << 10)?;
     Ok(KIB as f64)
 }
 
 pub fn small_messages_span(stack: Stack) -> Outcome<f64> {
     const SIZE: usize = 64;
     const MESSAGES: usize = 20_000;
-    let (near, far) = pair(stack.kind(), stack.kind())?;
-    stream(&near, &far, SIZE, 100 * SIZE)?;
-    places::between(|| stream(&near, &far, SIZE, MESSAGES * SIZE).map(drop))?;
+    count_stream(stack, SIZE, 100 * SIZE, MESSAGES * SIZE)?;
     Ok(MESSAGES as f64)
+}
+
+/// Counts what so many bytes in messages of a size take, after some to warm up.
+fn count_stream(stack: Stack, size: usize, warm: usize, total: usize) -> Outcome {
+    let (near, far) = pair(stack.kind(), stack.kind())?;
+    stream(&near, &far, size, warm)?;
+    places::between(|| stream(&near, &far, size, total).map(drop))
 }
 
 pub fn connections_span(stack: Stack) -> Outcome<f64> {

@@ -120,11 +120,11 @@ impl Streams {
 
     /// Until so many more bytes have arrived.
     pub(super) fn await_more(&self, bytes: usize) -> Outcome {
-        let before = self.moved.load(Ordering::Relaxed);
+        let before = self.moved();
         sys::within(
             &format!("{bytes} bytes more"),
             Duration::from_secs(60),
-            &mut || Ok(self.is_over() || self.moved.load(Ordering::Relaxed) >= before + bytes),
+            &mut || Ok(self.is_over() || self.moved() >= before + bytes),
         )?;
         Ok(())
     }
