@@ -52,6 +52,10 @@ static bool posts;
 module_param(posts, bool, 0444);
 MODULE_PARM_DESC(posts, "it is a driver's post_send or post_recv: no request is taken");
 
+static bool reallocs;
+module_param(reallocs, bool, 0444);
+MODULE_PARM_DESC(reallocs, "it is a realloc(pointer, size, ...): what frees goes through");
+
 static int hits;
 module_param(hits, int, 0644);
 MODULE_PARM_DESC(hits, "calls that have failed so far");
@@ -75,6 +79,8 @@ static bool is_meant(unsigned long address, struct pt_regs *regs)
 	char name[KSYM_SYMBOL_LEN];
 
 	if (argument >= 0 && regs_get_kernel_argument(regs, argument) != value)
+		return false;
+	if (reallocs && !regs_get_kernel_argument(regs, 1))
 		return false;
 	if (registrations) {
 		const struct ib_send_wr *request = (void *)regs_get_kernel_argument(regs, 1);

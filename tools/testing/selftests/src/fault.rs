@@ -9,7 +9,7 @@ const HITS: &str = "/sys/module/smc_fault/parameters/hits";
 /// So many calls go through that none fails.
 const ALL: u32 = i32::MAX as u32;
 
-/// What smc_rs asks the RDMA core or the driver for.
+/// What smc_rs asks the RDMA core, the driver or the kernel for.
 #[derive(Clone, Copy)]
 pub struct Verb {
     pub name: &'static str,
@@ -24,6 +24,8 @@ enum By {
     Driver,
     /// The driver; and it hands back what it has not taken.
     DriverPosts,
+    /// The kernel; and it frees by the same function.
+    Realloc,
 }
 
 impl Verb {
@@ -45,6 +47,18 @@ pub const VERBS: [Verb; 11] = [
     Verb::new("rxe_req_notify_cq", -12, By::Driver),
     Verb::new("rxe_post_recv", -12, By::DriverPosts),
     Verb::new("rxe_post_send", -12, By::DriverPosts),
+];
+
+/// How smc_rs gets memory, in all the ways that may fail.
+pub const ALLOCATORS: [Verb; 8] = [
+    Verb::new("rust_helper_krealloc_node_align", 0, By::Realloc),
+    Verb::new("rust_helper_kvrealloc_node_align", 0, By::Realloc),
+    Verb::new("__kmalloc_cache_noprof", 0, By::Core),
+    Verb::new("__vmalloc_noprof", 0, By::Core),
+    Verb::new("rust_helper_alloc_pages", 0, By::Core),
+    Verb::new("sg_alloc_table", -12, By::Core),
+    Verb::new("sk_alloc", 0, By::Core),
+    Verb::new("__alloc_skb", 0, By::Core),
 ];
 
 /// Name of a function of the Soft-RoCE in use: the other one may be loaded, too.
@@ -90,12 +104,16 @@ impl Fault {
     /// One call of a verb, which is told later ([`Fault::arm`]), fails.
     pub fn of_verb(verb: Verb) -> Outcome<Fault> {
         let function = match verb.by {
-            By::Core => verb.name.into(),
+            By::Core | By::Realloc => verb.name.into(),
             By::Driver | By::DriverPosts => of_soft_roce(verb.name),
         };
-        let posts = if verb.by == By::DriverPosts { 'Y' } else { 'N' };
+        let kind = match verb.by {
+            By::Core | By::Driver => "",
+            By::DriverPosts => "posts=Y",
+            By::Realloc => "reallocs=Y",
+        };
         Fault::load(&format!(
-            "function={function} result={} skip={ALL} count=1 posts={posts}",
+            "function={function} result={} skip={ALL} count=1 {kind}",
             verb.result
         ))
     }

@@ -34,7 +34,7 @@ pub struct Came {
 }
 
 /// Whether a call says by this that its connection has ended, or cannot be made, for a reason that is not in this machine's
-/// sockets.
+/// sockets; or that there is no memory.
 pub fn is_clean(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
@@ -46,6 +46,10 @@ pub fn is_clean(error: &io::Error) -> bool {
                 | libc::EHOSTUNREACH
                 | libc::ENETUNREACH
                 | libc::EADDRNOTAVAIL
+                | libc::ENOMEM
+                | libc::ENOBUFS
+                // socket(), as TCP says it.
+                | libc::ENFILE
         )
     )
 }

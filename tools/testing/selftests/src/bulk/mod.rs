@@ -158,11 +158,15 @@ pub fn connection(ctx: &Ctx, plan: &Plan, road: &Road) -> Outcome<Played> {
 
 fn try_connection(ctx: &Ctx, plan: &Plan, road: &Road) -> Result<Played, Trouble> {
     let (near, far) = (road.client, road.client.other());
-    let listener = ctx.socket(far)?;
+    let socket = |host| {
+        let made = Sock::new(host, ctx.kind, libc::SOCK_CLOEXEC);
+        called(road, "socket()", made)
+    };
+    let listener = socket(far)?;
     called(road, "bind()", listener.bind(far.address(ctx.kind, 0)))?;
     set_buffers(&listener, &plan.server)?;
-    listener.listen(1).during("listen()")?;
-    let client = ctx.socket(near)?;
+    called(road, "listen()", listener.listen(1))?;
+    let client = socket(near)?;
     set_buffers(&client, &plan.client)?;
     let address = listener.local().during("getsockname()")?;
     called(road, "connect()", client.connect(address))?;

@@ -4,7 +4,7 @@
 use super::link::{await_queue_pairs, echo, fresh};
 use super::once;
 use super::settings::Changed;
-use crate::fault::{Fault, VERBS};
+use crate::fault::{Fault, Verb, ALLOCATORS, VERBS};
 use crate::kind::Host;
 use crate::pattern::Pattern;
 use crate::runner::{Ctx, Needs, Pair, Test};
@@ -15,13 +15,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-pub const TESTS: [Test; 7] = [
+pub const TESTS: [Test; 9] = [
     once(
         "memory.verbs_of_a_first_contact",
         900,
         verbs_of_a_first_contact,
     ),
     once("memory.verbs_in_a_group", 900, verbs_in_a_group),
+    once("memory.own_of_a_first_contact", 900, own_of_a_first_contact),
+    once("memory.own_in_a_group", 900, own_in_a_group),
     once("memory.tcp_loses_its_end", 60, tcp_loses_its_end),
     faults("memory.objects_in_a_group", in_a_group),
     // Pages a connection takes only with its group: rings are used again, and the slabs have some.
@@ -259,14 +261,31 @@ fn in_turn<S: Source>(ctx: &Ctx, before: fn() -> Outcome) -> Outcome {
 /// The first call of a verb fails, the second, and so on, until a connection's life, and that of its link group, has no
 /// more; then those of the next verb.
 fn verbs_of_a_first_contact(ctx: &Ctx) -> Outcome {
-    fresh(ctx)?;
-    let _delay = Changed::new(&Host::BOTH, "smcr_lgr_free_delay", 0)?;
-    let none = || await_queue_pairs(0);
-    verbs_in_turn(ctx, VERBS.len(), none, none)
+    in_turn_with_a_group(ctx, &VERBS, VERBS.len())
 }
 
 /// ... of a connection in a link group that is there.
 fn verbs_in_a_group(ctx: &Ctx) -> Outcome {
+    in_turn_in_a_group(ctx, &VERBS, 3)
+}
+
+/// The same of what the module itself asks the kernel for: on every kernel, and of nothing below it.
+fn own_of_a_first_contact(ctx: &Ctx) -> Outcome {
+    in_turn_with_a_group(ctx, &ALLOCATORS, 5)
+}
+
+fn own_in_a_group(ctx: &Ctx) -> Outcome {
+    in_turn_in_a_group(ctx, &ALLOCATORS, 3)
+}
+
+fn in_turn_with_a_group(ctx: &Ctx, calls: &[Verb], least: usize) -> Outcome {
+    fresh(ctx)?;
+    let _delay = Changed::new(&Host::BOTH, "smcr_lgr_free_delay", 0)?;
+    let none = || await_queue_pairs(0);
+    calls_in_turn(ctx, calls, least, none, none)
+}
+
+fn in_turn_in_a_group(ctx: &Ctx, calls: &[Verb], least: usize) -> Outcome {
     fresh(ctx)?;
     let (listener, address) = ctx.listener(8)?;
     let stays = RefCell::new(None);
@@ -277,12 +296,13 @@ fn verbs_in_a_group(ctx: &Ctx) -> Outcome {
         stays.replace(Some(pair));
         Ok(())
     };
-    verbs_in_turn(ctx, 3, group, || Ok(()))
+    calls_in_turn(ctx, calls, least, group, || Ok(()))
 }
 
 /// `before` is what comes before each life, `after` what still belongs to it.
-fn verbs_in_turn(
+fn calls_in_turn(
     ctx: &Ctx,
+    calls: &[Verb],
     least: usize,
     before: impl Fn() -> Outcome,
     after: impl Fn() -> Outcome,
@@ -294,7 +314,7 @@ fn verbs_in_turn(
     let (listener, address) = ctx.listener(8)?;
     let works = || within(|| echo(&ctx.pair_from(&listener, address)?, b"as ever"));
     let mut called = 0;
-    for verb in VERBS {
+    for &verb in calls {
         let fault = Fault::of_verb(verb)?;
         let mut hurt = 0;
         let mut number = 0;
@@ -332,9 +352,14 @@ fn verbs_in_turn(
         );
         called += usize::from(number > 1);
     }
-    check!(called >= least, "only {called} verbs were called");
+    check!(
+        called >= least,
+        "only {called} of the functions were called"
+    );
     // One side may not know yet that the other one's link is gone, and the module would wait for it when it is unloaded.
-    fresh(ctx)
+    fresh(ctx)?;
+    // The new devices have to have sent something, too.
+    works()
 }
 
 /// Until what failed is known on both sides, connections may fall back.

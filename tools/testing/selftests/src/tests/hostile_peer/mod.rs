@@ -11,6 +11,8 @@ mod moments;
 mod random;
 mod speaker;
 
+pub use random::at_random;
+
 use super::raw;
 use crate::kind::{Host, Kind};
 use crate::pattern::Pattern;

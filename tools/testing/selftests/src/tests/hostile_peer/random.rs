@@ -12,8 +12,13 @@ use std::time::Duration;
 const ROUNDS: usize = 240;
 
 pub(super) fn random(ctx: &Ctx) -> Outcome {
+    at_random(ctx, (ROUNDS / ctx.divisor).max(12))
+}
+
+/// So many connections, spoilt one after the other.
+pub fn at_random(ctx: &Ctx, rounds: usize) -> Outcome {
     let stage = Stage::new(ctx)?;
-    for round in 0..(ROUNDS / ctx.divisor).max(12) {
+    for round in 0..rounds {
         // So that a round can be made again alone: seed and number make it.
         let mut random = ctx.random(9700 + round as u64);
         play(&stage, &mut random).during(&format!("round {round} of seed {}", ctx.seed))?;

@@ -1,13 +1,15 @@
 //! Does what the plan says, and undoes it.
 
 use super::plan::{Act, Class, Lost, Step};
+use super::process::Process;
 use crate::diag;
-use crate::fault::{Fault, VERBS};
+use crate::fault::{Fault, Verb, ALLOCATORS, VERBS};
 use crate::genl::{self, Client};
-use crate::kind::Host;
+use crate::kind::{Host, Kind};
 use crate::rig;
 use crate::runner::Ctx;
 use crate::sys;
+use crate::tests::hostile_peer;
 use crate::tests::link::{namespaces_come_and_go, port_up};
 use crate::tests::netem::Netem;
 use crate::tests::network::Rules;
@@ -22,6 +24,8 @@ use std::time::{Duration, Instant};
 
 /// Link groups of each host that the streams of a gentle phase have made.
 pub const GROUPS: usize = 2;
+/// Connections that a hostile peer spoils.
+const ROUNDS: usize = 6;
 
 /// `hold` waits while it lasts, and fails when a worker has.
 pub fn play(
@@ -144,12 +148,36 @@ pub fn play(
             rig::await_gid(host)?;
             held
         }
-        Act::Verb(verb, number) => {
-            let fault = Fault::of_verb(VERBS[verb])?;
-            fault.arm(Some(number))?;
-            hold(lasts)
+        Act::Verb(verb, number) => one_call_fails(VERBS[verb], number, lasts, hold),
+        Act::Memory(by, number) => one_call_fails(ALLOCATORS[by], number, lasts, hold),
+        Act::HostilePeer(seed) => {
+            let ctx = Ctx {
+                seed,
+                ..ctx.with_kind(Kind::Smc4)
+            };
+            let mut peer = Process::start("the hostile peer".into(), || {
+                hostile_peer::at_random(&ctx, ROUNDS)
+            })?;
+            loop {
+                hold(Duration::from_millis(20))?;
+                if let Some(outcome) = peer.ended()? {
+                    return outcome;
+                }
+            }
         }
     }
+}
+
+/// The call of this number from now on.
+fn one_call_fails(
+    verb: Verb,
+    number: u32,
+    lasts: Duration,
+    hold: &mut dyn FnMut(Duration) -> Outcome,
+) -> Outcome {
+    let fault = Fault::of_verb(verb)?;
+    fault.arm(Some(number))?;
+    hold(lasts)
 }
 
 /// Where no connection may fail, no link is taken before every group has two again.

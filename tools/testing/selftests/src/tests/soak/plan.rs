@@ -73,6 +73,10 @@ pub enum Act {
     NoAddress(Host),
     /// A call of one of `fault::VERBS` fails: which verb, and which call from now on.
     Verb(usize, u32),
+    /// Memory is refused to the module: by which of `fault::ALLOCATORS`, and at which call from now on.
+    Memory(usize, u32),
+    /// A hostile peer talks to host B meanwhile, at random (`hostile_peer.random`); made from this seed.
+    HostilePeer(u64),
 }
 
 /// An act, when it comes after the one before, and how long it lasts, in milliseconds.
@@ -169,7 +173,7 @@ fn act(random: &mut SmallRng, class: Class) -> Act {
                 };
             }
             (true, two_links) => {
-                return match random.gen_range(0..6 + 2 * u32::from(two_links)) {
+                return match random.gen_range(0..8 + 2 * u32::from(two_links)) {
                     0 => Act::Port(host, false),
                     1 => Act::Device(host, false),
                     2 => Act::NoAddress(host),
@@ -181,13 +185,17 @@ fn act(random: &mut SmallRng, class: Class) -> Act {
                         random.gen_range(0..crate::fault::VERBS.len()),
                         random.gen_range(1..40),
                     ),
-                    6 => Act::Device(host, true),
+                    6 | 7 => Act::Memory(
+                        random.gen_range(0..crate::fault::ALLOCATORS.len()),
+                        random.gen_range(1..40),
+                    ),
+                    8 => Act::Device(host, true),
                     _ => Act::NetworkDevice(host),
                 };
             }
         }
     }
-    match random.gen_range(0..11) {
+    match random.gen_range(0..13) {
         0..3 => Act::Network(NETWORKS[random.gen_range(0..NETWORKS.len())]),
         3 => Act::Hole(host, [Lost::Roce, Lost::Tcp][random.gen_range(0..2)]),
         4 | 5 => {
@@ -198,6 +206,8 @@ fn act(random: &mut SmallRng, class: Class) -> Act {
         6 | 7 => Act::Dumps,
         8 => Act::Killed(random.gen_range(1..WORKERS)),
         9 => [Act::Namespaces, Act::Address(host)][random.gen_range(0..2)],
+        // Its links are seen as those of the others.
+        10 | 11 if !class.two_links => Act::HostilePeer(random.gen()),
         _ => Act::Rmmod,
     }
 }
