@@ -561,6 +561,14 @@ survives() { # NAME ORDER [ORDER-THAT-ENDS-IT]
 	[ -z "${3:-}" ] || check "$name.ended" order "$3"
 }
 
+fails_over() { # NAME DEVICE OF
+	local before
+	before=$(losses)
+	survives "$1" "{\"do\":\"drop_completions\",\"device\":$2,\"count\":1,\"of\":\"$3\"}"
+	# Of the other machine's devices the other machine's log tells.
+	[ "$2" -gt 1 ] || check "$1.is_noticed" more_losses_than "$before"
+}
+
 ended_well() { # NAME JOB OUTPUT
 	if wait "$2"; then echo "ok $1"; else echo "not ok $1: $(tail -c 300 "$3" | tr '\r\n' ';;')"; fi
 }
@@ -577,6 +585,11 @@ failover_a() {
 	survives failover.qp_fatal '{"do":"qp_fatal","device":0}'
 	survives failover.qp_fatal_of_the_peer '{"do":"qp_fatal","device":3}'
 	survives failover.cq_error '{"do":"cq_error","device":1}'
+	fails_over failover.lost_sends 0 sends
+	fails_over failover.lost_sends_of_the_peer 3 sends
+	# What was received and not told of may be gone: a connection goes on or ends.
+	check failover.lost_receives.two_links eventually two_links
+	lost failover.lost_receives 0 receives
 	survives failover.revoke_key '{"do":"revoke_key","device":2}'
 	survives failover.lose_interrupts '{"do":"lose_interrupts","device":0,"count":1}' '{"do":"heal","device":0}'
 	survives failover.die '{"do":"die","device":0}'
