@@ -162,6 +162,9 @@ pub(crate) struct GroupKey {
     pub(crate) net: u64,
 }
 
+/// No reason of DELETE LINK.
+const NO_REASON: u32 = 0;
+
 /// How far a group is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
@@ -292,8 +295,8 @@ pub(crate) struct LinkGroup {
     /// Idle time before TEST LINK, in milliseconds; 0 = never.
     test_link_time: u32,
     phase: Atomic<u32>,
-    /// It has been without connections for long: to be wound up.
-    expired: Atomic<bool>,
+    /// It is to be wound up by its work item, for this reason; [`NO_REASON`]: it is not.
+    farewell: Atomic<u32>,
     /// Something has happened to the TCP connection of one of the connections.
     tcp_woken: Atomic<bool>,
     #[pin]
@@ -499,7 +502,7 @@ impl LinkGroup {
                 free_delay: seconds.saturating_mul(1000),
                 test_link_time: settings.testlink_seconds().saturating_mul(1000),
                 phase: Atomic::new(Phase::Forming as u32),
-                expired: Atomic::new(false),
+                farewell: Atomic::new(NO_REASON),
                 tcp_woken: Atomic::new(false),
                 changed <- new_wait_queue!("LinkGroup::changed"),
                 conns <- new_spinlock_bh!(
@@ -1134,8 +1137,9 @@ impl LinkGroup {
         self.lose_asymmetric();
         self.reap();
         self.ask_rkeys(registry::now());
-        if self.expired.xchg(false, Full) {
-            self.wind_up(DeleteReason::PROGRAM, true, true);
+        match self.farewell.xchg(NO_REASON, Full) {
+            NO_REASON => {}
+            reason => self.wind_up(DeleteReason(reason), true, true),
         }
     }
 
@@ -1177,13 +1181,8 @@ impl LinkGroup {
             let table = self.conns.lock();
             table.used == 0 && table.idle_since.after(self.free_delay).reached(now)
         };
-        if idle
-            && self.phase.load(Acquire) == Phase::Active as u32
-            && self.mark_dead(|table| table.used == 0)
-        {
-            // That waits for a peer or a device that may be dead, and the ticker is all groups'.
-            self.expired.store(true, Release);
-            self.kick();
+        if idle && self.phase.load(Acquire) == Phase::Active as u32 {
+            self.end_soon(DeleteReason::PROGRAM, |table| table.used == 0);
         }
     }
 
@@ -1361,9 +1360,19 @@ impl LinkGroup {
 
     // The end.
 
-    /// Ends the group because its device or the module goes. Process context.
+    /// Ends the group because its device, the module or the system goes; see [`Self::end_soon`].
     pub(crate) fn end_orderly(self: &Arc<Self>) {
-        self.end(DeleteReason::OPERATOR, true, true);
+        self.end_soon(DeleteReason::OPERATOR, |_| true);
+    }
+
+    /// Ends the group as [`Self::end`] does if `condition` holds, but from its work item: that waits for a peer or a device
+    /// which may be dead, and no other group is to wait for it. From here on nobody uses the group. Process context.
+    fn end_soon(self: &Arc<Self>, reason: DeleteReason, condition: impl FnOnce(&Table) -> bool) {
+        if self.mark_dead(condition) {
+            self.changed.wake_all();
+            self.farewell.store(reason.0, Release);
+            self.kick();
+        }
     }
 
     /// A port of `device` has changed. Process context, under a lock of the RDMA core.
@@ -1395,12 +1404,19 @@ impl LinkGroup {
     /// Lets nobody use the group any more, if `condition` holds; false if it does not, or if that was
     /// done before.
     fn mark_dead(&self, condition: impl FnOnce(&Table) -> bool) -> bool {
-        // Under the lock, so that nobody installs a connection afterwards.
+        let registry = registry::get();
+        // Under the lock, so that nobody installs a connection afterwards, and who finds it dead finds it counted.
         let table = self.conns.lock();
-        condition(&table) && self.phase.xchg(Phase::Dead as u32, Full) != Phase::Dead as u32
+        let marked =
+            condition(&table) && self.phase.xchg(Phase::Dead as u32, Full) != Phase::Dead as u32;
+        if let (true, Some(registry)) = (marked, &registry) {
+            registry.group_ending();
+        }
+        drop(table);
+        marked
     }
 
-    /// All of [`Self::end`] but the decision.
+    /// All of [`Self::end`] but the decision. Once, after [`Self::mark_dead`].
     fn wind_up(self: &Arc<Self>, reason: DeleteReason, orderly: bool, tell_peer: bool) {
         self.changed.wake_all();
         if let Some(registry) = registry::get() {
@@ -1463,6 +1479,9 @@ impl LinkGroup {
             let _ = conn.leave();
         }
         self.pool.clear();
+        if let Some(registry) = registry::get() {
+            registry.group_ended();
+        }
     }
 }
 

@@ -48,7 +48,8 @@ use crate::{
             Notice, //
         },
         ticker::Ticker, //
-    }, //
+    },
+    queues, //
 };
 use kernel::{
     error::Result,
@@ -70,7 +71,7 @@ use kernel::{
 /// How often timers are looked at, in milliseconds.
 const TICK_MS: u32 = 250;
 
-/// How long the system may be kept from going down, in milliseconds; the last group may take longer.
+/// How long the system may be kept from going down, in milliseconds.
 const FAREWELL_MS: u32 = 15_000;
 
 static REGISTRY: Global<Registry> = Global::new();
@@ -88,7 +89,11 @@ pub(crate) struct Registry {
     next_group: Atomic<u32>,
     /// Counts the groups that [`Registry::find_or_add`] has made, or failed to.
     made: Atomic<u32>,
-    /// That has counted on.
+    /// Groups that are being wound up.
+    ending: Atomic<u32>,
+    /// No group begins any more: the module or the system goes.
+    closed: Atomic<bool>,
+    /// One of those has changed.
     #[pin]
     changed: WaitQueue,
 }
@@ -136,6 +141,8 @@ pub(crate) fn start(rsvd_ports_base: u16) -> Result<Running> {
             ),
             next_group: Atomic::new(256),
             made: Atomic::new(0),
+            ending: Atomic::new(0),
+            closed: Atomic::new(false),
             changed <- new_wait_queue!("Registry::changed"),
         }),
         GFP_KERNEL,
@@ -155,6 +162,14 @@ pub(crate) fn start(rsvd_ports_base: u16) -> Result<Running> {
     };
     running.ports.load_error()?;
     Ok(running)
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // All at once, not device after device. The last work items that wind up are past the devices' last uses.
+        self.registry.end_all();
+        queues::control().flush();
+    }
 }
 
 impl Running {
@@ -344,12 +359,30 @@ impl Registry {
             group.discard();
             return Err(err.into());
         }
-        // Either whoever removes the device finds the group in the list, or it is seen here.
-        if group.links().any(|link| link.port().device.is_gone()) {
+        // Either whoever removes the device, or ends all groups, finds the group in the list, or it is seen here.
+        let closed = self.closed.load(Acquire);
+        if closed || group.links().any(|link| link.port().device.is_gone()) {
             group.discard();
             return Err(ENODEV);
         }
         Ok(group)
+    }
+
+    /// Ends all groups, and lets no other begin; returns before they are wound up. Process context.
+    fn end_all(&self) {
+        self.closed.store(true, Release);
+        self.for_each_group(|_| true, LinkGroup::end_orderly);
+    }
+
+    /// A group is about to be wound up.
+    pub(crate) fn group_ending(&self) {
+        self.ending.fetch_add(1u32, Relaxed);
+    }
+
+    /// It has been.
+    pub(crate) fn group_ended(&self) {
+        self.ending.fetch_sub(1u32, Release);
+        self.changed.wake_all();
     }
 
     /// Finds a group for `key`.
@@ -383,10 +416,17 @@ struct Farewell;
 
 impl GoingDown for Farewell {
     fn going_down() {
-        // A group whose peer or device is dead takes seconds, and the system waits.
-        let until = now().after(FAREWELL_MS);
-        if let Some(registry) = get() {
-            registry.for_each_group(|_| !until.reached(now()), LinkGroup::end_orderly);
+        let Some(registry) = get() else {
+            return;
+        };
+        registry.end_all();
+        // Of those whose peer or device is dead each takes seconds, and the system waits.
+        let all = registry.changed.wait(FAREWELL_MS, || {
+            (registry.ending.load(Acquire) == 0).then_some(())
+        });
+        if all.is_none() {
+            let left = registry.ending.load(Relaxed);
+            pr_warn!("the system goes down before {left} link groups have ended\n");
         }
     }
 }

@@ -13,7 +13,7 @@ pub const TESTS: [Test; 2] = [
     once("trace.trace_cmd", 120, trace_cmd),
 ];
 
-const TRACEFS: &str = "/sys/kernel/tracing";
+pub(super) const TRACEFS: &str = "/sys/kernel/tracing";
 
 /// The fields of C's events, in their order, behind those that every event has.
 const FIELDS: [(&str, &[&str]); 4] = [
@@ -30,10 +30,10 @@ const FIELDS: [(&str, &[&str]); 4] = [
 ];
 
 /// All events of the system are on while this is there.
-struct Tracing;
+pub(super) struct Tracing;
 
 impl Tracing {
-    fn start() -> Outcome<Tracing> {
+    pub(super) fn start() -> Outcome<Tracing> {
         sys::leave()?;
         if !std::path::Path::new(&format!("{TRACEFS}/events/smc")).exists() {
             rig::run(&format!("mount -t tracefs nodev {TRACEFS}"))?;
@@ -44,7 +44,7 @@ impl Tracing {
     }
 
     /// (event, what it tells) so far.
-    fn lines(&self) -> Outcome<Vec<(String, String)>> {
+    pub(super) fn lines(&self) -> Outcome<Vec<(String, String)>> {
         let text = sys::read_file(&format!("{TRACEFS}/trace"))?;
         Ok(text
             .lines()

@@ -78,7 +78,7 @@ fn wrong_place(stage: &Stage, role: Role, place: Place) -> Outcome {
     let (address, rkey) = place(&meeting.peer);
     refused(&mut meeting.peer, address, rkey, WORDS)?;
     meeting.is_reset(libc::ECONNABORTED)?;
-    stage.others.go_on()
+    stage.go_on()
 }
 
 /// The peer may write to all of its ring at any time; what counts is what it says of it.
@@ -93,7 +93,7 @@ fn all_of_the_ring(stage: &Stage) -> Outcome {
             .write(&part, far.address + at as u64, far.rkey)?;
     }
     meeting.echo(b"right all the same")?;
-    stage.others.go_on()
+    stage.go_on()
 }
 
 /// The key of the ordinary connection, which passes over the wire for all to read, is of no use on another link.
@@ -117,7 +117,7 @@ fn others_key(stage: &Stage, tap: &Wiretap) -> Outcome {
         refused(&mut meeting.peer, address + offset, rkey, WORDS)
             .during("with the key of others")?;
         meeting.is_reset(libc::ECONNABORTED)?;
-        stage.others.go_on()?;
+        stage.go_on()?;
     }
     Ok(())
 }
@@ -159,7 +159,7 @@ fn stale(stage: &Stage, role: Role) -> Outcome {
         .qp
         .write(&[0x66; 300], old.address + at, old.rkey)?;
     meeting.echo(&[0x11; 250])?;
-    stage.others.go_on()?;
+    stage.go_on()?;
 
     // The group ends; another one of the same peer begins. The old key is of no use there.
     drop(meeting);
@@ -170,5 +170,5 @@ fn stale(stage: &Stage, role: Role) -> Outcome {
     );
     refused(&mut meeting.peer, old.address, old.rkey, WORDS)?;
     meeting.is_reset(libc::ECONNABORTED)?;
-    stage.others.go_on()
+    stage.go_on()
 }

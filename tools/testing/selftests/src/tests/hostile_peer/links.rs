@@ -411,7 +411,7 @@ pub(super) fn types(ctx: &Ctx) -> Outcome {
             .judge(VIOLATION)
             .during(&format!("type {kind:#04x} as a {role:?}"))?;
     }
-    stage.others.go_on()
+    stage.go_on()
 }
 
 /// Where two links may be: offers that lead nowhere, and answers to none.

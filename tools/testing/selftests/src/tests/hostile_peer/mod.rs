@@ -10,6 +10,7 @@ mod links;
 mod moments;
 mod random;
 mod speaker;
+mod vanished;
 
 pub use random::at_random;
 
@@ -25,7 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-pub const TESTS: [Test; 14] = [
+pub const TESTS: [Test; 16] = [
     peer("hostile_peer.honest_client", 120, honest_client),
     peer("hostile_peer.honest_server", 120, honest_server),
     peer("hostile_peer.cdc_to_server", 300, |ctx| {
@@ -54,6 +55,8 @@ pub const TESTS: [Test; 14] = [
     peer("hostile_peer.late", 300, moments::late),
     peer("hostile_peer.keys", 300, keys::keys),
     peer("hostile_peer.random", 600, random::random),
+    peer("hostile_peer.vanished_device", 200, vanished::device_goes),
+    peer("hostile_peer.vanished_idle", 200, vanished::idle),
 ];
 
 const fn peer(name: &'static str, limit: u64, body: fn(&Ctx) -> Outcome) -> Test {
@@ -104,20 +107,31 @@ struct Stage {
     kind: Kind,
     listener: Sock,
     address: SocketAddr,
-    others: Others,
+    others: Option<Others>,
 }
 
 impl Stage {
     fn new(ctx: &Ctx) -> Outcome<Stage> {
+        Ok(Stage {
+            others: Some(Others::new(ctx)?),
+            ..Stage::without_others(ctx)?
+        })
+    }
+
+    fn without_others(ctx: &Ctx) -> Outcome<Stage> {
         raw::prepare()?;
-        let others = Others::new(ctx)?;
         let (listener, address) = ctx.listener(64)?;
         Ok(Stage {
             kind: ctx.kind,
             listener,
             address,
-            others,
+            others: None,
         })
+    }
+
+    /// Waits until the others have gone on.
+    fn go_on(&self) -> Outcome {
+        self.others.as_ref().map_or(Ok(()), Others::go_on)
     }
 
     fn meet(&self, role: Role, offer: Offer) -> Outcome<Meeting<'_>> {
@@ -312,7 +326,7 @@ fn one(stage: &Stage, role: Role, offer: Offer, statement: &Statement) -> Outcom
         .during("an honest beginning")?;
     (statement.says)(&mut meeting)?;
     meeting.judge(statement.ends)?;
-    stage.others.go_on()
+    stage.go_on()
 }
 
 /// An ordinary connection between the hosts, all of whose bytes are compared all the time.
@@ -418,7 +432,7 @@ fn honest(ctx: &Ctx, role: Role) -> Outcome {
         check_eq!(meeting.sock.recv_to_end()?.len(), 0, "bytes before the end");
         drop(meeting.sock);
         meeting.peer.await_state(state::CLOSED)?;
-        stage.others.go_on()?;
+        stage.go_on()?;
     }
     Ok(())
 }

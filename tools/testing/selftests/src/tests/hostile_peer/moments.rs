@@ -174,7 +174,7 @@ pub(super) fn early(ctx: &Ctx) -> Outcome {
             Role::Server => EARLY_TO_CLIENT,
         };
         for word in EARLY.iter().chain(own).chain(INSTEAD) {
-            let outcome = early_one(&stage, role, word).and_then(|()| stage.others.go_on());
+            let outcome = early_one(&stage, role, word).and_then(|()| stage.go_on());
             failures.note(outcome, &format!("'{}' as a {role:?}", word.what));
         }
     }
@@ -334,7 +334,7 @@ fn late_ones(stage: &Stage, role: Role, offer: Offer) -> Outcome {
         meeting.peer.await_state(state::CLOSED)?;
         ghost(&mut meeting)?;
     }
-    stage.others.go_on()?;
+    stage.go_on()?;
 
     // The socket is gone, and the peer goes on: as with TCP it is reset.
     meeting.renew()?;
@@ -348,7 +348,7 @@ fn late_ones(stage: &Stage, role: Role, offer: Offer) -> Outcome {
     ghost(&mut meeting).during("after a reset")?;
     meeting.renew().during("a connection after a reset")?;
     meeting.echo(b"after a reset")?;
-    stage.others.go_on()?;
+    stage.go_on()?;
 
     // The group has ended.
     let all = llc_message(llc::DELETE_LINK, llc::ALL, &[(5, &[0, 3, 0, 0])]);
@@ -363,7 +363,7 @@ fn late_ones(stage: &Stage, role: Role, offer: Offer) -> Outcome {
         outcome.is_some(),
         "requests after DELETE LINK neither fail nor succeed"
     );
-    stage.others.go_on()
+    stage.go_on()
 }
 
 impl Meeting<'_> {

@@ -55,7 +55,7 @@ fn play(stage: &Stage, random: &mut SmallRng) -> Outcome {
             meeting.peer.qp.receive(Duration::ZERO)?;
         }
     }
-    stage.others.go_on()
+    stage.go_on()
 }
 
 /// A number that is likely to be at an edge of something.

@@ -196,6 +196,8 @@ pub struct Peer {
     read: Cursor,
     /// LLC messages of the other side that nobody has asked for yet.
     pub requests: Vec<Vec<u8>>,
+    /// It goes without a word.
+    silent: bool,
 }
 
 static IDENTITIES: AtomicU16 = AtomicU16::new(1);
@@ -228,6 +230,7 @@ impl Peer {
             heard: Cdc::default(),
             read: Cursor::default(),
             requests: Vec::new(),
+            silent: false,
         })
     }
 
@@ -582,6 +585,11 @@ impl Peer {
         self.say(self.next())
     }
 
+    /// Is gone from one moment to the next, as a host that has lost its power.
+    pub fn vanish(mut self) {
+        self.silent = true;
+    }
+
     /// Waits until the other side has said one of these flags about the connection.
     pub fn await_state(&mut self, flags: u8) -> Outcome {
         let end = Instant::now() + PATIENCE;
@@ -683,6 +691,9 @@ impl Peer {
 impl Drop for Peer {
     /// An honest peer says that it goes, and waits for the answer that a server gives.
     fn drop(&mut self) {
+        if self.silent {
+            return;
+        }
         let goodbye = llc_message(llc::DELETE_LINK, llc::ALL | 0x20, &[(5, &[0, 3, 0, 0])]);
         if self.qp.send(&goodbye).is_err() {
             return;
