@@ -686,8 +686,11 @@ impl Conn {
         if reads_no_more && !aborted && flow.brings_data(message) {
             // As TCP answers by a reset what comes for nobody (RFC 9293, section 3.6.1).
             self.event(data, Event::LocalAbort, ECONNRESET);
-            return;
         }
+        // Also after that: what the peer says of the connection counts.
+        let Some(flow) = data.flow.as_mut() else {
+            return;
+        };
         let effects = match flow.handle_cdc(message) {
             Ok(effects) => effects,
             Err(violation) => {

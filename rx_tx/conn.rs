@@ -559,7 +559,10 @@ impl Connection {
         let over = self.state.union(self.peer_state).union(msg.conn_state);
         if over.contains(ConnState::ABORT) {
             self.last_received = msg.seqno;
-            return Ok(self.apply_peer_state(msg.conn_state));
+            // What a failover holds back may be its last word.
+            let held = self.failover.held.take();
+            let held = held.map_or(ConnState(0), |held| held.msg.conn_state);
+            return Ok(self.apply_peer_state(msg.conn_state.union(held)));
         }
         let heard = Heard {
             link: self.heard_on,
@@ -911,6 +914,20 @@ mod tests {
         assert!(!b.lacks_message());
         a.announce(ConnState::CLOSED);
         assert!(b.handle_cdc(&a.make_cdc()).unwrap().peer_closed);
+    }
+
+    /// The peer's last word is held back for a message that comes late, and which nobody reads.
+    #[test]
+    fn an_abort_hears_what_was_held_back() {
+        let (mut a, mut b) = (conn(), conn());
+        let late = complete(&mut a, 10);
+        b.handle_cdc(&a.fail_over().validation).unwrap();
+        a.announce(ConnState::CLOSED);
+        assert_eq!(transmit(&mut a, &mut b), Effects::default());
+        assert!(b.brings_data(&late));
+        b.announce(ConnState::ABORT);
+        assert!(b.handle_cdc(&late).unwrap().peer_closed);
+        assert!(!b.handle_cdc(&a.make_cdc()).unwrap().peer_closed);
     }
 
     #[test]

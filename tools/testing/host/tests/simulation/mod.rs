@@ -275,7 +275,7 @@ impl Peer {
         };
         self.conn.hear(chain.link, &msg);
         if self.comes_for_nobody(&msg) {
-            return self.event(Event::LocalAbort);
+            self.event(Event::LocalAbort);
         }
         let effects = self.conn.handle_cdc(&msg).expect("a fair peer");
         if let Some(offset) = effects.urgent_offset {
@@ -314,7 +314,7 @@ impl Peer {
     pub fn hear_a_lie(&mut self, link: usize, msg: &CdcMessage) {
         self.conn.hear(link, msg);
         if self.comes_for_nobody(msg) {
-            return self.event(Event::LocalAbort);
+            self.event(Event::LocalAbort);
         }
         match self.conn.handle_cdc(msg) {
             Ok(effects) => {
