@@ -243,10 +243,16 @@ fn join(
             // It has failed, so that the next one may be ours; or the time is up.
             continue;
         }
-        let conn = match group.choose_link() {
-            Some(link) => Conn::new(&group, &link, &context.settings, context.sk),
+        let link = group.choose_link();
+        let conn = match &link {
+            Some(link) => Conn::new(&group, link, &context.settings, context.sk),
             None => Err(DeclineReason::NOACTLINK),
         };
+        let gone = link.is_some_and(|link| !group.takes_connections(&link));
+        if conn.is_err() && gone && !first {
+            // Given up meanwhile: there is another one, or another group.
+            continue;
+        }
         // Others have waited, too, and have taken the last places.
         if first || conn.is_ok() || (group.has_room() && group.is_usable()) {
             return Ok((group, first, conn));

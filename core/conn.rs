@@ -807,6 +807,12 @@ impl Conn {
         self.data.lock().is_on(link)
     }
 
+    /// Whether its handshake is under way on `link`: the peer's end is not known, and it cannot move.
+    pub(super) fn begins_on(&self, link: &Link) -> bool {
+        let data = self.data.lock();
+        data.is_on(link) && data.flow.is_none() && !data.over
+    }
+
     /// There is a free slot of `link`; whether it was not enough.
     pub(super) fn feed(&self, link: &Link) -> bool {
         let mut data = self.data.lock();

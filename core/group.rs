@@ -566,7 +566,10 @@ impl LinkGroup {
     /// Server: the link for a new connection, that with the fewest; while the group is being formed, its
     /// first one.
     pub(crate) fn choose_link(&self) -> Option<Arc<Link>> {
-        let active = || self.links().filter(|link| link.is_active());
+        let active = || {
+            self.links()
+                .filter(|link| link.is_active() && !link.is_spare())
+        };
         let several = active().nth(1).is_some();
         let least = active().min_by_key(|link| several.then(|| self.connections_on(link)));
         least.or_else(|| self.links().find(|link| self.takes_connections(link)))
@@ -574,9 +577,9 @@ impl LinkGroup {
 
     /// Whether a connection can be put on a link: one that is in use, or with which the group begins. Who makes a
     /// later one takes it down again if that fails, and no connection is to be on it then.
-    pub(super) fn takes_connections(&self, link: &Link) -> bool {
+    pub(crate) fn takes_connections(&self, link: &Link) -> bool {
         match link.state() {
-            LinkState::Active => true,
+            LinkState::Active => !link.is_spare(),
             LinkState::Activating => self.state() == GroupState::Forming,
             LinkState::Inactive => false,
         }
@@ -1174,6 +1177,10 @@ impl LinkGroup {
             if link.take_doubt() {
                 self.take(&link, |flow| flow.probe(now));
             }
+        }
+        if self.links().any(|link| link.is_spare()) {
+            // The handshakes on it may be over.
+            self.kick();
         }
         self.reap();
         self.ask_rkeys(now);

@@ -228,6 +228,8 @@ pub(crate) struct Link {
     port_doubtful: Atomic<bool>,
     /// The addresses of its port have changed.
     gid_doubtful: Atomic<bool>,
+    /// Its group goes on without it when no handshake is under way on it any more.
+    spare: Atomic<bool>,
     /// Its group goes on without it.
     lost: Atomic<bool>,
     shut: Atomic<bool>,
@@ -322,6 +324,7 @@ impl Link {
                 doubtful: Atomic::new(false),
                 port_doubtful: Atomic::new(false),
                 gid_doubtful: Atomic::new(false),
+                spare: Atomic::new(false),
                 lost: Atomic::new(false),
                 shut: Atomic::new(false),
                 dropped: Atomic::new(false),
@@ -652,6 +655,16 @@ impl Link {
     /// Whether it has failed.
     pub(crate) fn has_failed(&self) -> bool {
         self.failed.load(Acquire)
+    }
+
+    /// Notes whether it is going to be given up: no connection begins on it then.
+    pub(crate) fn set_spare(&self, spare: bool) {
+        self.spare.store(spare, Release);
+    }
+
+    /// Whether it is going to be given up.
+    pub(crate) fn is_spare(&self) -> bool {
+        self.spare.load(Acquire)
     }
 
     /// Notes that its group goes on without it; true if that is news.

@@ -68,11 +68,25 @@ impl LinkGroup {
     /// Server: a link that shares its port with another one on either side is not needed any more when there
     /// are two that have none in common (RFC 7609, section 2.3).
     pub(super) fn lose_asymmetric(self: &Arc<Self>) {
-        if self.key.role == Role::Server && self.links().filter(|link| link.is_active()).count() > 2
-        {
-            if let Some(spare) = self.asymmetric_link() {
-                self.lose(&spare, Some(DeleteReason::NO_ASYMMETRIC_NEEDED));
-            }
+        if self.key.role != Role::Server {
+            return;
+        }
+        let several = self.links().filter(|link| link.is_active()).count() > 2;
+        let spare = several.then(|| self.asymmetric_link()).flatten();
+        for link in self.links() {
+            let is_spare = spare
+                .as_ref()
+                .is_some_and(|spare| Arc::ptr_eq(spare, &link));
+            link.set_spare(is_spare);
+        }
+        let Some(spare) = spare else {
+            return;
+        };
+        // Who is in the handshake there cannot move. Nobody else begins one (`takes_connections`), so that it ends soon.
+        let mut beginning = false;
+        self.for_each_conn(|conn| beginning |= conn.begins_on(&spare));
+        if !beginning {
+            self.lose(&spare, Some(DeleteReason::NO_ASYMMETRIC_NEEDED));
         }
     }
 

@@ -1,10 +1,11 @@
 //! Link groups with several links: how they get them, and what the loss of one does: nothing.
 
 use super::link::{await_queue_pairs, echo, prove_by_queue_pairs};
+use super::network::{Rules, Sysctl};
 use super::settings::Changed;
 use super::two_links::{
     add_second, await_both, await_links, second_device, second_netdev, second_netdev_comes,
-    second_netdev_goes, shown, Second, Sorted, ASYMMETRIC_LOCAL, ASYMMETRIC_PEER, SINGLE,
+    second_netdev_goes, shown, Second, Shown, Sorted, ASYMMETRIC_LOCAL, ASYMMETRIC_PEER, SINGLE,
     SYMMETRIC,
 };
 use super::{join, once, pnet, Pattern};
@@ -18,9 +19,9 @@ use crate::{check, check_eq, Context, Fail, Outcome};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-pub const TESTS: [Test; 11] = [
+pub const TESTS: [Test; 12] = [
     once("link.second_link_is_added", 120, second_link_is_added),
     once("link.failover_loses_nothing", 300, failover_loses_nothing),
     once(
@@ -32,6 +33,7 @@ pub const TESTS: [Test; 11] = [
     once("link.silent_link_is_left", 300, silent_link_is_left),
     once("link.comes_back", 300, comes_back),
     once("link.asymmetric", 120, asymmetric),
+    once("link.asymmetric_waits", 300, asymmetric_waits),
     once("link.closed_connection_moves", 200, closed_connection_moves),
     once("link.no_key_for_the_other", 200, no_key_for_the_other),
     once("link.second_link_refused", 300, second_link_refused),
@@ -467,6 +469,79 @@ fn asymmetric(ctx: &Ctx) -> Outcome {
         drop(second);
     }
     prove_by_queue_pairs(&ctx)
+}
+
+/// A third link makes the asymmetric one superfluous while a handshake is under way on that: it stays until the connection is
+/// made, which goes on on another one.
+fn asymmetric_waits(ctx: &Ctx) -> Outcome {
+    let ctx = ctx.with_kind(Kind::Smc4);
+    for host in Host::BOTH {
+        let mut tries = 0..3;
+        while !third_link_during_a_handshake(&ctx, host).during(&format!("two of {host:?}"))? {
+            check!(tries.next().is_some(), "the third link was always late");
+        }
+    }
+    prove_by_queue_pairs(&ctx)
+}
+
+/// False if the third link has not come in time. `host` has two devices at first.
+fn third_link_during_a_handshake(ctx: &Ctx, host: Host) -> Outcome<bool> {
+    /// Less than the server waits for the client's Confirm, with a repetition of that in between.
+    const IN_TIME: Duration = Duration::from_secs(4);
+
+    let other = host.other();
+    let second = Second::new(&[host])?;
+    second.fresh(ctx)?;
+    let (listener, address) = ctx.listener(64)?;
+    let first = ctx.pair_from(&listener, address)?;
+    echo(&first, b"first")?;
+    let devices = [host.rdma_device(), second_device(host)].sorted();
+    await_links(host, ASYMMETRIC_PEER, &devices)?;
+    await_links(other, ASYMMETRIC_LOCAL, &[other.rdma_device(); 2])?;
+    // A link that was just made is not followed by another one at once.
+    std::thread::sleep(Duration::from_millis(2_200));
+    let often = Sysctl::set(Host::A, "tcp_rto_max_ms", "1000")?;
+    // Behind a TCP header with time stamps; RFC 7609, section A.2: the eye catcher, and type 3.
+    let port = address.port();
+    let confirm = format!("tcp dport {port} @th,256,40 0xe2d4c3d903 counter drop");
+    let rules = Rules::new(Host::B, "input", &[&confirm])?;
+    let client = ctx.connect(address)?;
+    let since = Instant::now();
+    sys::eventually("a Confirm", || Ok(rules.seen()? > 0))?;
+    let begins = |links: &[Shown]| {
+        let mut on = links.iter().filter(|link| link.conns == 1);
+        on.any(|link| link.device == second_device(host))
+    };
+    check!(begins(&shown(host)?.1), "it begins on another link");
+    add_second(other)?;
+    sys::eventually("a third link", || {
+        let late = since.elapsed() > IN_TIME;
+        let (_, links) = shown(other)?;
+        let mut third = links
+            .iter()
+            .filter(|link| link.device == second_device(other));
+        Ok(late || third.any(|link| link.active))
+    })?;
+    // It would go at once.
+    std::thread::sleep(Duration::from_millis(300));
+    let links = shown(Host::B)?.1;
+    if since.elapsed() > IN_TIME {
+        return Ok(false);
+    }
+    check_eq!(links.len(), 3, "links during the handshake: {links:?}");
+    drop(rules);
+    let server = listener.accept().during("accept()")?;
+    let begun = Pair { client, server };
+    ctx.prove(Host::A, &begun.client)?;
+    ctx.prove(Host::B, &begun.server)?;
+    echo(&begun, b"made in the end")?;
+    await_both()?;
+    let streams = Streams::start(ctx, vec![first, begun])?;
+    streams.await_more(1_000_000)?;
+    streams.end()?;
+    drop(often);
+    drop(second);
+    Ok(true)
 }
 
 /// Each resource of a second link, refused to the server (which makes its end first) and to the client: the connections
