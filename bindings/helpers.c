@@ -112,8 +112,8 @@ int smc_rs_helper_clcsk_egress_ifindex(struct sock *sk)
 }
 
 /*
- * Whether the connection's route leads through a gateway: 1 and its Ethernet address, 0, or -1 if that address is not
- * known.
+ * Whether the connection's route leads through a gateway: 1 and its Ethernet address, 0, or -1 if that address, or the
+ * route, is not known.
  */
 int smc_rs_helper_clcsk_gateway(struct sock *sk, u8 *mac)
 {
@@ -121,7 +121,9 @@ int smc_rs_helper_clcsk_gateway(struct sock *sk, u8 *mac)
 	struct neighbour *neigh;
 	int ret = 0;
 
-	if (dst && dst->ops->family == AF_INET && dst_rtable(dst)->rt_uses_gateway) {
+	if (!dst)
+		return -1;
+	if (dst->ops->family == AF_INET && dst_rtable(dst)->rt_uses_gateway) {
 		ret = -1;
 		neigh = dst_neigh_lookup(dst, &inet_sk(sk)->inet_daddr);
 		if (!IS_ERR_OR_NULL(neigh)) {

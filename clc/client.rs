@@ -263,7 +263,7 @@ fn key(context: &Context<'_>, path: &Path, have: &HaveAccept) -> GroupKey {
 /// The server uses a link group that exists.
 fn next_contact(context: &Context<'_>, path: &Path, have: HaveAccept) -> Result<Arc<Conn>, Stop> {
     let peer = have.terms().peer;
-    let far = far_end(context.clc, &peer);
+    let far = far_end(path, &peer);
     let key = key(context, path, &have);
     let registry = &context.registry;
     let group = registry.find(&key, |group| group.link_to(&far).is_some());
@@ -304,7 +304,7 @@ fn next_contact(context: &Context<'_>, path: &Path, have: HaveAccept) -> Result<
         return Err(Stop::Decline(have.decline(reason), reason));
     };
     let mut room = [0; MAX_MESSAGE_LEN];
-    let sent = match have.confirm(endpoint, this_host(context.clc), &[], &mut room) {
+    let sent = match have.confirm(endpoint, this_host(path), &[], &mut room) {
         Ok((_agreed, len)) => io::send(context.clc, room.get(..len).unwrap_or(&[])),
         Err(_) => Err(EINVAL),
     };
@@ -332,7 +332,7 @@ fn first_contact(
         return Err(Stop::Decline(have.decline(reason), reason));
     };
     group.set_about(&have.terms().mode, terms);
-    let result = form(context, have, terms, &group);
+    let result = form(context, path, have, terms, &group);
     match result {
         Ok(conn) => {
             conn.rmb_confirmed();
@@ -365,6 +365,7 @@ fn other_gid(context: &Context<'_>, link: &Link, terms: &FirstContactTerms) -> O
 
 fn form(
     context: &Context<'_>,
+    path: &Path,
     have: HaveAccept,
     terms: &FirstContactTerms,
     group: &Arc<LinkGroup>,
@@ -375,7 +376,7 @@ fn form(
         Ok(conn) => conn,
         Err(reason) => return Err(Stop::Decline(have.decline(reason), reason)),
     };
-    let far = far_end(context.clc, &peer);
+    let far = far_end(path, &peer);
     let prepared = conn
         .meet(&peer)
         .and_then(|()| group.begin_confirm(&link, &far))
@@ -390,7 +391,7 @@ fn form(
     let gids = gids.get(..1 + usize::from(other.is_some())).unwrap_or(&[]);
     let mut room = [0; MAX_MESSAGE_LEN];
     let (agreed, len) = have
-        .confirm(endpoint, this_host(context.clc), gids, &mut room)
+        .confirm(endpoint, this_host(path), gids, &mut room)
         .map_err(|_| Stop::Fail(EINVAL))?;
     io::send(context.clc, room.get(..len).unwrap_or(&[]))?;
 

@@ -15,10 +15,7 @@ use super::{
 };
 use crate::{
     kapi::{
-        clcsock::{
-            ClcSock,
-            NextHop, //
-        },
+        clcsock::ClcSock,
         host, //
     },
     smc_core::{
@@ -31,8 +28,8 @@ use crate::{
             Link, //
         },
         llc::wire::LlcVersion,
-        registry,
-        types::Mac, //
+        path::Path,
+        registry, //
     },
     sysctl::Settings, //
 };
@@ -40,10 +37,10 @@ use crate::{
 /// How long to wait for a Decline that may be on its way.
 pub(super) const LATE_DECLINE_MS: u32 = 1_000;
 
-/// This host, as it describes itself at first contact.
-pub(super) fn this_host(clc: &ClcSock) -> Host {
+/// This host, as it describes itself at first contact over `path`.
+pub(super) fn this_host(path: &Path) -> Host {
     Host {
-        direct: clc.next_hop() == NextHop::Peer,
+        direct: path.gateway.is_none(),
         hostname: host::hostname(),
     }
 }
@@ -65,15 +62,12 @@ pub(super) fn llc_version(mode: &Mode) -> LlcVersion {
     }
 }
 
-/// The peer's end of the link that its Accept or Confirm names.
-pub(super) fn far_end(clc: &ClcSock, peer: &RdmaEndpoint) -> FarEnd {
+/// The peer's end of the link that its Accept or Confirm names, reached over `path`.
+pub(super) fn far_end(path: &Path, peer: &RdmaEndpoint) -> FarEnd {
     FarEnd {
         gid: peer.gid,
         mac: peer.mac,
-        gateway: match clc.next_hop() {
-            NextHop::Gateway(mac) => Some(Mac(mac)),
-            NextHop::Peer | NextHop::Unknown => None,
-        },
+        gateway: path.gateway,
         qpn: peer.qpn,
     }
 }

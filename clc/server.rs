@@ -191,7 +191,7 @@ fn negotiate(context: &Context<'_>) -> Result<Arc<Conn>, Stop> {
         Ok(joined) => joined,
         Err(reason) => return Err(Stop::Decline(have.decline(reason), reason)),
     };
-    let result = connect(context, have, &group, first, conn);
+    let result = connect(context, path, have, &group, first, conn);
     if first {
         match &result {
             Ok(conn) => {
@@ -263,6 +263,7 @@ fn join(
 
 fn connect(
     context: &Context<'_>,
+    path: &Path,
     have: HaveProposal<'_>,
     group: &Arc<LinkGroup>,
     first: bool,
@@ -272,7 +273,7 @@ fn connect(
         Ok(conn) => conn,
         Err(reason) => return Err(Stop::Decline(have.decline(reason), reason)),
     };
-    let result = finish(context, have, group, first, &conn);
+    let result = finish(context, path, have, group, first, &conn);
     if matches!(&result, Err(Stop::PeerDeclined(declined)) if declined.diagnosis == DeclineReason::NOSRVLINK)
     {
         // The client has lost it, and so should we soon.
@@ -292,6 +293,7 @@ fn connect(
 
 fn finish(
     context: &Context<'_>,
+    path: &Path,
     have: HaveProposal<'_>,
     group: &Arc<LinkGroup>,
     first: bool,
@@ -308,7 +310,7 @@ fn finish(
         let reason = DeclineReason::ERR_REGBUF;
         return Err(Stop::Decline(have.decline(reason), reason));
     };
-    let host = first.then(|| this_host(context.clc));
+    let host = first.then(|| this_host(path));
     let mut room = [0; MAX_MESSAGE_LEN];
     let (expect, len): (ExpectConfirm, usize) = have
         .accept(endpoint, host, &mut room)
@@ -341,7 +343,7 @@ fn finish(
     group.set_about(&agreed.terms().mode, &terms);
     let (link, far) = (
         group.first_link().map_err(Stop::Fail)?,
-        far_end(context.clc, &peer),
+        far_end(path, &peer),
     );
     let ready = link
         .connect(&far, peer.psn, terms.peer_mtu)

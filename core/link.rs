@@ -803,6 +803,7 @@ impl Link {
             port: self.port.clone(),
             gid: self.port.lookup_gid(self.gid_kind, &self.gid.0)?,
             mtu: self.mtu,
+            gateway: self.far().and_then(|far| far.gateway),
         })
     }
 

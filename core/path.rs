@@ -12,6 +12,7 @@ use super::{
     registry::Registry,
     types::{
         Gid,
+        Mac,
         Mtu, //
     }, //
 };
@@ -64,6 +65,8 @@ pub(crate) struct Path {
     pub(crate) gid: GidEntry,
     /// The MTU that the port allows.
     pub(crate) mtu: Mtu,
+    /// The gateway that the way to the peer leads through: as the route was when the path was found, for good.
+    pub(crate) gateway: Option<Mac>,
 }
 
 /// What a connection could use: at most one port, with an address for each version.
@@ -104,19 +107,33 @@ impl Paths {
 
     /// Looks at a port, whose network device has index `ifindex`; false if it has nothing to use.
     ///
-    /// If `other`, that is not the connection's own.
-    fn take(&mut self, port: &Port, ifindex: i32, vlan: Option<u16>, other: bool) -> bool {
+    /// If `other`, that is not the connection's own. SMC-Rv2 goes by way of `hop`.
+    fn take(
+        &mut self,
+        port: &Port,
+        ifindex: i32,
+        vlan: Option<u16>,
+        other: bool,
+        hop: NextHop,
+    ) -> bool {
         let Some(mtu) = port.active_mtu().and_then(Mtu::from_code) else {
             return false;
         };
-        let path = |gid: GidEntry| Path {
+        let path = |gid: GidEntry, gateway: Option<Mac>| Path {
             port: port.clone(),
             gid,
             mtu,
+            gateway,
+        };
+        let (reached, gateway) = match hop {
+            NextHop::Peer => (true, None),
+            NextHop::Gateway(mac) => (true, Some(Mac(mac))),
+            NextHop::Unknown => (false, None),
         };
         // SMC-Rv2 is for IPv4 only, and uses the connection's own address.
         self.v2 = self
             .own_ipv4
+            .filter(|_| reached)
             .and_then(|own| {
                 let own = gid_of_ipv4(own);
                 let own = port.find_gid(GidKind::RoceV2, vlan, |entry| entry.gid == own);
@@ -128,12 +145,12 @@ impl Paths {
                     other.then(|| port.find_gid(GidKind::RoceV2, vlan, near))?
                 })
             })
-            .map(path);
+            .map(|gid| path(gid, gateway));
         // RoCEv1 has no IP header, so that any address of the port will do. The first one stays for
-        // as long as the network device, and is what other implementations use, too.
+        // as long as the network device, and is what other implementations use, too. No gateway passes it on.
         self.v1 = port
             .find_gid(GidKind::RoceV1, vlan, |entry| entry.ifindex == ifindex)
-            .map(path);
+            .map(|gid| path(gid, None));
         self.v1.is_some() || self.v2.is_some()
     }
 }
@@ -239,7 +256,12 @@ pub(crate) fn alternative(
                 }
                 _ => port.find_gid(kind, vlan, of_netdev),
             }?;
-            Some(Path { port, gid, mtu })
+            Some(Path {
+                port,
+                gid,
+                mtu,
+                gateway: None,
+            })
         });
     });
     best
@@ -303,12 +325,9 @@ pub(crate) fn find(registry: &Registry, net: &Net, clc: &ClcSock) -> Result<Path
                 return false;
             }
             let ifindex = if own { ifindex } else { netdev.ifindex() };
-            port.is_active() && paths.take(&port, ifindex, vlan, !own)
+            port.is_active() && paths.take(&port, ifindex, vlan, !own, hop)
         });
     });
-    if hop == NextHop::Unknown {
-        paths.v2 = None;
-    }
     if let (false, Some(iwarp)) = (found, &iwarp) {
         ports::explain_fallback(iwarp);
     }

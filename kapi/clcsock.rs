@@ -55,7 +55,7 @@ pub(crate) enum NextHop {
     Peer,
     /// A gateway with this Ethernet address.
     Gateway([u8; 6]),
-    /// A gateway whose address is not known.
+    /// A gateway whose address is not known, or there is no route at the moment.
     Unknown,
 }
 
