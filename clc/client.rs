@@ -398,7 +398,7 @@ fn form(
     // RFC 7609, section 3.5.1.4: the server's CONFIRM LINK shows that the link works.
     let reason = match await_confirmation(group, &link, context.clc, CONFIRM_LINK_CLIENT_WAIT) {
         Some(Confirmation::Done) => {
-            let ready = link.start().and_then(|()| conn.register());
+            let ready = link.start(group).and_then(|()| conn.register());
             // That may have taken longer than the server waits: what it says then comes first.
             if io::has_input(context.clc) {
                 None

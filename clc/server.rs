@@ -347,7 +347,7 @@ fn finish(
     );
     let ready = link
         .connect(&far, peer.psn, terms.peer_mtu)
-        .and_then(|()| link.start())
+        .and_then(|()| link.start(group))
         .and_then(|()| conn.register())
         .and_then(|()| group.begin_confirm(&link, &far));
     let reason = match ready {

@@ -668,6 +668,11 @@ impl Conn {
 
     /// The peer says what cannot be (RFC 7609, section 4.8.2).
     fn refuse_message(&self, data: &mut Data, violation: Violation) {
+        let flow = data.flow.as_ref();
+        if flow.is_some_and(|flow| flow.state().contains(ConnState::ABORT)) {
+            // Said and done before.
+            return;
+        }
         pr_warn_ratelimited!("connection {:#x} aborted: {violation:?}\n", self.token);
         self.event(data, Event::LocalAbort, ECONNRESET);
     }

@@ -177,6 +177,17 @@ enum Phase {
     Dead = 2,
 }
 
+/// Who says goodbye when a group ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Goodbye {
+    /// We are to.
+    Due,
+    /// We have: the peer has said what it may not.
+    Said,
+    /// The peer has, or nobody can hear it.
+    Needless,
+}
+
 /// How far a group is, for those who look at it from outside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum GroupState {
@@ -1142,7 +1153,7 @@ impl LinkGroup {
         self.ask_rkeys(registry::now());
         match self.farewell.xchg(NO_REASON, Full) {
             NO_REASON => {}
-            reason => self.wind_up(DeleteReason(reason), true, true),
+            reason => self.wind_up(DeleteReason(reason), true, Goodbye::Due),
         }
     }
 
@@ -1241,6 +1252,9 @@ impl LinkGroup {
             }
             Some(LlcEvent::LinkDown) => self.link_failed(link, LinkFailure::Silence),
             Some(LlcEvent::Terminate { reason, orderly }) => self.end(reason, orderly, false),
+            Some(LlcEvent::Violation) => {
+                self.end_as(DeleteReason::PROTOCOL_VIOLATION, false, Goodbye::Said);
+            }
             Some(LlcEvent::DeleteLink(request)) => self.take_delete_link(link, &request),
             Some(LlcEvent::AddLinkKeys { msg, response }) => self.take_keys(link, &msg, response),
             Some(LlcEvent::LinkRequested) => {
@@ -1403,8 +1417,17 @@ impl LinkGroup {
     /// Ends the group and all its connections. Does nothing the second time. Process context, also
     /// from the group's own work item.
     pub(crate) fn end(self: &Arc<Self>, reason: DeleteReason, orderly: bool, tell_peer: bool) {
+        let goodbye = if tell_peer {
+            Goodbye::Due
+        } else {
+            Goodbye::Needless
+        };
+        self.end_as(reason, orderly, goodbye);
+    }
+
+    fn end_as(self: &Arc<Self>, reason: DeleteReason, orderly: bool, goodbye: Goodbye) {
         if self.mark_dead(|_| true) {
-            self.wind_up(reason, orderly, tell_peer);
+            self.wind_up(reason, orderly, goodbye);
         }
     }
 
@@ -1424,7 +1447,7 @@ impl LinkGroup {
     }
 
     /// All of [`Self::end`] but the decision. Once, after [`Self::mark_dead`].
-    fn wind_up(self: &Arc<Self>, reason: DeleteReason, orderly: bool, tell_peer: bool) {
+    fn wind_up(self: &Arc<Self>, reason: DeleteReason, orderly: bool, goodbye: Goodbye) {
         self.changed.wake_all();
         if let Some(registry) = registry::get() {
             registry.forget(self);
@@ -1436,7 +1459,7 @@ impl LinkGroup {
             .links()
             .filter(|link| link.state() != LinkState::Inactive)
             .find(|link| link.can_send());
-        if let (true, Some(link)) = (tell_peer, &way) {
+        if let (Goodbye::Due, Some(link)) = (goodbye, &way) {
             // RFC 7609, section 4.6: tell the peer that all links go.
             let message = {
                 let mut flows = self.flow.lock();
@@ -1458,19 +1481,21 @@ impl LinkGroup {
         if let Some(link) = way {
             // What has just been said, here or in answer to the peer, is to get through. A peer that has ended the
             // group may be gone before it can acknowledge that.
-            link.finish(if tell_peer {
-                FINISH_MS
-            } else {
-                FINISH_ANSWER_MS
+            link.finish(match goodbye {
+                Goodbye::Due | Goodbye::Said => FINISH_MS,
+                Goodbye::Needless => FINISH_ANSWER_MS,
             });
         }
         if !orderly {
             let (id, peer) = (self.id, self.key.peer_gid);
-            match failure {
-                Some(failure) => {
+            match (failure, goodbye) {
+                (Some(failure), _) => {
                     pr_warn_ratelimited!("link group {id} to {peer:?} ended: {failure}\n");
                 }
-                None => pr_warn_ratelimited!(
+                (None, Goodbye::Said) => pr_warn_ratelimited!(
+                    "link group {id} to {peer:?} ended: the peer has sent what is no LLC message\n"
+                ),
+                (None, _) => pr_warn_ratelimited!(
                     "link group {id} to {peer:?} ended by the peer: reason {:#010x}\n",
                     reason.0
                 ),

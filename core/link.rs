@@ -390,9 +390,14 @@ impl Link {
         self.change(|qp| qp.connect(&local, &peer))
     }
 
-    /// Lets the queue pair send: RTR to RTS.
-    pub(crate) fn start(&self) -> Result {
-        self.change(|qp| qp.start(self.psn.value()))
+    /// Lets the queue pair send: RTR to RTS. What waits for that in `group`, this link's, is sent. Process context.
+    pub(crate) fn start(&self, group: &LinkGroup) -> Result {
+        self.change(|qp| qp.start(self.psn.value()))?;
+        self.slots.open();
+        // No completion comes that would do so.
+        let sent = self.send_waiting();
+        group.feed(self);
+        sent
     }
 
     fn change(&self, step: impl FnOnce(AnyQp) -> Result<AnyQp, (AnyQp, Error)>) -> Result {

@@ -549,7 +549,7 @@ impl LinkGroup {
         };
         let mtu = peer.mtu.ok_or(EINVAL)?;
         new.connect(&far, peer.psn, mtu)?;
-        new.start()?;
+        new.start(self)?;
         self.register_all(new)?;
         Ok(far)
     }

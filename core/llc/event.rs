@@ -153,13 +153,16 @@ pub enum LlcEvent {
     LinkDeleted(DeleteLink),
     /// The link is dead: TEST LINK was not answered.
     LinkDown,
-    /// The link group ends: abort its connections, after what is to be sent is sent.
+    /// The peer ends the link group: abort its connections, after what is to be sent is sent.
     Terminate {
-        /// The reason, from or for the peer.
+        /// The peer's reason.
         reason: DeleteReason,
         /// Not because of an error.
         orderly: bool,
     },
+    /// The same because the peer has sent what is no LLC message (RFC 7609, appendix A.3: a type that is unknown and may not be
+    /// ignored): what is to be sent tells it.
+    Violation,
     /// A message that has no meaning now was dropped; for statistics.
     Dropped,
 }

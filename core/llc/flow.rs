@@ -440,13 +440,9 @@ impl LinkFlow {
         if self.phase == Phase::Ended {
             return Actions::NONE;
         }
-        let reason = DeleteReason::PROTOCOL_VIOLATION;
         Actions {
-            send: Some(self.terminate(reason, false)),
-            event: Some(LlcEvent::Terminate {
-                reason,
-                orderly: false,
-            }),
+            send: Some(self.terminate(DeleteReason::PROTOCOL_VIOLATION, false)),
+            event: Some(LlcEvent::Violation),
         }
     }
 

@@ -74,6 +74,8 @@ struct Inner<T> {
     /// Tasks among them that wait for a slot: their turn is before that of [`SendSlots::reserve`].
     turns: u32,
     closed: bool,
+    /// The queue pair cannot send yet.
+    held: bool,
     /// Somebody wants the send queue to be empty.
     paused: bool,
 }
@@ -85,7 +87,7 @@ pub(crate) struct Slot<'a, T> {
 }
 
 impl<T: Send + Copy> SendSlots<T> {
-    /// Makes as many slots as the queue pair has room for, but at most `limit`. May sleep.
+    /// Makes as many slots as the queue pair has room for, but at most `limit`; gives out none before [`Self::open`]. May sleep.
     pub(crate) fn new(
         pd: &Arc<Pd>,
         queues: &Arc<Queues>,
@@ -114,6 +116,7 @@ impl<T: Send + Copy> SendSlots<T> {
             waiters: 0,
             turns: 0,
             closed: false,
+            held: true,
             paused: false,
         };
 
@@ -141,11 +144,11 @@ impl<T: Send + Copy> SendSlots<T> {
     /// 4.5.3: a TEST LINK without answer ends the link).
     ///
     /// Where there is none, the next call of [`Self::complete`] makes one free, or the end of a
-    /// [`Pause`] does: who sends for others what they could not can be sure to be called then.
+    /// [`Pause`], or [`Self::open`] does: who sends for others what they could not can be sure to be called then.
     pub(crate) fn reserve(&self, value: T) -> Option<Slot<'_, T>> {
         let mut inner = self.inner.lock();
 
-        if inner.closed || inner.paused || inner.free.len() <= inner.claims() {
+        if inner.closed || !inner.gives() || inner.free.len() <= inner.claims() {
             return None;
         }
         let index = inner.take(value)?;
@@ -186,8 +189,14 @@ impl<T: Send + Copy> SendSlots<T> {
         Ok(())
     }
 
+    /// The queue pair can send.
+    pub(crate) fn open(&self) {
+        self.inner.lock().held = false;
+        self.changed.wake_all();
+    }
+
     /// Posts messages that wait for a slot, as long as there are slots; whether some are left. To be called after
-    /// [`Self::send`], after completions, and after a [`Pause`]. For process and BH context.
+    /// [`Self::send`], [`Self::open`], after completions, and after a [`Pause`]. For process and BH context.
     ///
     /// # Errors
     ///
@@ -198,7 +207,7 @@ impl<T: Send + Copy> SendSlots<T> {
             if inner.waiting.is_empty() {
                 return Ok(false);
             }
-            if inner.paused || inner.free.is_empty() {
+            if !inner.gives() || inner.free.is_empty() {
                 return Ok(true);
             }
             let (message, value) = inner.waiting.remove(0).map_err(|_| EINVAL)?;
@@ -216,7 +225,7 @@ impl<T: Send + Copy> SendSlots<T> {
         if inner.closed {
             return Some(Err(ENOTCONN));
         }
-        if inner.paused {
+        if !inner.gives() {
             return None;
         }
         let index = inner.take(value)?;
@@ -377,6 +386,11 @@ impl<T: Send + Copy> SendSlots<T> {
 }
 
 impl<T> Inner<T> {
+    /// Whether slots are given out at the moment.
+    fn gives(&self) -> bool {
+        !self.held && !self.paused
+    }
+
     /// How many slots are others' before [`SendSlots::reserve`] gives one.
     fn claims(&self) -> usize {
         let turns = usize::try_from(self.turns).unwrap_or(0);

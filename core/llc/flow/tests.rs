@@ -355,14 +355,11 @@ fn unknown_types_end_the_group() {
     let mut bytes = [0u8; LLC_LEN];
     (bytes[0], bytes[1]) = (0x3f, 44);
     let actions = client.handle_bytes(&bytes, T0);
-    assert_eq!(
-        actions.event,
-        Some(LlcEvent::Terminate {
-            reason: DeleteReason::PROTOCOL_VIOLATION,
-            orderly: false,
-        })
-    );
-    assert!(actions.send.is_some());
+    assert_eq!(actions.event, Some(LlcEvent::Violation));
+    let LlcBody::DeleteLink(said) = LlcMessage::parse(&actions.send.unwrap()).unwrap().body else {
+        panic!("it says something else");
+    };
+    assert_eq!(said.reason, DeleteReason::PROTOCOL_VIOLATION);
     assert!(client.handle_bytes(&bytes, T0).is_empty());
 }
 

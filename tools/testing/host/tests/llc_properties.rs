@@ -130,6 +130,7 @@ proptest! {
                 match actions.event {
                     Some(
                         LlcEvent::Terminate { .. }
+                        | LlcEvent::Violation
                         | LlcEvent::LinkDown
                         | LlcEvent::ConfirmFailed(_),
                     ) => {

@@ -145,7 +145,10 @@ impl Group {
                 assert!(link.flow.is_active());
                 None
             }
-            LlcEvent::ConfirmFailed(_) | LlcEvent::LinkDown | LlcEvent::Terminate { .. } => {
+            LlcEvent::ConfirmFailed(_)
+            | LlcEvent::LinkDown
+            | LlcEvent::Terminate { .. }
+            | LlcEvent::Violation => {
                 link.ended = true;
                 link.asked = 0;
                 assert!(!link.flow.is_active());

@@ -98,7 +98,8 @@ const EARLY: &[Early] = &[
     }),
 ];
 
-/// What a server can take before CONFIRM LINK, and a client cannot: it answers nothing yet, and its RMB has no key.
+/// What a server can take before CONFIRM LINK, and what a client can, whose RMB has no key yet. A client's answers wait until it
+/// can send.
 const EARLY_TO_SERVER: &[Early] = &[
     early_word("data", Then::Up, early_data),
     early_word("a reset", Then::Reset, early_reset),
@@ -108,9 +109,9 @@ const EARLY_TO_SERVER: &[Early] = &[
 
 const EARLY_TO_CLIENT: &[Early] = &[
     early_word("data", ENDED, early_data),
-    early_word("a reset", ENDED, early_reset),
+    early_word("a reset", Then::Reset, early_reset),
     early_word("an immediate", ENDED, early_immediate),
-    early_word("TEST LINK", ENDED, early_test),
+    early_word("TEST LINK", Then::Up, early_test),
 ];
 
 fn early_data(p: &mut Peer) -> Outcome {
@@ -173,20 +174,28 @@ pub(super) fn early(ctx: &Ctx) -> Outcome {
             Role::Client => EARLY_TO_SERVER,
             Role::Server => EARLY_TO_CLIENT,
         };
-        for word in EARLY.iter().chain(own).chain(INSTEAD) {
-            let outcome = early_one(&stage, role, word).and_then(|()| stage.go_on());
+        let early = EARLY.iter().chain(own).map(|word| (word, false));
+        for (word, instead) in early.chain(INSTEAD.iter().map(|word| (word, true))) {
+            let outcome = early_one(&stage, role, word, instead).and_then(|()| stage.go_on());
             failures.note(outcome, &format!("'{}' as a {role:?}", word.what));
         }
     }
     failures.outcome()
 }
 
-fn early_one(stage: &Stage, role: Role, word: &Early) -> Outcome {
+/// `instead`: a client says it in place of its answer to CONFIRM LINK; before that nobody waits for one.
+fn early_one(stage: &Stage, role: Role, word: &Early, instead: bool) -> Outcome {
     let (mut peer, sock) = match role {
         Role::Client => {
             let mut peer = Peer::dial(Offer::PLAIN, stage.address)?;
-            (word.says)(&mut peer)?;
-            peer.confirm()?;
+            if instead {
+                peer.confirm()?;
+                peer.llc(llc::CONFIRM_LINK, 0)?;
+                (word.says)(&mut peer)?;
+            } else {
+                (word.says)(&mut peer)?;
+                peer.confirm()?;
+            }
             match word.then {
                 Then::Unconfirmed { server, .. } => declines(&mut peer, server)?,
                 Then::Up | Then::Reset => peer.confirm_link_as_client()?,
