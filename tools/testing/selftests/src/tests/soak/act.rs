@@ -87,58 +87,34 @@ pub fn play(
             Ok(())
         }
         Act::Port(host, second) => {
-            if redundant {
-                await_all_symmetric(GROUPS)?;
-            }
-            let dev = if second {
-                second_netdev(host)
-            } else {
-                host.netdev()
-            };
-            rig::run(&format!("ip -n {} link set {dev} down", host.name()))?;
-            let held = hold(lasts);
-            if second {
-                second_port_up(host)?;
-            } else {
-                port_up(host)?;
-            }
-            held?;
-            restored(redundant)
+            let (name, dev) = (host.name(), device_of(host, second).0);
+            let back: fn(Host) -> Outcome = if second { second_port_up } else { port_up };
+            let down = || rig::run(&format!("ip -n {name} link set {dev} down")).map(drop);
+            without(redundant, down, || hold(lasts), || back(host))
         }
         Act::Device(host, second) => {
-            if redundant {
-                await_all_symmetric(GROUPS)?;
-            }
-            let device = if second {
-                second_device(host)
+            let device = device_of(host, second).1;
+            let back: fn(Host) -> Outcome = if second {
+                add_second
             } else {
-                host.rdma_device()
+                rig::rdma_device_add
             };
-            rig::run(&format!("rdma link del {device}"))?;
-            let held = hold(lasts);
-            if second {
-                add_second(host)?;
-            } else {
-                rig::rdma_device_add(host)?;
-            }
-            held?;
-            restored(redundant)
+            let gone = || rig::run(&format!("rdma link del {device}")).map(drop);
+            without(redundant, gone, || hold(lasts), || back(host))
         }
-        Act::NetworkDevice(host) => {
-            if redundant {
-                await_all_symmetric(GROUPS)?;
-            }
-            second_netdev_goes(host)?;
-            let held = hold(lasts);
-            // Its RDMA device goes when nobody has it any more.
-            let path = format!("/sys/class/infiniband/{}", second_device(host));
-            sys::eventually(&format!("{path} is gone"), || {
-                Ok(!std::path::Path::new(&path).exists())
-            })?;
-            second_netdev_comes(host)?;
-            held?;
-            restored(redundant)
-        }
+        Act::NetworkDevice(host) => without(
+            redundant,
+            || second_netdev_goes(host),
+            || hold(lasts),
+            || {
+                // Its RDMA device goes when nobody has it any more.
+                let path = format!("/sys/class/infiniband/{}", second_device(host));
+                sys::eventually(&format!("{path} is gone"), || {
+                    Ok(!std::path::Path::new(&path).exists())
+                })?;
+                second_netdev_comes(host)
+            },
+        ),
         Act::NoAddress(host) => {
             let (name, dev) = (host.name(), host.netdev());
             let address = format!("{}/24 dev {dev}", host.ipv4());
@@ -180,12 +156,36 @@ fn one_call_fails(
     hold(lasts)
 }
 
-/// Where no connection may fail, no link is taken before every group has two again.
-fn restored(redundant: bool) -> Outcome {
-    if redundant {
-        await_all_symmetric(GROUPS)?;
+/// A host's network device, and the RDMA device on it.
+fn device_of(host: Host, second: bool) -> (&'static str, &'static str) {
+    if second {
+        (second_netdev(host), second_device(host))
+    } else {
+        (host.netdev(), host.rdma_device())
     }
-    Ok(())
+}
+
+/// What links go by is taken away, and brought back. Where no connection may fail, none is taken before every group has
+/// two links again.
+fn without(
+    redundant: bool,
+    take: impl FnOnce() -> Outcome,
+    hold: impl FnOnce() -> Outcome,
+    bring_back: impl FnOnce() -> Outcome,
+) -> Outcome {
+    let whole = || {
+        if redundant {
+            await_all_symmetric(GROUPS)
+        } else {
+            Ok(())
+        }
+    };
+    whole()?;
+    take()?;
+    let held = hold();
+    bring_back()?;
+    held?;
+    whole()
 }
 
 fn ask_everything(host: Host) -> Outcome {
