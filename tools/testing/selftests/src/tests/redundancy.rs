@@ -4,10 +4,11 @@ use super::link::{await_queue_pairs, echo, prove_by_queue_pairs};
 use super::network::{Rules, Sysctl};
 use super::settings::Changed;
 use super::two_links::{
-    add_second, await_both, await_links, second_device, second_netdev, second_netdev_comes,
-    second_netdev_goes, shown, Second, Shown, Sorted, ASYMMETRIC_LOCAL, ASYMMETRIC_PEER, SINGLE,
-    SYMMETRIC,
+    add_second, await_both, await_links, second_device, second_gid_comes, second_netdev,
+    second_netdev_comes, second_netdev_goes, shown, Second, Shown, Sorted, ASYMMETRIC_LOCAL,
+    ASYMMETRIC_PEER, SINGLE, SYMMETRIC,
 };
+use super::wiretap::{Wiretap, REQUEST_ADD_LINK};
 use super::{join, once, pnet, Pattern};
 use crate::diag;
 use crate::fault::{Fault, VERBS};
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-pub const TESTS: [Test; 12] = [
+pub const TESTS: [Test; 13] = [
     once("link.second_link_is_added", 120, second_link_is_added),
     once("link.failover_loses_nothing", 300, failover_loses_nothing),
     once(
@@ -33,6 +34,7 @@ pub const TESTS: [Test; 12] = [
     once("link.silent_link_is_left", 300, silent_link_is_left),
     once("link.comes_back", 300, comes_back),
     once("link.asymmetric", 120, asymmetric),
+    once("link.asymmetric_again", 120, asymmetric_again),
     once("link.asymmetric_waits", 300, asymmetric_waits),
     once("link.closed_connection_moves", 200, closed_connection_moves),
     once("link.no_key_for_the_other", 200, no_key_for_the_other),
@@ -468,6 +470,35 @@ fn asymmetric(ctx: &Ctx) -> Outcome {
         more?;
         drop(second);
     }
+    prove_by_queue_pairs(&ctx)
+}
+
+/// An asymmetric link that cannot be made at the server is tried again, though nothing new comes: the client has named
+/// its two ports in the Confirm, and does not ask.
+fn asymmetric_again(ctx: &Ctx) -> Outcome {
+    let ctx = ctx.with_kind(Kind::Smc4);
+    let second = Second::new(&[Host::A])?;
+    second.fresh(&ctx)?;
+    second_gid_comes(Host::A)?;
+    // Behind the two of the first link.
+    let fault = Fault::new("ib_create_qp_kernel", -12, 2, i32::MAX as u32)?;
+    let tap = Wiretap::new()?;
+    let pair = ctx.pair()?;
+    echo(&pair, b"one link")?;
+    sys::eventually("a refused queue pair", || Ok(fault.hits()? > 0))?;
+    for host in Host::BOTH {
+        check_eq!(shown(host)?.0, SINGLE, "type of the group");
+    }
+    drop(fault);
+    let devices = [Host::A.rdma_device(), second_device(Host::A)].sorted();
+    await_links(Host::A, ASYMMETRIC_PEER, &devices)?;
+    let told = tap.llc()?;
+    let asked = told.iter().filter(|llc| llc.kind == REQUEST_ADD_LINK);
+    check_eq!(asked.count(), 0, "requests of the client");
+    let streams = Streams::start(&ctx, vec![pair])?;
+    streams.await_more(300_000)?;
+    streams.end()?;
+    drop(second);
     prove_by_queue_pairs(&ctx)
 }
 

@@ -178,6 +178,18 @@ pub fn add_second(host: Host) -> Outcome {
     Ok(())
 }
 
+/// Until a host's second RDMA device has the address that SMC-Rv2 names.
+pub(super) fn second_gid_comes(host: Host) -> Outcome {
+    let ports = format!("/sys/class/infiniband/{}/ports/1/gids", second_device(host));
+    sys::eventually(&format!("IPv4 GID of {}", second_device(host)), || {
+        Ok((0..16).any(|index| {
+            std::fs::read_to_string(format!("{ports}/{index}"))
+                .is_ok_and(|gid| gid.contains(":ffff:0a09:"))
+        }))
+    })?;
+    Ok(())
+}
+
 /// A link as `SMC_NETLINK_GET_LINK_SMCR` shows it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Shown {

@@ -41,6 +41,7 @@ pub struct Clc {
 }
 
 /// Kinds of LLC messages, as SMC-Rv2 numbers them.
+pub const REQUEST_ADD_LINK: u8 = 0x25;
 pub const CONFIRM_RKEY: u8 = 0x26;
 pub const DELETE_RKEY: u8 = 0x29;
 
