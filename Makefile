@@ -17,7 +17,7 @@ DESTDIR ?= $(INSTALL_MOD_PATH)
 
 export INSTALL_MOD_PATH
 
-.PHONY: all module tools install install-module install-tools uninstall uninstall-module uninstall-tools deb bench bench-fallback clean distclean help setup check-env check fmt fuzz demo demo-failover demo-erdma test-erdma vm shell test test-debug test-hostile test-apps test-interop soak root-shell
+.PHONY: all module tools install install-module install-tools uninstall uninstall-module uninstall-tools deb bench bench-fallback clean distclean help setup check-env check fmt fuzz demo demo-failover demo-erdma test-erdma vm shell test test-debug test-hostile test-apps test-interop soak calls root-shell
 .DEFAULT_GOAL := all
 
 all: module
@@ -143,6 +143,12 @@ soak:
 	@$(RIG)/vm --kernel $(KERNEL) --name soak --timeout $$(($(minutes) * 60 + 1200)) -- \
 	  'smc-selftest soak --minutes $(minutes) $(if $(SEED),--seed $(SEED)) $(if $(PHASE),--phase $(PHASE))'
 
+# System calls at random, with hostile arguments; as soak.
+calls: minutes = $(or $(MINUTES),10)
+calls:
+	@$(RIG)/vm --kernel $(KERNEL) --name calls --timeout $$(($(minutes) * 60 + 900)) -- \
+	  'smc-selftest calls --minutes $(minutes) $(if $(SEED),--seed $(SEED)) $(if $(PHASE),--phase $(PHASE))'
+
 # APPS='--only redis,ssh': options of the runner.
 test-apps:
 	@tools/testing/apps/run $(KERNEL) $(APPS)
@@ -177,6 +183,8 @@ help:
 	@echo 'make test-hostile    a peer over raw verbs that says and writes what no peer may; the last line counts'
 	@echo 'make soak            connections of all kinds while devices, links, packets, settings come and go at random, and every byte'
 	@echo '                     is compared: MINUTES=10 SEED=n (the same seed does the same again; it is printed), KERNEL=debug'
+	@echo 'make calls           system calls at random, with hostile arguments, on sockets of all kinds: MINUTES=10 SEED=n,'
+	@echo '                     KERNEL=debug'
 	@echo 'make bench           TCP, C SMC-R and smc_rs on one lean kernel, by instructions; fails if a row got 3 % worse'
 	@echo 'make bench-fallback  what a fallback costs, in instructions beside plain TCP; fails above 3 %'
 	@echo 'make test-apps       programs that nobody here wrote over TCP and over SMC-R; the table; the last line counts'

@@ -17,12 +17,13 @@ smc-selftest run SUITE [OPTION...]     run a suite; the report is KTAP
     --divisor N       divide the volume of the large tests
     --repeat N        run each test N times
     --rounds N        rounds of the tests cycles.*
-    --minutes N       how long soak goes on (1)
-    --phase N         soak begins with this phase of its seed (0)
+    --minutes N       how long soak and calls go on (1; calls: half of one)
+    --phase N         soak begins with this phase of its seed, calls with this program (0)
     --any-mode        do not fail connections that fall back to TCP (for work on the sockets alone)
     --keep            leave hosts and module as they are, and skip the leak oracles
 smc-selftest bulk [OPTION...]          every way to write against every way to read, over every kind; the same options
 smc-selftest soak [OPTION...]          everything at once, at random; the same options
+smc-selftest calls [OPTION...]         system calls at random, with hostile arguments; the same options
 smc-selftest exclusive                 exclusive RDMA namespaces, in a fresh machine; the report is KTAP
 smc-selftest selinux                   a policy of SELinux, in a machine booted with it; the report is KTAP
 smc-selftest hosts up|down             the two hosts A (10.9.0.1) and B (10.9.0.2)
@@ -60,6 +61,10 @@ fn dispatch(arguments: &[String]) -> Outcome<bool> {
         ["soak", rest @ ..] => Ok(runner::run(
             &options(&tests::soak::SUITE, rest)?,
             &[tests::soak::ALL],
+        )),
+        ["calls", rest @ ..] => Ok(runner::run(
+            &options(&tests::calls::SUITE, rest)?,
+            &[tests::calls::ALL],
         )),
         ["exclusive"] => Ok(ktap::run(&smc_selftest::exclusive::STEPS)),
         ["selinux"] => Ok(ktap::run(&smc_selftest::selinux::STEPS)),

@@ -55,6 +55,12 @@ impl From<OwnedFd> for Sock {
     }
 }
 
+impl From<Sock> for OwnedFd {
+    fn from(sock: Sock) -> OwnedFd {
+        sock.fd
+    }
+}
+
 impl AsRawFd for Sock {
     fn as_raw_fd(&self) -> RawFd {
         self.fd.as_raw_fd()

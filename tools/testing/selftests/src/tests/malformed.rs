@@ -63,15 +63,15 @@ impl Log {
 }
 
 /// A family: its name, its last command, those that are dumps, and how many attributes it knows.
-struct Family {
-    name: &'static str,
+pub(super) struct Family {
+    pub(super) name: &'static str,
     last: u8,
-    dumps: &'static [u8],
+    pub(super) dumps: &'static [u8],
     /// Refuses attributes that it does not know.
     strict: bool,
 }
 
-const FAMILIES: [Family; 2] = [
+pub(super) const FAMILIES: [Family; 2] = [
     Family {
         name: genl::SMC_GEN,
         last: genl::DISABLE_HS_LIMITATION,
@@ -91,7 +91,7 @@ fn bytes(random: &mut SmallRng, len: usize) -> Vec<u8> {
 }
 
 /// A message with whatever it says of its length.
-fn message(family: u16, flags: i32, length: usize, body: &[u8]) -> Vec<u8> {
+pub(super) fn message(family: u16, flags: i32, length: usize, body: &[u8]) -> Vec<u8> {
     let mut message = Vec::new();
     message.extend((length as u32).to_ne_bytes());
     message.extend(family.to_ne_bytes());
@@ -206,7 +206,7 @@ fn wrong(random: &mut SmallRng, family: &Family, id: u16) -> (Vec<u8>, &'static 
 }
 
 /// Any request, with an end that is right: it may be refused or not.
-fn anything(random: &mut SmallRng, family: &Family, id: u16) -> Vec<u8> {
+pub(super) fn anything(random: &mut SmallRng, family: &Family, id: u16) -> Vec<u8> {
     let dump = random.gen_bool(0.5);
     let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK | if dump { libc::NLM_F_DUMP } else { 0 };
     let mut body = vec![random.gen_range(0..=family.last.saturating_add(1)), 1, 0, 0];

@@ -5,6 +5,7 @@ mod api;
 mod asleep;
 mod basic;
 mod bulk;
+pub mod calls;
 mod clc;
 mod close;
 mod conform;

@@ -7,7 +7,7 @@
 mod act;
 mod board;
 mod plan;
-mod process;
+pub(super) mod process;
 mod worker;
 
 use super::cycles::Memory;
@@ -138,20 +138,20 @@ fn own_group() -> i32 {
 
 /// For how long a number has not changed.
 #[derive(Clone, Copy)]
-struct Watch {
+pub(super) struct Watch {
     last: u64,
     since: Instant,
 }
 
 impl Watch {
-    fn new() -> Watch {
+    pub(super) fn new() -> Watch {
         Watch {
             last: 0,
             since: Instant::now(),
         }
     }
 
-    fn moves(&mut self, now: u64) -> Duration {
+    pub(super) fn moves(&mut self, now: u64) -> Duration {
         if now != self.last {
             *self = Watch {
                 last: now,

@@ -29,6 +29,10 @@ impl Process {
         Ok(Process { name, child, words })
     }
 
+    pub fn kill(&self) -> Outcome {
+        Ok(self.child.kill(libc::SIGKILL)?)
+    }
+
     /// How it went, once it has ended.
     pub fn ended(&mut self) -> Outcome<Option<Outcome>> {
         let Some(ended) = self.child.try_wait()? else {
