@@ -449,6 +449,11 @@ pub fn fault_injection() -> bool {
     Path::new("/sys/kernel/debug/failslab").exists()
 }
 
+/// Whether this kernel tells its types, as programs of BPF need it.
+pub fn has_btf() -> bool {
+    Path::new("/sys/kernel/btf/vmlinux").exists()
+}
+
 /// Asks all of them, one result each; what fails is also said on the terminal, with when that was.
 pub fn judge(report: &mut Report, before: &Before, when: &str) {
     for oracle in oracles() {

@@ -35,6 +35,8 @@ pub enum Needs {
     Fallback,
     /// Runs with the module, once: it is about the module and makes its sockets itself.
     Once,
+    /// As [`Self::Once`], on a kernel that tells its types, without which no program of BPF is loaded; told as skipped on others.
+    Btf,
     /// As [`Self::Once`], where the hosts' devices have GIDs of RoCEv1.
     RoceV1,
     /// As [`Self::Once`], in the suite `netem` only.
@@ -331,7 +333,7 @@ pub fn run(options: &Options, tests: &[Test]) -> bool {
         .filter(|(test, kind)| match test.needs {
             Needs::Any => true,
             Needs::Smc | Needs::Fallback => kind.expect() != Expect::Plain,
-            Needs::Once => *kind == Kind::Smc4,
+            Needs::Once | Needs::Btf => *kind == Kind::Smc4,
             Needs::RoceV1 => *kind == Kind::Smc4 && options.suite.roce == SoftRoce::V1,
             Needs::RoughNetwork => *kind == Kind::Smc4 && options.suite.name == "netem",
             Needs::HostilePeer => *kind == Kind::Smc4 && options.suite.name == "hostile-peer",
@@ -400,6 +402,11 @@ pub fn run(options: &Options, tests: &[Test]) -> bool {
                 .any(|part| !part.is_empty() && name.contains(part))
             {
                 let why = "this run was told to leave it out".into();
+                report.result(&name, Verdict::Skip(why));
+                continue;
+            }
+            if test.needs == Needs::Btf && !rig::has_btf() {
+                let why = "this kernel has no BTF, which the policy's program needs".into();
                 report.result(&name, Verdict::Skip(why));
                 continue;
             }

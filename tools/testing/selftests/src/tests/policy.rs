@@ -6,17 +6,26 @@ use super::settings::Changed;
 use super::tcp2smc::{identity, talk};
 use crate::kind::{Host, Kind, AF_SMC, IPPROTO_SMC};
 use crate::mode::{self, Mode};
-use crate::runner::{Ctx, Pair, Test};
+use crate::runner::{Ctx, Needs, Pair, Test};
 use crate::sys::{self, Child, Sock};
 use crate::{check, check_eq, rig, Context, Fail, Outcome};
 use std::ffi::CString;
 
 pub const TESTS: [Test; 4] = [
-    once("policy.cgroup", 120, cgroup),
-    once("policy.program", 120, program),
-    once("policy.errors", 60, errors),
+    by_bpf("policy.cgroup", 120, cgroup),
+    by_bpf("policy.program", 120, program),
+    by_bpf("policy.errors", 60, errors),
     once("policy.ports", 60, ports),
 ];
+
+const fn by_bpf(name: &'static str, limit: u64, body: fn(&Ctx) -> Outcome) -> Test {
+    Test {
+        name,
+        body,
+        limit,
+        needs: Needs::Btf,
+    }
+}
 
 const DIR: &str = "/usr/share/smc_rs/bpf-policy";
 const PEERNOSMC: u32 = 0x0301_0000;
