@@ -34,6 +34,9 @@ impl Figure {
         match self.name {
             name if name.ends_with("p99") => 0.25,
             name if name.starts_with("closing") => 0.25,
+            // How much is gathered into a message, or sent together, is a matter of when the other side comes to run.
+            name if name.ends_with("for a MiB in messages of 64 KiB") => 0.40,
+            name if name.starts_with("messages of 64 B") => 0.10,
             // TCP's own, whose windows grow in steps.
             "fallback, messages of 64 KiB" => 0.10,
             name if name.contains("in flight") || name.contains("a connection each") => 0.06,
