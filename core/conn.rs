@@ -691,8 +691,12 @@ impl Conn {
         if reads_no_more && !aborted && flow.brings_data(message) {
             // As TCP answers by a reset what comes for nobody (RFC 9293, section 3.6.1).
             self.event(data, Event::LocalAbort, ECONNRESET);
+            // After an abort, too, what the peer says of the connection counts; not where the end of its group has closed it.
+            let flow = data.flow.as_ref();
+            if !flow.is_some_and(|flow| flow.state().contains(ConnState::ABORT)) {
+                return;
+            }
         }
-        // Also after that: what the peer says of the connection counts.
         let Some(flow) = data.flow.as_mut() else {
             return;
         };

@@ -113,7 +113,7 @@ struct Devices {
 
 /// Keeps the module at work; dropping it ends all link groups and lets all devices go.
 pub(crate) struct Running {
-    // In the order of the teardown. Removing the devices ends their link groups.
+    // In the order of the teardown, before which all link groups are ended.
     _notice: Notice<Farewell>,
     _client: Client<DeviceEvents>,
     ports: Ports,
