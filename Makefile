@@ -129,7 +129,7 @@ vm shell:
 test:
 	@$(RIG)/test $(KERNEL) $(SUITES)
 
-# The selftests on a kernel of our own: lockdep, debug objects, kmemleak, refused memory. SUITES='memory': these lines of suites-debug.
+# The selftests on two kernels of our own: lockdep, debug objects, kmemleak, refused memory; and KASAN. SUITES='memory': these lines of suites-debug.
 test-debug:
 	@$(RIG)/test debug $(SUITES)
 
@@ -137,13 +137,13 @@ test-debug:
 test-hostile:
 	@$(RIG)/test --list suites-hostile $(KERNEL)
 
-# Everything at once, at random, for so many minutes; KERNEL=debug: on that kernel. PHASE=: begin with this phase of the seed.
+# Everything at once, at random, for so many minutes; KERNEL=debug, kasan: on that kernel. PHASE=: begin with this phase of the seed.
 soak: minutes = $(or $(MINUTES),10)
 soak:
 	@$(RIG)/vm --kernel $(KERNEL) --name soak --timeout $$(($(minutes) * 60 + 1200)) -- \
 	  'smc-selftest soak --minutes $(minutes) $(if $(SEED),--seed $(SEED)) $(if $(PHASE),--phase $(PHASE))'
 
-# System calls at random, with hostile arguments; as soak.
+# System calls at random, with hostile arguments; as soak. KERNEL=kasan: guided by what they reach of the module.
 calls: minutes = $(or $(MINUTES),10)
 calls:
 	@$(RIG)/vm --kernel $(KERNEL) --name calls --timeout $$(($(minutes) * 60 + 900)) -- \
@@ -178,13 +178,13 @@ help:
 	@echo 'make demo-erdma      two machines with an emulated eRDMA adapter each: the same programs and PostgreSQL, and what they'
 	@echo '                     cost over TCP, C SMC-R (C=no: without it, and its kernel) and smc_rs'
 	@echo 'make test            everything that proves the project; the last line counts'
-	@echo 'make test-debug      the selftests on a kernel with lockdep, debug objects, kmemleak and fault injection (built once, 15'
-	@echo '                     minutes); the last line counts'
+	@echo 'make test-debug      the selftests on a kernel with lockdep, debug objects, kmemleak and fault injection, and on one with KASAN'
+	@echo '                     (built once, 15 and 20 minutes); the last line counts'
 	@echo 'make test-hostile    a peer over raw verbs that says and writes what no peer may; the last line counts'
 	@echo 'make soak            connections of all kinds while devices, links, packets, settings come and go at random, and every byte'
 	@echo '                     is compared: MINUTES=10 SEED=n (the same seed does the same again; it is printed), KERNEL=debug'
-	@echo 'make calls           system calls at random, with hostile arguments, on sockets of all kinds: MINUTES=10 SEED=n,'
-	@echo '                     KERNEL=debug'
+	@echo 'make calls           system calls at random, with hostile arguments, on sockets of all kinds: MINUTES=10 SEED=n, KERNEL=debug or'
+	@echo '                     kasan'
 	@echo 'make bench           TCP, C SMC-R and smc_rs on one lean kernel, by instructions; fails if a row got 3 % worse'
 	@echo 'make bench-fallback  what a fallback costs, in instructions beside plain TCP; fails above 3 %'
 	@echo 'make test-apps       programs that nobody here wrote over TCP and over SMC-R; the table; the last line counts'

@@ -5,7 +5,7 @@
  * (tools/testing/selftests/src/fault.rs). Stock kernels have no fault injection of their own.
  *
  * modprobe smc_fault function=NAME result=N [PARAMETER=...]; other calls are left alone.
- * modprobe smc_fault lose=N loses N bytes a hundred times, for the test of the test.
+ * modprobe smc_fault lose=N loses N bytes a hundred times, and stale=N reads N bytes that it has freed: for the tests of the test.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -63,6 +63,10 @@ MODULE_PARM_DESC(hits, "calls that have failed so far");
 static unsigned int lose;
 module_param(lose, uint, 0444);
 MODULE_PARM_DESC(lose, "bytes to allocate and forget, a hundred times");
+
+static unsigned int stale;
+module_param(stale, uint, 0444);
+MODULE_PARM_DESC(stale, "bytes to allocate, to free, and then to read");
 
 static atomic_t calls = ATOMIC_INIT(0);
 module_param_named(calls, calls.counter, int, 0644);
@@ -125,8 +129,16 @@ static int __init smc_fault_init(void)
 
 		OPTIMIZER_HIDE_VAR(lost);
 	}
+	if (stale) {
+		u8 *freed = kmalloc(stale, GFP_KERNEL);
+
+		kfree(freed);
+		OPTIMIZER_HIDE_VAR(freed);
+		if (freed)
+			pr_info("what is there now begins with %#x\n", READ_ONCE(*freed));
+	}
 	if (!function)
-		return lose ? 0 : -EINVAL;
+		return lose || stale ? 0 : -EINVAL;
 	probe.symbol_name = function;
 	return register_kprobe(&probe);
 }
