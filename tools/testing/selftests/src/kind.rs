@@ -1,6 +1,8 @@
 //! Kinds of sockets that the tests run over, and the two hosts they connect.
 
 use crate::rig::SoftRoce;
+use rand::rngs::SmallRng;
+use rand::Rng;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 pub const AF_SMC: i32 = 43;
@@ -34,6 +36,18 @@ pub enum Expect {
 }
 
 impl Kind {
+    /// SMC more often than TCP, and IPv4 than IPv6.
+    pub fn at_random(random: &mut SmallRng) -> Kind {
+        match random.gen_range(0..10) {
+            0..4 => Kind::Smc4,
+            4..6 => Kind::IpSmc4,
+            6 => Kind::Smc6,
+            7 => Kind::IpSmc6,
+            8 => Kind::Tcp4,
+            _ => Kind::Tcp6,
+        }
+    }
+
     pub const ALL: [Kind; 6] = [
         Kind::Tcp4,
         Kind::Tcp6,

@@ -565,6 +565,12 @@ fn run_one(test: &Test, ctx: &Ctx) -> Outcome {
     Ok(())
 }
 
+/// [`stacks_of_group`] of the caller's own group: of everything that belongs to its test.
+pub fn own_stacks() -> String {
+    // SAFETY: no pointers.
+    stacks_of_group(unsafe { libc::getpgrp() })
+}
+
 /// Where every thread of a process group is in the kernel, for the report of a hang.
 pub fn stacks_of_group(group: i32) -> String {
     let mut text = String::new();

@@ -49,6 +49,30 @@ pub struct Sock {
     fd: OwnedFd,
 }
 
+/// Memory full of zeroes that forked processes share; for good.
+///
+/// # Safety
+///
+/// All zeroes must be a valid `T`, and all of `T` atomics: other processes change it.
+pub unsafe fn shared<T>() -> io::Result<&'static T> {
+    // SAFETY: a new mapping at a place of the kernel's choice.
+    let start = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            size_of::<T>(),
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if start == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: mapped for its length at the beginning of a page, full of zeroes, and never unmapped; the rest is the caller's promise.
+    Ok(unsafe { &*start.cast::<T>() })
+}
+
 impl From<OwnedFd> for Sock {
     fn from(fd: OwnedFd) -> Sock {
         Sock { fd }

@@ -122,6 +122,13 @@ impl Streams {
         self.threads.iter().any(JoinHandle::is_finished)
     }
 
+    /// From the beginning to the end, with so many bytes at least.
+    fn play(ctx: &Ctx, pairs: Vec<Pair>, bytes: usize) -> Outcome {
+        let streams = Streams::start(ctx, pairs)?;
+        streams.await_more(bytes)?;
+        streams.end()
+    }
+
     /// Until so many more bytes have arrived.
     pub(super) fn await_more(&self, bytes: usize) -> Outcome {
         let before = self.moved();
@@ -178,9 +185,7 @@ fn second_link_is_added(ctx: &Ctx) -> Outcome {
         let (near, far) = (device_of(&pair.client)?, device_of(&pair.server)?);
         check_eq!(near.replace('A', "B"), far, "devices of a connection");
     }
-    let streams = Streams::start(&ctx, pairs)?;
-    streams.await_more(3_000_000)?;
-    streams.end()?;
+    Streams::play(&ctx, pairs, 3_000_000)?;
     // With one link allowed there is one.
     let changed = Changed::new(&[Host::A], "smcr_max_links_per_lgr", 1)?;
     second.fresh(&ctx)?;
@@ -497,9 +502,7 @@ fn asymmetric_again(ctx: &Ctx) -> Outcome {
     let told = tap.llc()?;
     let asked = told.iter().filter(|llc| llc.kind == REQUEST_ADD_LINK);
     check_eq!(asked.count(), 0, "requests of the client");
-    let streams = Streams::start(&ctx, vec![pair])?;
-    streams.await_more(300_000)?;
-    streams.end()?;
+    Streams::play(&ctx, vec![pair], 300_000)?;
     drop(second);
     prove_by_queue_pairs(&ctx)
 }
@@ -569,9 +572,7 @@ fn third_link_during_a_handshake(ctx: &Ctx, host: Host) -> Outcome<bool> {
     ctx.prove(Host::B, &begun.server)?;
     echo(&begun, b"made in the end")?;
     await_both()?;
-    let streams = Streams::start(ctx, vec![first, begun])?;
-    streams.await_more(1_000_000)?;
-    streams.end()?;
+    Streams::play(ctx, vec![first, begun], 1_000_000)?;
     drop(often);
     drop(second);
     Ok(true)

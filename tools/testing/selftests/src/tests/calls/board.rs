@@ -3,7 +3,7 @@
 use super::call::CALLS;
 use super::kcov::PLACES;
 use super::WORKERS;
-use crate::Outcome;
+use crate::{sys, Fail, Outcome};
 use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
 
 pub struct Board {
@@ -28,23 +28,8 @@ pub struct Board {
 impl Board {
     /// In memory that forked processes share; for good.
     pub fn new() -> Outcome<&'static Board> {
-        // SAFETY: a new mapping at a place of the kernel's choice.
-        let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                size_of::<Board>(),
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
-        };
-        if start == libc::MAP_FAILED {
-            return Err(std::io::Error::last_os_error().into());
-        }
-        // SAFETY: mapped for its length at the beginning of a page, full of zeroes, which every atomic may be, and never
-        // unmapped. Others only get at it by its atomics.
-        Ok(unsafe { &*start.cast::<Board>() })
+        // SAFETY: it is made of atomic numbers alone.
+        unsafe { sys::shared() }.map_err(Fail::from)
     }
 
     pub fn count(&self, call: usize, good: bool) {

@@ -22,7 +22,7 @@ use super::soak::process::Process;
 use super::soak::Watch;
 use crate::kind::{Host, Kind};
 use crate::rig::{self, SoftRoce};
-use crate::runner::{stacks_of_group, Ctx, Needs, Suite, Test};
+use crate::runner::{own_stacks, Ctx, Needs, Suite, Test};
 use crate::sys;
 use crate::{check, Context, Outcome};
 use board::Board;
@@ -149,19 +149,13 @@ fn play(
                     Instant::now() < end,
                     "{} does not end; threads:\n{}",
                     process.name,
-                    stacks_of_group(own_group())
+                    own_stacks()
                 );
                 std::thread::sleep(Duration::from_millis(20));
             }
         }
     }
     Ok(())
-}
-
-/// Process group of everything that belongs to the test.
-fn own_group() -> i32 {
-    // SAFETY: no pointers.
-    unsafe { libc::getpgrp() }
 }
 
 /// An ordinary connection each way, whose bytes are compared, and which has to move.
@@ -232,7 +226,7 @@ fn run(
         check!(
             begin.elapsed() < PATIENCE,
             "a program does not end; threads:\n{}",
-            stacks_of_group(own_group())
+            own_stacks()
         );
         std::thread::sleep(Duration::from_millis(2));
     }

@@ -7,10 +7,10 @@ use super::kcov::Kcov;
 use super::netlink::Families;
 use super::script::{Script, THREADS};
 use super::table::{Table, What};
-use super::{own_group, APART};
+use super::APART;
 use crate::kind::Host;
 use crate::mode::{self, Mode};
-use crate::runner::{stacks_of_group, Ctx};
+use crate::runner::{own_stacks, Ctx};
 use crate::sys::{self, Sock};
 use crate::{check, Context, Fail, Outcome};
 use rand::rngs::SmallRng;
@@ -140,7 +140,7 @@ fn watch(board: &Board, at: &[At; THREADS], ended: impl Fn() -> bool) -> Outcome
                 "{} has not come back for {} s, and no signal ends it; threads:\n{}",
                 call::CALLS[at.call.load(Ordering::Relaxed) as usize].name,
                 CALL_PATIENCE.as_secs(),
-                stacks_of_group(own_group())
+                own_stacks()
             );
         }
         std::thread::sleep(Duration::from_millis(10));

@@ -37,14 +37,7 @@ impl Script {
 
     fn new(random: &mut SmallRng) -> Script {
         Script {
-            kind: match random.gen_range(0..10) {
-                0..4 => Kind::Smc4,
-                4..6 => Kind::IpSmc4,
-                6 => Kind::Smc6,
-                7 => Kind::IpSmc6,
-                8 => Kind::Tcp4,
-                _ => Kind::Tcp6,
-            },
+            kind: Kind::at_random(random),
             by_user: random.gen_bool(0.3),
             dies_after: random
                 .gen_bool(0.1)

@@ -1,13 +1,12 @@
 //! What all processes of a soak see.
 
-use crate::Outcome;
+use crate::{sys, Fail, Outcome};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Processes that make connections.
 pub const WORKERS: usize = 6;
 
 /// Counts; and what each worker does, as far as others have to know.
-#[derive(Default)]
 pub struct Board {
     /// 1: workers finish what they are at, and end.
     pub stop: AtomicU64,
@@ -29,28 +28,8 @@ pub struct Board {
 impl Board {
     /// In memory that forked processes share; for good.
     pub fn new() -> Outcome<&'static Board> {
-        let length = size_of::<Board>();
-        // SAFETY: a new mapping at a place of the kernel's choice.
-        let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                length,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
-        };
-        if start == libc::MAP_FAILED {
-            return Err(std::io::Error::last_os_error().into());
-        }
-        let board = start.cast::<Board>();
-        // SAFETY: mapped for its length at the beginning of a page, and never unmapped. Others only get at it by its
-        // atomics.
-        unsafe {
-            board.write(Board::default());
-            Ok(&*board)
-        }
+        // SAFETY: it is made of atomic numbers alone.
+        unsafe { sys::shared() }.map_err(Fail::from)
     }
 
     pub fn count(counter: &AtomicU64, more: u64) {

@@ -18,7 +18,7 @@ use super::settings::Changed;
 use super::two_links::{await_all_symmetric, Second};
 use crate::kind::{Host, Kind};
 use crate::rig::SoftRoce;
-use crate::runner::{ports_of, stacks_of_group, Ctx, Needs, Suite, Test};
+use crate::runner::{own_stacks, ports_of, Ctx, Needs, Suite, Test};
 use crate::sys;
 use crate::{check, Context, Fail, Outcome};
 use board::{Board, WORKERS};
@@ -97,7 +97,7 @@ fn everything(ctx: &Ctx) -> Outcome {
                 watch.moves(board.pulse()) < PATIENCE * 2,
                 "nothing goes on any more\n{phase}\n{}; threads:\n{}",
                 board.line(),
-                stacks_of_group(own_group())
+                own_stacks()
             );
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -128,12 +128,6 @@ fn everything(ctx: &Ctx) -> Outcome {
 fn measured(ctx: &Ctx) -> Outcome<Memory> {
     fresh(ctx)?;
     Memory::now()
-}
-
-/// Process group of everything that belongs to the soak.
-fn own_group() -> i32 {
-    // SAFETY: no pointers.
-    unsafe { libc::getpgrp() }
 }
 
 /// For how long a number has not changed.
@@ -283,7 +277,7 @@ impl<'a> Crew<'a> {
                 still < PATIENCE,
                 "worker {number} has come to the end of nothing for {} s; threads:\n{}",
                 still.as_secs(),
-                stacks_of_group(own_group())
+                own_stacks()
             );
         }
         Ok(())

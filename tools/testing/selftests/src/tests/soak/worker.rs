@@ -63,14 +63,7 @@ impl Job {
             ^ (worker as u64).rotate_left(32)
             ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut random = SmallRng::seed_from_u64(seed);
-        let kind = match random.gen_range(0..10) {
-            0..4 => Kind::Smc4,
-            4..6 => Kind::IpSmc4,
-            6 => Kind::Smc6,
-            7 => Kind::IpSmc6,
-            8 => Kind::Tcp4,
-            _ => Kind::Tcp6,
-        };
+        let kind = Kind::at_random(&mut random);
         if worker == 0 && !phase.class.rough {
             return Job::Body {
                 kind,
@@ -152,7 +145,7 @@ fn play_body(ctx: &Ctx, test: &Test) -> Outcome {
             Instant::now() < end,
             "not finished after {} s; threads:\n{}",
             test.limit * SLOWER,
-            crate::runner::stacks_of_group(super::own_group())
+            crate::runner::own_stacks()
         );
         std::thread::sleep(Duration::from_millis(20));
     }
