@@ -722,16 +722,7 @@ impl Conn {
             self.tell_of_room(data);
             self.check_drained(data);
         }
-        if effects.peer_abort {
-            data.peer_left = true;
-            self.event(data, Event::PeerAbort, reset_error(data));
-        } else if effects.peer_closed {
-            data.peer_left = true;
-            // TCP would have been told of the end of the stream, and be reset by what it sends then.
-            self.event(data, Event::PeerClosed { unsent }, EPIPE);
-        } else if effects.peer_done {
-            self.event(data, Event::PeerDoneWriting, ECONNRESET);
-        }
+        self.take_peer_state(data, &effects, unsent);
         let Some(sk) = data.sk.as_ref() else {
             return;
         };
@@ -754,6 +745,20 @@ impl Conn {
                 sk.wake_for_room();
             }
             self.tell_of_room(data);
+        }
+    }
+
+    /// What the peer says of the connection; `unsent` if there was data for it.
+    fn take_peer_state(&self, data: &mut Data, effects: &Effects, unsent: bool) {
+        if effects.peer_abort {
+            data.peer_left = true;
+            self.event(data, Event::PeerAbort, reset_error(data));
+        } else if effects.peer_closed {
+            data.peer_left = true;
+            // TCP would have been told of the end of the stream, and be reset by what it sends then.
+            self.event(data, Event::PeerClosed { unsent }, EPIPE);
+        } else if effects.peer_done {
+            self.event(data, Event::PeerDoneWriting, ECONNRESET);
         }
     }
 
@@ -1085,6 +1090,11 @@ impl Conn {
         }
         if actions.wait_drained {
             self.check_drained(data);
+        }
+        if let (Some(Farewell::Abort), Some(flow)) = (actions.send, data.flow.as_mut()) {
+            // Nothing may come any more that would have it looked at.
+            let held = flow.take_held_state();
+            self.take_peer_state(data, &held, false);
         }
         self.want_completions(data);
     }

@@ -182,8 +182,8 @@ enum Phase {
 enum Goodbye {
     /// We are to.
     Due,
-    /// We have: the peer has said what it may not.
-    Said,
+    /// We have, over the link of this place, on which the peer has said what it may not.
+    Said(Slot),
     /// The peer has, or nobody can hear it.
     Needless,
 }
@@ -1139,6 +1139,11 @@ impl LinkGroup {
                 self.kick();
             }
         }
+        // Before links are looked at: it is not worth while to move its connections any more.
+        match self.farewell.xchg(NO_REASON, Full) {
+            NO_REASON => {}
+            reason => return self.wind_up(DeleteReason(reason), true, Goodbye::Due),
+        }
         if self.tcp_woken.xchg(false, Full) {
             let now = registry::now();
             self.for_each_conn(|conn| conn.look_at_tcp(now));
@@ -1151,10 +1156,6 @@ impl LinkGroup {
         self.lose_asymmetric();
         self.reap();
         self.ask_rkeys(registry::now());
-        match self.farewell.xchg(NO_REASON, Full) {
-            NO_REASON => {}
-            reason => self.wind_up(DeleteReason(reason), true, Goodbye::Due),
-        }
     }
 
     /// Looks at everything that depends on the time. Process context.
@@ -1253,7 +1254,8 @@ impl LinkGroup {
             Some(LlcEvent::LinkDown) => self.link_failed(link, LinkFailure::Silence),
             Some(LlcEvent::Terminate { reason, orderly }) => self.end(reason, orderly, false),
             Some(LlcEvent::Violation) => {
-                self.end_as(DeleteReason::PROTOCOL_VIOLATION, false, Goodbye::Said);
+                let goodbye = Goodbye::Said(link.slot());
+                self.end_as(DeleteReason::PROTOCOL_VIOLATION, false, goodbye);
             }
             Some(LlcEvent::DeleteLink(request)) => self.take_delete_link(link, &request),
             Some(LlcEvent::AddLinkKeys { msg, response }) => self.take_keys(link, &msg, response),
@@ -1457,8 +1459,11 @@ impl LinkGroup {
         let failure = self.links().find_map(|link| link.failure());
         let way = self
             .links()
-            .filter(|link| link.state() != LinkState::Inactive)
-            .find(|link| link.can_send());
+            .filter(|link| link.state() != LinkState::Inactive && link.can_send())
+            .find(|link| match goodbye {
+                Goodbye::Said(slot) => link.slot() == slot,
+                Goodbye::Due | Goodbye::Needless => true,
+            });
         if let (Goodbye::Due, Some(link)) = (goodbye, &way) {
             // RFC 7609, section 4.6: tell the peer that all links go.
             let message = {
@@ -1482,7 +1487,7 @@ impl LinkGroup {
             // What has just been said, here or in answer to the peer, is to get through. A peer that has ended the
             // group may be gone before it can acknowledge that.
             link.finish(match goodbye {
-                Goodbye::Due | Goodbye::Said => FINISH_MS,
+                Goodbye::Due | Goodbye::Said(_) => FINISH_MS,
                 Goodbye::Needless => FINISH_ANSWER_MS,
             });
         }
@@ -1492,7 +1497,7 @@ impl LinkGroup {
                 (Some(failure), _) => {
                     pr_warn_ratelimited!("link group {id} to {peer:?} ended: {failure}\n");
                 }
-                (None, Goodbye::Said) => pr_warn_ratelimited!(
+                (None, Goodbye::Said(_)) => pr_warn_ratelimited!(
                     "link group {id} to {peer:?} ended: the peer has sent what is no LLC message\n"
                 ),
                 (None, _) => pr_warn_ratelimited!(

@@ -361,6 +361,14 @@ impl Connection {
         }
     }
 
+    /// What a failover holds back may be the peer's last word: after an abort nobody reads what it waits for.
+    pub fn take_held_state(&mut self) -> Effects {
+        let held = self.failover.held.take();
+        held.map_or(Effects::default(), |held| {
+            self.apply_peer_state(held.msg.conn_state)
+        })
+    }
+
     /// Whether the peer is still to be told of a state that was announced.
     #[must_use]
     pub fn owes_state(&self) -> bool {
@@ -559,10 +567,8 @@ impl Connection {
         let over = self.state.union(self.peer_state).union(msg.conn_state);
         if over.contains(ConnState::ABORT) {
             self.last_received = msg.seqno;
-            // What a failover holds back may be its last word.
-            let held = self.failover.held.take();
-            let held = held.map_or(ConnState(0), |held| held.msg.conn_state);
-            return Ok(self.apply_peer_state(msg.conn_state.union(held)));
+            let held = self.take_held_state();
+            return Ok(self.apply_peer_state(msg.conn_state).and(held));
         }
         let heard = Heard {
             link: self.heard_on,
@@ -919,15 +925,22 @@ mod tests {
     /// The peer's last word is held back for a message that comes late, and which nobody reads.
     #[test]
     fn an_abort_hears_what_was_held_back() {
-        let (mut a, mut b) = (conn(), conn());
-        let late = complete(&mut a, 10);
-        b.handle_cdc(&a.fail_over().validation).unwrap();
-        a.announce(ConnState::CLOSED);
-        assert_eq!(transmit(&mut a, &mut b), Effects::default());
-        assert!(b.brings_data(&late));
-        b.announce(ConnState::ABORT);
-        assert!(b.handle_cdc(&late).unwrap().peer_closed);
-        assert!(!b.handle_cdc(&a.make_cdc()).unwrap().peer_closed);
+        for more_comes in [true, false] {
+            let (mut a, mut b) = (conn(), conn());
+            let late = complete(&mut a, 10);
+            b.handle_cdc(&a.fail_over().validation).unwrap();
+            a.announce(ConnState::CLOSED);
+            assert_eq!(transmit(&mut a, &mut b), Effects::default());
+            assert!(b.brings_data(&late));
+            b.announce(ConnState::ABORT);
+            if more_comes {
+                assert!(b.handle_cdc(&late).unwrap().peer_closed);
+            } else {
+                assert!(b.take_held_state().peer_closed);
+                assert!(!b.take_held_state().peer_closed);
+            }
+            assert!(!b.handle_cdc(&a.make_cdc()).unwrap().peer_closed);
+        }
     }
 
     #[test]

@@ -100,17 +100,32 @@ impl Ctx {
 
     /// A listening socket on host B and its address.
     pub fn listener(&self, backlog: i32) -> Outcome<(Sock, SocketAddr)> {
-        let sock = self.socket(Host::B)?;
+        self.listen_on_own_port(self.socket(Host::B)?, self.kind, backlog)
+    }
+
+    fn listen_on_own_port(
+        &self,
+        sock: Sock,
+        kind: Kind,
+        backlog: i32,
+    ) -> Outcome<(Sock, SocketAddr)> {
         let place = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
         let own = (place < PORTS).then_some(self.ports + place);
         // A child of the test may have it, too.
-        let bound = own.is_some_and(|port| sock.bind(Host::B.address(self.kind, port)).is_ok());
+        let bound = own.is_some_and(|port| sock.bind(Host::B.address(kind, port)).is_ok());
         if !bound {
-            sock.bind(Host::B.address(self.kind, 0)).during("bind()")?;
+            sock.bind(Host::B.address(kind, 0)).during("bind()")?;
         }
         sock.listen(backlog).during("listen()")?;
         let address = sock.local().during("getsockname() of the listener")?;
         Ok((sock, address))
+    }
+
+    /// A listening socket of TCP on host B, for IPv4, and its address, which can be bound again at once.
+    pub fn plain_listener(&self) -> Outcome<(Sock, SocketAddr)> {
+        let sock = Sock::new(Host::B, Kind::Tcp4, libc::SOCK_CLOEXEC).during("socket()")?;
+        sock.set(libc::SOL_SOCKET, libc::SO_REUSEADDR, 1i32)?;
+        self.listen_on_own_port(sock, Kind::Tcp4, 8)
     }
 
     pub fn connect(&self, address: SocketAddr) -> Outcome<Sock> {
@@ -394,7 +409,7 @@ pub fn run(options: &Options, tests: &[Test]) -> bool {
     }
 
     for (number, (test, kind)) in chosen.iter().enumerate() {
-        for _ in 0..options.repeat {
+        for round in 0..options.repeat {
             let name = format!("{}[{}]", test.name, kind.name());
             let skip = options.skip.as_deref().unwrap_or_default();
             if skip
@@ -425,7 +440,7 @@ pub fn run(options: &Options, tests: &[Test]) -> bool {
                 rounds: options.rounds,
                 minutes: options.minutes,
                 phase: options.phase,
-                ports: ports_of(number),
+                ports: ports_of(number * options.repeat + round),
                 proved: Cell::new(0),
             };
             let begin = Instant::now();

@@ -49,11 +49,8 @@ enum Manner {
 
 /// A plain TCP server of host B whose first connection goes as `manner` says, and that serves the next
 /// one: it is the outcome.
-fn server(manner: Manner) -> Outcome<(SocketAddr, JoinHandle<Outcome<Sock>>)> {
-    let listener = Sock::new(Host::B, Kind::Tcp4, 0)?;
-    listener.bind(Host::B.address(Kind::Tcp4, 0))?;
-    listener.listen(8)?;
-    let address = listener.local()?;
+fn server(ctx: &Ctx, manner: Manner) -> Outcome<(SocketAddr, JoinHandle<Outcome<Sock>>)> {
+    let (listener, address) = ctx.plain_listener()?;
     let thread = std::thread::spawn(move || -> Outcome<Sock> {
         let first = listener.accept().during("the first accept()")?;
         let read = || -> Outcome<Vec<u8>> {
@@ -142,7 +139,7 @@ fn what_servers_do(ctx: &Ctx) -> Outcome {
         Manner::Waits,
     ] {
         let what = format!("a server that does this: {manner:?}");
-        let (address, thread) = server(manner)?;
+        let (address, thread) = server(ctx, manner)?;
         middlebox.syns();
         let client = counted((Host::A, false, NOCLC), || ctx.connect(address)).during(&what)?;
         let server = served(thread).during(&what)?;
@@ -171,10 +168,7 @@ fn known(ctx: &Ctx, middlebox: &Echoing, listener: &Sock) -> Outcome {
 
 /// A server that greets each client, and that was found out by one.
 fn found_out(ctx: &Ctx) -> Outcome<Sock> {
-    let listener = Sock::new(Host::B, Kind::Tcp4, 0)?;
-    listener.bind(Host::B.address(Kind::Tcp4, 0))?;
-    listener.listen(8)?;
-    let address = listener.local()?;
+    let (listener, address) = ctx.plain_listener()?;
     let copy = listener.dup()?;
     let thread = std::thread::spawn(move || -> Outcome<Sock> {
         let first = copy.accept()?;
@@ -199,7 +193,7 @@ fn ways_to_connect(ctx: &Ctx) -> Outcome {
     for manner in [Manner::Resets, Manner::Closes, Manner::Greets] {
         for events in [0, libc::EPOLLET] {
             let what = format!("epoll with events {events:#x} at a server: {manner:?}");
-            let (address, thread) = server(manner)?;
+            let (address, thread) = server(ctx, manner)?;
             let client = Sock::new(Host::A, ctx.kind, libc::SOCK_NONBLOCK)?;
             let epoll = Epoll::new()?;
             epoll.add(&client, libc::EPOLLIN | libc::EPOLLOUT | events, 7)?;
@@ -227,7 +221,7 @@ fn ways_to_connect(ctx: &Ctx) -> Outcome {
     }
     for manner in [Manner::Resets, Manner::Closes, Manner::Greets] {
         let what = format!("a bound client at a server: {manner:?}");
-        let (address, thread) = server(manner)?;
+        let (address, thread) = server(ctx, manner)?;
         let client = ctx.socket(Host::A)?;
         client.bind(Host::A.address(ctx.kind, 0))?;
         let own = client.local()?;
@@ -261,7 +255,7 @@ fn ways_to_connect(ctx: &Ctx) -> Outcome {
     // connection to another server still holds it (TIME-WAIT): then it cannot be bound.
     let mut kept = false;
     for _ in 0..4 {
-        let (address, thread) = server(Manner::Closes)?;
+        let (address, thread) = server(ctx, Manner::Closes)?;
         let client = Sock::new(Host::A, ctx.kind, libc::SOCK_NONBLOCK)?;
         check_errno!(client.connect(address), libc::EINPROGRESS, "connect()");
         let own = client.local()?;
@@ -286,11 +280,7 @@ fn ways_to_connect(ctx: &Ctx) -> Outcome {
 /// remembered.
 fn refused(ctx: &Ctx) -> Outcome {
     let middlebox = Echoing::new()?;
-    let listener = Sock::new(Host::B, Kind::Tcp4, 0)?;
-    listener.set(libc::SOL_SOCKET, libc::SO_REUSEADDR, 1i32)?;
-    listener.bind(Host::B.address(Kind::Tcp4, 0))?;
-    listener.listen(8)?;
-    let address = listener.local()?;
+    let (listener, address) = ctx.plain_listener()?;
     let server = std::thread::spawn(move || -> Outcome {
         let first = listener.accept()?;
         first.await_events(libc::POLLIN)?;
@@ -319,15 +309,9 @@ fn refused(ctx: &Ctx) -> Outcome {
 /// A program that loses patience: no second connection is made.
 fn closed_meanwhile(ctx: &Ctx) -> Outcome {
     let middlebox = Echoing::new()?;
-    let listener = Sock::new(Host::B, Kind::Tcp4, 0)?;
-    listener.bind(Host::B.address(Kind::Tcp4, 0))?;
-    listener.listen(8)?;
+    let (listener, address) = ctx.plain_listener()?;
     let client = Sock::new(Host::A, ctx.kind, libc::SOCK_NONBLOCK)?;
-    check_errno!(
-        client.connect(listener.local()?),
-        libc::EINPROGRESS,
-        "connect()"
-    );
+    check_errno!(client.connect(address), libc::EINPROGRESS, "connect()");
     let first = listener.accept()?;
     first.await_events(libc::POLLIN)?;
     middlebox.syns();
@@ -350,16 +334,10 @@ fn by_namespace(ctx: &Ctx) -> Outcome {
     known(ctx, &middlebox, &listener)?;
     known(&ctx.with_kind(Kind::IpSmc4), &middlebox, &listener)?;
     // Another server of the same host is another server.
-    let other = Sock::new(Host::B, Kind::Tcp4, 0)?;
-    other.bind(Host::B.address(Kind::Tcp4, 0))?;
-    other.listen(8)?;
+    let (other, address) = ctx.plain_listener()?;
     middlebox.syns();
     let client = Sock::new(Host::A, ctx.kind, libc::SOCK_NONBLOCK)?;
-    check_errno!(
-        client.connect(other.local()?),
-        libc::EINPROGRESS,
-        "connect()"
-    );
+    check_errno!(client.connect(address), libc::EINPROGRESS, "connect()");
     other.accept()?;
     check!(middlebox.syns().0 > 0, "another port is shunned, too");
     drop(client);
@@ -377,11 +355,7 @@ fn by_namespace(ctx: &Ctx) -> Outcome {
 /// A connection that ends is not remembered at first: the server may have begun anew, and speak SMC. Two in a row are.
 fn habit(ctx: &Ctx) -> Outcome {
     let middlebox = Echoing::new()?;
-    let listener = Sock::new(Host::B, Kind::Tcp4, 0)?;
-    listener.set(libc::SOL_SOCKET, libc::SO_REUSEADDR, 1i32)?;
-    listener.bind(Host::B.address(Kind::Tcp4, 0))?;
-    listener.listen(8)?;
-    let address = listener.local()?;
+    let (listener, address) = ctx.plain_listener()?;
     let twice = |listener: &Sock| -> Outcome {
         let copy = listener.dup()?;
         let thread = std::thread::spawn(move || -> Outcome<Sock> {

@@ -165,11 +165,9 @@ fn smcss(ctx: &Ctx) -> Outcome {
     let half = ctx.pair()?;
     half.client.shutdown(libc::SHUT_WR)?;
     // Fallen back: the server has no SMC.
-    let plain = Sock::new(Host::B, Kind::Tcp4, 0)?;
-    plain.bind(Host::B.address(Kind::Tcp4, 0))?;
-    plain.listen(1)?;
+    let (_plain, address) = ctx.plain_listener()?;
     let fallen = Sock::new(Host::A, Kind::Smc4, 0)?;
-    fallen.connect(plain.local()?)?;
+    fallen.connect(address)?;
     check!(
         matches!(mode::of(&fallen)?, Mode::Fallback(_)),
         "the connection did not fall back"
@@ -532,11 +530,9 @@ fn smcr_stats(ctx: &Ctx) -> Outcome {
         "connections since the module was loaded: {all}"
     );
     // A fallback: the server has no SMC.
-    let plain = Sock::new(Host::B, Kind::Tcp4, 0)?;
-    plain.bind(Host::B.address(Kind::Tcp4, 0))?;
-    plain.listen(1)?;
+    let (_plain, address) = ctx.plain_listener()?;
     let fallen = Sock::new(Host::A, Kind::Smc4, 0)?;
-    fallen.connect(plain.local()?)?;
+    fallen.connect(address)?;
     let (_, text) = said(Host::A, "smcr -d stats")?;
     let words: Vec<&str> = text.split_whitespace().collect();
     check!(
@@ -685,7 +681,7 @@ fn smc_pnet(_: &Ctx) -> Outcome {
 }
 
 /// What smc_chk says is what is so: of a machine in order, of peers with and without SMC.
-fn smc_chk(_: &Ctx) -> Outcome {
+fn smc_chk(ctx: &Ctx) -> Outcome {
     let (code, text) = said(Host::A, "smc_chk")?;
     check!(
         code == 0
@@ -711,10 +707,8 @@ fn smc_chk(_: &Ctx) -> Outcome {
         code == 1 && text.contains("nobody listens on port 40001"),
         "a closed port: {text}"
     );
-    let plain = Sock::new(Host::B, Kind::Tcp4, 0)?;
-    plain.bind(Host::B.address(Kind::Tcp4, 0))?;
-    plain.listen(1)?;
-    let port = plain.local()?.port();
+    let (_plain, address) = ctx.plain_listener()?;
+    let port = address.port();
     let (code, text) = said(Host::A, &format!("smc_chk -C {peer} -p {port}"))?;
     check!(
         code == 1

@@ -5,7 +5,7 @@ use super::once;
 use crate::kind::{Host, Kind};
 use crate::rig;
 use crate::runner::{Ctx, Test};
-use crate::sys::{self, Sock};
+use crate::sys;
 use crate::{check, check_eq, Context, Outcome};
 
 pub const TESTS: [Test; 2] = [
@@ -128,10 +128,8 @@ fn events(ctx: &Ctx) -> Outcome {
     let pair = smc.pair()?;
     echo(&pair, b"trace")?;
     prove_by_queue_pairs(&smc)?;
-    let plain = Sock::new(Host::B, Kind::Tcp4, 0)?;
-    plain.bind(Host::B.address(Kind::Tcp4, 0))?;
-    plain.listen(1)?;
-    let fallen = smc.unasked().connect(plain.local()?)?;
+    let (plain, address) = smc.plain_listener()?;
+    let fallen = smc.unasked().connect(address)?;
     drop((pair, fallen, plain));
     let seen = |event: &str| -> Outcome<Vec<String>> {
         let lines = tracing.lines()?;
