@@ -104,6 +104,7 @@ use crate::{
         conn::{
             ConnParams,
             Connection,
+            Effects,
             Violation, //
         },
         cork,

@@ -14,10 +14,11 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub const TESTS: [Test; 12] = [
+pub const TESTS: [Test; 13] = [
     any("sharing.dup", 60, dup),
     any("sharing.pass_connected", 60, pass_connected),
     any("sharing.pass_listening", 60, pass_listening),
+    any("sharing.pass_in_a_circle", 60, pass_in_a_circle),
     any("sharing.pass_connecting", 60, |ctx| {
         pass_connecting(ctx, false)
     }),
@@ -123,7 +124,7 @@ fn message(byte: &mut [u8; 1], control: &mut Control) -> (libc::iovec, usize) {
     (vector, size_of_val(control))
 }
 
-fn pass(channel: &OwnedFd, sock: Sock) -> Outcome {
+fn pass(channel: &OwnedFd, fd: impl AsRawFd) -> Outcome {
     let (mut byte, mut control) = ([1u8], Control::default());
     let (mut vector, _) = message(&mut byte, &mut control);
     // SAFETY: the header describes live memory; the control buffer is larger than CMSG_SPACE(4), and so
@@ -140,12 +141,12 @@ fn pass(channel: &OwnedFd, sock: Sock) -> Outcome {
         (*first).cmsg_len = libc::CMSG_LEN(size_of::<i32>() as u32) as usize;
         libc::CMSG_DATA(first)
             .cast::<i32>()
-            .write_unaligned(sock.as_raw_fd());
+            .write_unaligned(fd.as_raw_fd());
         cvt_size(libc::sendmsg(channel.as_raw_fd(), &raw const header, 0))
     };
     check_eq!(sent.during("sendmsg() with SCM_RIGHTS")?, 1, "bytes sent");
     // From now on the only reference is under way.
-    drop(sock);
+    drop(fd);
     Ok(())
 }
 
@@ -171,6 +172,24 @@ fn take(channel: &OwnedFd) -> Outcome<Sock> {
         OwnedFd::from_raw_fd(fd)
     };
     Ok(fd.into())
+}
+
+/// A socket under way to nobody, over a channel whose last descriptor is in the channel itself: the kernel collects both
+/// when another socket of AF_UNIX is closed, in a work item of its own.
+fn pass_in_a_circle(ctx: &Ctx) -> Outcome {
+    let Pair { client, server } = ctx.pair()?;
+    let (near, far) = channel()?;
+    client.send_all(b"last words")?;
+    pass(&near, client)?;
+    pass(&near, far)?;
+    check_eq!(
+        server.poll(libc::POLLRDHUP, NEVER)? & libc::POLLRDHUP,
+        0,
+        "end of stream while the socket is under way"
+    );
+    drop(near);
+    check_eq!(server.recv_to_end()?, b"last words", "what came to the end");
+    Ok(())
 }
 
 fn pass_connected(ctx: &Ctx) -> Outcome {

@@ -27,6 +27,7 @@ use crate::sys;
 use crate::{check, Context, Outcome};
 use board::Board;
 use script::Script;
+use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -93,6 +94,8 @@ fn at_random(ctx: &Ctx) -> Outcome {
     println!("# {}", board.table());
     outcome?;
     drop(converted);
+    // Descriptors that were passed in a circle keep sockets and namespaces until a socket of AF_UNIX is closed.
+    drop(UnixDatagram::unbound()?);
     rig::run(&format!("ip netns del {APART}"))?;
     for name in MUST {
         check!(
