@@ -37,6 +37,7 @@ use super::{
             Role, //
         },
         wire::{
+            ends_group,
             is_long_add_link,
             ConfirmRkey,
             DeleteReason,
@@ -310,6 +311,8 @@ pub(crate) struct LinkGroup {
     farewell: Atomic<u32>,
     /// Something has happened to the TCP connection of one of the connections.
     tcp_woken: Atomic<bool>,
+    /// The peer has ended the group.
+    peer_has_ended: Atomic<bool>,
     #[pin]
     changed: WaitQueue,
     #[pin]
@@ -515,6 +518,7 @@ impl LinkGroup {
                 phase: Atomic::new(Phase::Forming as u32),
                 farewell: Atomic::new(NO_REASON),
                 tcp_woken: Atomic::new(false),
+                peer_has_ended: Atomic::new(false),
                 changed <- new_wait_queue!("LinkGroup::changed"),
                 conns <- new_spinlock_bh!(
                     Table {
@@ -1102,6 +1106,15 @@ impl LinkGroup {
         Some(message)
     }
 
+    /// Whether the peer has said that the group ends, or answered us that it does: as both may end it at once, the last
+    /// message of one of them may find nobody.
+    fn knows_of_end(&self) -> bool {
+        let inbox = self.inbox.lock();
+        let messages = inbox.messages.iter().cycle().skip(inbox.first);
+        let mut waiting = messages.take(inbox.len);
+        self.peer_has_ended.load(Relaxed) || waiting.any(|(_, message)| ends_group(message))
+    }
+
     /// Has [`Self::serve`] run soon. Any context.
     pub(crate) fn kick(self: &Arc<Self>) {
         if let Some(queue) = queues::control().queue() {
@@ -1252,7 +1265,10 @@ impl LinkGroup {
                 self.rkey_answered(link, request, Answer::Missing);
             }
             Some(LlcEvent::LinkDown) => self.link_failed(link, LinkFailure::Silence),
-            Some(LlcEvent::Terminate { reason, orderly }) => self.end(reason, orderly, false),
+            Some(LlcEvent::Terminate { reason, orderly }) => {
+                self.peer_has_ended.store(true, Relaxed);
+                self.end(reason, orderly, false);
+            }
             Some(LlcEvent::Violation) => {
                 let goodbye = Goodbye::Said(link.slot());
                 self.end_as(DeleteReason::PROTOCOL_VIOLATION, false, goodbye);
@@ -1486,9 +1502,9 @@ impl LinkGroup {
         if let Some(link) = way {
             // What has just been said, here or in answer to the peer, is to get through. A peer that has ended the
             // group may be gone before it can acknowledge that.
-            link.finish(match goodbye {
-                Goodbye::Due | Goodbye::Said(_) => FINISH_MS,
-                Goodbye::Needless => FINISH_ANSWER_MS,
+            link.finish(|| match goodbye {
+                Goodbye::Due | Goodbye::Said(_) if !self.knows_of_end() => FINISH_MS,
+                _ => FINISH_ANSWER_MS,
             });
         }
         if !orderly {

@@ -475,12 +475,18 @@ impl Link {
         self.shut.store(true, Release);
     }
 
-    /// Takes no more messages, and waits until all that was posted is sent, or nothing moves any more.
-    /// Process context.
-    pub(crate) fn finish(&self, wait_ms: u32) {
+    /// Takes no more messages, and waits until all that was posted is sent, or nothing has moved for `patience`, in
+    /// milliseconds, which is asked for again every [`FINISH_ANSWER_MS`]. Process context.
+    pub(crate) fn finish(&self, patience: impl Fn() -> u32) {
         let _need = self.send_cq.need();
         self.slots.close();
-        self.slots.wait_idle(wait_ms);
+        let mut waited = 0;
+        while !self.slots.wait_idle(FINISH_ANSWER_MS) {
+            waited = FINISH_ANSWER_MS.saturating_add(waited);
+            if waited >= patience() {
+                break;
+            }
+        }
     }
 
     /// Sends an LLC message, as soon as there is a slot; waits for none, so that a link that stands still holds up

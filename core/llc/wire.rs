@@ -188,6 +188,15 @@ pub const fn is_long_add_link(head: &[u8; LLC_LEN]) -> bool {
     head[0] == kind::V2 | kind::ADD_LINK
 }
 
+/// Whether a message ends the group, or answers one that does (RFC 7609, section 4.6).
+pub fn ends_group(message: &[u8; LLC_LEN]) -> bool {
+    let parsed = LlcMessage::parse(message).map(|msg| msg.body);
+    matches!(
+        parsed,
+        Ok(LlcBody::DeleteLink(DeleteLink { all: true, .. }))
+    )
+}
+
 /// The keys in what follows the 44 bytes of an SMC-Rv2 ADD LINK. Their number is in the order of the
 /// sender's host, so that it is their length that counts.
 pub fn add_link_keys(tail: &[u8]) -> impl Iterator<Item = (RKey, RToken)> + '_ {
@@ -489,6 +498,26 @@ mod tests {
         assert_eq!(bytes[10..26], [7; 16]);
         assert_eq!(bytes[26..34], [0x0a, 0x0b, 0x0c, 1, 0x11, 0x22, 0x33, 0x44]);
         assert_eq!(bytes[34..], [2, 255, 0, 0, 0, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn what_ends_a_group() {
+        for response in [false, true] {
+            for all in [false, true] {
+                let body = LlcBody::DeleteLink(DeleteLink {
+                    link: LinkNumber(0),
+                    all,
+                    orderly: true,
+                    reason: DeleteReason::PROGRAM,
+                });
+                let bytes = message(LlcVersion::V2, response, body).emit();
+                assert_eq!(ends_group(&bytes), all);
+            }
+        }
+        assert!(!ends_group(
+            &message(LlcVersion::V1, false, confirm_link()).emit()
+        ));
+        assert!(!ends_group(&[0xff; LLC_LEN]));
     }
 
     #[test]
