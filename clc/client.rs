@@ -344,7 +344,7 @@ fn first_contact(
             Ok(conn)
         }
         Err(stop) => {
-            group.end(DeleteReason::LOST_PATH, true, false);
+            group.end(DeleteReason::LOST_PATH, true);
             Err(stop)
         }
     }

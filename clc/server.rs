@@ -199,7 +199,7 @@ fn negotiate(context: &Context<'_>) -> Result<Arc<Conn>, Stop> {
                 group.activate();
                 group.want_link();
             }
-            Err(_) => group.end(DeleteReason::LOST_PATH, true, false),
+            Err(_) => group.end(DeleteReason::LOST_PATH, true),
         }
     }
     result
@@ -285,7 +285,7 @@ fn connect(
     if let Err(Stop::PeerDeclined(declined)) = &result {
         // RFC 7609, section A.2.5: the client does not have this link group any more.
         if declined.out_of_sync && group.key().peer_id.agrees_with(&declined.peer_id) {
-            group.end(DeleteReason::LOST_PATH, false, false);
+            group.end(DeleteReason::LOST_PATH, false);
         }
     }
     result.map(|()| conn)

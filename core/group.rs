@@ -185,7 +185,9 @@ enum Goodbye {
     Due,
     /// We have, over the link of this place, on which the peer has said what it may not.
     Said(Slot),
-    /// The peer has, or nobody can hear it.
+    /// The peer has, and is answered over the link of this place.
+    Answered(Slot),
+    /// Nobody can hear it.
     Needless,
 }
 
@@ -469,7 +471,7 @@ impl LinkGroup {
 
     /// Gives up a group that was just begun and that nobody knows.
     pub(crate) fn discard(self: &Arc<Self>) {
-        self.end(DeleteReason::LOST_PATH, true, false);
+        self.end(DeleteReason::LOST_PATH, true);
     }
 
     fn new(id: u32, key: GroupKey, limits: Limits, settings: &Settings) -> Result<Arc<Self>> {
@@ -1152,7 +1154,10 @@ impl LinkGroup {
                 self.kick();
             }
         }
-        // Before links are looked at: it is not worth while to move its connections any more.
+        for link in self.links().filter(|link| link.has_lost_port()) {
+            self.link_failed(&link, LinkFailure::Port);
+        }
+        // It is not worth while to move its connections any more.
         match self.farewell.xchg(NO_REASON, Full) {
             NO_REASON => {}
             reason => return self.wind_up(DeleteReason(reason), true, Goodbye::Due),
@@ -1160,9 +1165,6 @@ impl LinkGroup {
         if self.tcp_woken.xchg(false, Full) {
             let now = registry::now();
             self.for_each_conn(|conn| conn.look_at_tcp(now));
-        }
-        for link in self.links().filter(|link| link.has_lost_port()) {
-            self.link_failed(&link, LinkFailure::Port);
         }
         self.leave_lost_links();
         self.lose_failed_links();
@@ -1241,8 +1243,11 @@ impl LinkGroup {
             _ => None,
         };
         drop(flows);
+        let mut said = true;
         for message in [&actions.send, &answer].into_iter().flatten() {
-            match link.send_llc(message) {
+            let sent = link.send_llc(message);
+            said &= sent.is_ok();
+            match sent {
                 // The peer has asked for more than can wait, and asks again for what it misses; so do we.
                 Ok(()) | Err(EBUSY) => {}
                 Err(_) => self.link_failed(link, LinkFailure::Post),
@@ -1267,10 +1272,14 @@ impl LinkGroup {
             Some(LlcEvent::LinkDown) => self.link_failed(link, LinkFailure::Silence),
             Some(LlcEvent::Terminate { reason, orderly }) => {
                 self.peer_has_ended.store(true, Relaxed);
-                self.end(reason, orderly, false);
+                self.end_as(reason, orderly, Goodbye::Answered(link.slot()));
             }
             Some(LlcEvent::Violation) => {
-                let goodbye = Goodbye::Said(link.slot());
+                let goodbye = if said {
+                    Goodbye::Said(link.slot())
+                } else {
+                    Goodbye::Due
+                };
                 self.end_as(DeleteReason::PROTOCOL_VIOLATION, false, goodbye);
             }
             Some(LlcEvent::DeleteLink(request)) => self.take_delete_link(link, &request),
@@ -1432,15 +1441,10 @@ impl LinkGroup {
         }
     }
 
-    /// Ends the group and all its connections. Does nothing the second time. Process context, also
-    /// from the group's own work item.
-    pub(crate) fn end(self: &Arc<Self>, reason: DeleteReason, orderly: bool, tell_peer: bool) {
-        let goodbye = if tell_peer {
-            Goodbye::Due
-        } else {
-            Goodbye::Needless
-        };
-        self.end_as(reason, orderly, goodbye);
+    /// Ends the group and all its connections, where the peer cannot be told. Does nothing the second time. Process
+    /// context, also from the group's own work item.
+    pub(crate) fn end(self: &Arc<Self>, reason: DeleteReason, orderly: bool) {
+        self.end_as(reason, orderly, Goodbye::Needless);
     }
 
     fn end_as(self: &Arc<Self>, reason: DeleteReason, orderly: bool, goodbye: Goodbye) {
@@ -1477,7 +1481,7 @@ impl LinkGroup {
             .links()
             .filter(|link| link.state() != LinkState::Inactive && link.can_send())
             .find(|link| match goodbye {
-                Goodbye::Said(slot) => link.slot() == slot,
+                Goodbye::Said(slot) | Goodbye::Answered(slot) => link.slot() == slot,
                 Goodbye::Due | Goodbye::Needless => true,
             });
         if let (Goodbye::Due, Some(link)) = (goodbye, &way) {

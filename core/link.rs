@@ -101,7 +101,7 @@ const DRAIN_MS: u32 = 2_000;
 /// How long the end of a link waits for its last message while nothing moves, in milliseconds.
 pub(crate) const FINISH_MS: u32 = 4_000;
 
-/// The same where the peer has ended it, and waits for an answer at most.
+/// The same where the peer has ended it, too, and waits for an answer at most.
 pub(crate) const FINISH_ANSWER_MS: u32 = 1_000;
 
 /// How long a long LLC message may wait for a slot, in milliseconds: longer than a registration of
@@ -459,7 +459,7 @@ impl Link {
             self.catch_up();
             let _need = self.send_cq.need();
             self.slots.drop_waiting();
-            self.slots.wait_idle(DRAIN_MS);
+            self.slots.wait_idle(|| DRAIN_MS);
             if qp.receives() {
                 // What the device has acknowledged to the peer does not come again on another link.
                 self.ring.wait_idle(DRAIN_MS);
@@ -476,17 +476,11 @@ impl Link {
     }
 
     /// Takes no more messages, and waits until all that was posted is sent, or nothing has moved for `patience`, in
-    /// milliseconds, which is asked for again every [`FINISH_ANSWER_MS`]. Process context.
+    /// milliseconds, which may become shorter meanwhile. Process context.
     pub(crate) fn finish(&self, patience: impl Fn() -> u32) {
         let _need = self.send_cq.need();
         self.slots.close();
-        let mut waited = 0;
-        while !self.slots.wait_idle(FINISH_ANSWER_MS) {
-            waited = FINISH_ANSWER_MS.saturating_add(waited);
-            if waited >= patience() {
-                break;
-            }
-        }
+        self.slots.wait_idle(patience);
     }
 
     /// Sends an LLC message, as soon as there is a slot; waits for none, so that a link that stands still holds up

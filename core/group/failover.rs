@@ -4,6 +4,7 @@
 
 use super::{
     flow_of,
+    Goodbye,
     LinkFailure,
     LinkGroup,
     Phase, //
@@ -54,7 +55,7 @@ impl LinkGroup {
             }
             match self.other_than(&link) {
                 Some(_) => self.lose(&link, Some(DeleteReason::LOST_PATH)),
-                None => self.end(DeleteReason::LOST_PATH, false, false),
+                None => self.end(DeleteReason::LOST_PATH, false),
             }
         }
     }
@@ -217,7 +218,8 @@ impl LinkGroup {
                 if let Some(answer) = answer {
                     let _ = link.send_llc(&answer);
                 }
-                self.end(request.reason, request.orderly, false);
+                let goodbye = Goodbye::Answered(link.slot());
+                self.end_as(request.reason, request.orderly, goodbye);
                 return;
             }
         }

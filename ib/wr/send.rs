@@ -319,22 +319,28 @@ impl<T: Send + Copy> SendSlots<T> {
     }
 
     /// Waits until no message is under way, or waits for a slot: after the queue pair was set to its error state all of
-    /// them complete. Whether that came true; it gives up when nothing has completed for
-    /// `patience_ms` milliseconds. For process context.
-    pub(crate) fn wait_idle(&self, patience_ms: u32) -> bool {
+    /// them complete. It gives up when nothing has completed for `patience`, in milliseconds, which is asked for
+    /// every second that nothing does. For process context.
+    pub(crate) fn wait_idle(&self, patience: impl Fn() -> u32) {
+        const LOOK_MS: u32 = 1_000;
         let idle = || self.is_idle().then_some(());
 
         self.waiting(|| {
             let mut before = self.inner.lock().completed;
-            while self.changed.wait(patience_ms, idle).is_none() {
+            let mut stood = 0u32;
+            while self.changed.wait(LOOK_MS, idle).is_none() {
                 let completed = self.inner.lock().completed;
-                if completed == before {
-                    return false;
+                stood = if completed == before {
+                    stood.saturating_add(LOOK_MS)
+                } else {
+                    0
+                };
+                if stood >= patience() {
+                    return;
                 }
                 before = completed;
             }
-            true
-        })
+        });
     }
 
     /// Gives out no slots until the pause is dropped, and waits for at most `timeout_ms` milliseconds
