@@ -41,8 +41,11 @@ struct qemu_plugin_scoreboard *qemu_plugin_scoreboard_new(size_t element_size);
 void *qemu_plugin_scoreboard_find(struct qemu_plugin_scoreboard *score, unsigned int vcpu);
 
 #define EXPORT __attribute__((visibility("default")))
-/* Since 3 instructions are copied out (QEMU 9.1). */
-EXPORT int qemu_plugin_version = 3;
+/* Since 3 instructions are copied out (QEMU 9.1). A QEMU takes the versions that it knows, from some one on. */
+#ifndef VERSION
+#define VERSION 3
+#endif
+EXPORT int qemu_plugin_version = VERSION;
 
 #define MARK 0x736d6300u	/* "smc" */
 #define PLACES (1u << 19)	/* a power of two, above the number of blocks of a kernel that ever ran */

@@ -39,6 +39,8 @@ impl Figure {
             name if name.starts_with("messages of 64 B") => 0.10,
             // TCP's own, whose windows grow in steps.
             "fallback, messages of 64 KiB" => 0.10,
+            // How far many handshakes are when the first group is there.
+            name if name.contains("at once, new group") => 0.10,
             name if name.contains("in flight") || name.contains("a connection each") => 0.06,
             name if name.contains("256 clients") || name.starts_with("first byte") => 0.06,
             _ => 0.03,
@@ -71,9 +73,12 @@ pub const FIGURES: &[Figure] = &[
     more("redis SET, 64 clients", "/s", Some(Goal::TimesC(1.6))),
     more("redis SET, 256 clients", "/s", Some(Goal::TimesC(1.6))),
     more("redis GET, 1 client", "/s", None),
+    more("redis GET, 16 clients", "/s", None),
     more("redis GET, 64 clients", "/s", None),
     less("redis GET, 64 clients, p99", "ms", Some(Goal::AtMost(4.0))),
+    more("redis GET, 256 clients", "/s", None),
     more("redis SET, 16 clients, pipeline 16", "/s", None),
+    more("redis GET, 16 clients, pipeline 16", "/s", None),
     more(
         "redis, a connection each, 8 clients",
         "/s",
@@ -130,6 +135,9 @@ pub const FIGURES: &[Figure] = &[
     more("a connection each, 64 in flight", "/s", None),
     less("a connection each, 64 in flight: failed", "%", None),
     less("a connection each, 64 in flight: fell back", "%", None),
+    more("a connection each, 1 at once, new group", "/s", None),
+    more("a connection each, 8 at once, new group", "/s", None),
+    more("a connection each, 64 at once, new group", "/s", None),
     more(
         "known to be short, 1 in flight",
         "/s",

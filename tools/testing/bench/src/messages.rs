@@ -1,11 +1,10 @@
 //! Own programs: messages one way and there and back, connections, memory. Counted by the instruction clock.
 
 use crate::clock::{self, count};
-use crate::places;
 use crate::stack::{self, Figures, Stack, Witness};
 use smc_selftest::kind::{Host, Kind};
 use smc_selftest::sys::{self, Sock};
-use smc_selftest::{check, diag, rig, Context, Outcome};
+use smc_selftest::{check, diag, rig, spans, Context, Outcome};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::ScopedJoinHandle;
@@ -135,7 +134,7 @@ pub fn round_trip_span(stack: Stack) -> Outcome<f64> {
     const ROUNDS: u64 = 3000;
     let (near, far) = pair(stack.kind(), stack.kind())?;
     round_trip(&near, &far, 1, 1, 100)?;
-    places::between(|| round_trip(&near, &far, 1, 1, ROUNDS).map(drop))?;
+    spans::between(|| round_trip(&near, &far, 1, 1, ROUNDS).map(drop))?;
     Ok(ROUNDS as f64)
 }
 
@@ -156,13 +155,13 @@ pub fn small_messages_span(stack: Stack) -> Outcome<f64> {
 fn count_stream(stack: Stack, size: usize, warm: usize, total: usize) -> Outcome {
     let (near, far) = pair(stack.kind(), stack.kind())?;
     stream(&near, &far, size, warm)?;
-    places::between(|| stream(&near, &far, size, total).map(drop))
+    spans::between(|| stream(&near, &far, size, total).map(drop))
 }
 
 pub fn connections_span(stack: Stack) -> Outcome<f64> {
     const ROUNDS: usize = 40;
     connections(stack, WARM, 8, 5)?;
-    places::between(|| connections(stack, WARM, 8, ROUNDS).map(drop))?;
+    spans::between(|| connections(stack, WARM, 8, ROUNDS).map(drop))?;
     Ok((8 * ROUNDS) as f64)
 }
 
@@ -171,7 +170,7 @@ pub fn learnt_connections_span(stack: Stack) -> Outcome<f64> {
     const ROUNDS: usize = 40;
     stack::set(stack, "adaptive", 1)?;
     connections(stack, LEARNT, 8, 5)?;
-    places::between(|| connections(stack, LEARNT, 8, ROUNDS).map(drop))?;
+    spans::between(|| connections(stack, LEARNT, 8, ROUNDS).map(drop))?;
     stack::set(stack, "adaptive", 0)?;
     Ok((8 * ROUNDS) as f64)
 }
@@ -337,6 +336,35 @@ pub fn short_connections(stack: Stack) -> Outcome<Figures> {
     Ok(all)
 }
 
+/// So many connections at once, with a request each, while there is no link group: those made in a second. The middle one
+/// of a few.
+pub fn cold_connections(stack: Stack) -> Outcome<Figures> {
+    let mut all = Figures::new();
+    for clients in [1, 8, 64] {
+        let witness = Witness::new(stack)?;
+        let mut rates = [0.0; 3];
+        for rate in &mut rates {
+            std::thread::sleep(GROUP_GONE);
+            let (made, failed) = connections(stack, 0, clients, 1)?;
+            check!(
+                stack != Stack::Rust || failed == 0.0,
+                "{failed} % of {clients} connections failed"
+            );
+            *rate = made;
+        }
+        witness.judge_ours(3 * clients as u64)?;
+        rates.sort_by(f64::total_cmp);
+        let name = format!("{clients} at once, new group");
+        println!(
+            "  a connection each, {name}: {:.0}/s, fallbacks {}",
+            rates[1],
+            witness.fallbacks()?
+        );
+        all.push((format!("a connection each, {name}"), rates[1]));
+    }
+    Ok(all)
+}
+
 /// The learning policy: short connections once they are known to be, and what becomes of long ones among them. C has
 /// none.
 pub fn learning(stack: Stack) -> Outcome<Figures> {
@@ -428,6 +456,7 @@ fn first_byte(stack: Stack) -> Outcome<u64> {
 /// With a new link group, and with one that is there. The middle one of a few each: what else goes on may be counted in one.
 fn cold_and_warm(stack: Stack) -> Outcome<[u64; 2]> {
     let (mut cold, mut warm) = ([0; 3], [0; 5]);
+    let witness = Witness::new(stack)?;
     for took in &mut cold {
         std::thread::sleep(GROUP_GONE);
         *took = first_byte(stack)?;
@@ -435,6 +464,7 @@ fn cold_and_warm(stack: Stack) -> Outcome<[u64; 2]> {
     for took in &mut warm {
         *took = first_byte(stack)?;
     }
+    witness.judge((cold.len() + warm.len()) as u64)?;
     cold.sort_unstable();
     warm.sort_unstable();
     Ok([cold[1], warm[2]])
@@ -568,12 +598,14 @@ fn wire_of_data(stack: Stack) -> Outcome<Figures> {
     const ROUNDS: u64 = 500;
     const MIB: usize = 16;
     let mut all = Figures::new();
+    let witness = Witness::new(stack)?;
     let (near, far) = pair(stack.kind(), stack.kind())?;
     let before = wire()?;
     round_trip(&near, &far, 200, 1000, ROUNDS)?;
     let between = wire()?;
     stream(&near, &far, 64 << 10, MIB << 20)?;
     let after = wire()?;
+    witness.judge(ROUNDS)?;
     for (number, name) in ["RDMA WRITE", "SEND", "ACK", "packets"]
         .into_iter()
         .enumerate()
@@ -607,6 +639,7 @@ fn idle(stack: Stack) -> Outcome<(f64, (Listener, Ends))> {
     std::thread::sleep(GROUP_GONE);
     let listener = Listener::new(stack.kind())?;
     let before = available()?;
+    let witness = Witness::new(stack)?;
     let mut ends = Vec::new();
     for _ in 0..MANY {
         ends.push((
@@ -617,6 +650,7 @@ fn idle(stack: Stack) -> Outcome<(f64, (Listener, Ends))> {
     // What is given back late is given back.
     std::thread::sleep(Duration::from_secs(5));
     let each = (before - available()?) / MANY as f64;
+    witness.judge(MANY as u64)?;
     Ok((each, (listener, ends)))
 }
 

@@ -4,27 +4,16 @@
 //! function, and whose, an address is.
 
 use crate::stack::Stack;
-use crate::{clock, is_chosen, messages, works};
-use smc_selftest::{check, rig, sys, Context, Fail, Outcome};
+use crate::{is_chosen, messages, works};
+use smc_selftest::{check, rig, spans, Context, Fail, Outcome};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-
-/// Modules whose functions are of interest; others are the kernel's rest.
-const MODULES: &[&str] = &[
-    "smc",
-    "smc_rs",
-    "rdma_rxe",
-    "ib_core",
-    "veth",
-    "ib_uverbs",
-    "udp_tunnel",
-    "ip6_udp_tunnel",
-];
 
 /// Whose code, in the order of the table.
 const PLACES: &[&str] = &[
     "smc",
     "rxe",
+    "adapter's driver",
     "ib_core",
     "checksum",
     "copy",
@@ -79,26 +68,11 @@ pub fn measure(stack: Stack, filter: &str) -> Outcome {
     for span in SPANS.iter().filter(|span| is_chosen(span.name, filter)) {
         println!("{}", span.name);
         let count = (span.run)(stack).during(span.name)?;
-        println!("span\t{}\t{count}", span.name);
+        spans::tell(span.name, count);
     }
-    let all = sys::read_file("/proc/kallsyms")?;
-    for line in all.lines() {
-        if let Some((symbol, module)) = line.rsplit_once('\t') {
-            if MODULES.contains(&module.trim_matches(['[', ']'])) {
-                println!("symbol\t{symbol}\t{}", module.trim_matches(['[', ']']));
-            }
-        }
-    }
+    spans::tell_symbols()?;
     stack.unload()?;
     rig::hosts_down()
-}
-
-/// Counts between two marks.
-pub fn between(act: impl FnOnce() -> Outcome) -> Outcome {
-    clock::begin_span();
-    let result = act();
-    clock::end_span();
-    result
 }
 
 /// A function: whose it is, and its name.
@@ -214,6 +188,7 @@ impl Symbols {
             let place = place(match module {
                 "smc" | "smc_rs" => "smc",
                 "rdma_rxe" => "rxe",
+                "erdma" => "adapter's driver",
                 "ib_core" | "ib_uverbs" => "ib_core",
                 _ => "TCP/IP, veth",
             });
@@ -332,6 +307,13 @@ pub fn report(dir: &str, kernel: &str) -> Outcome {
         }
         text += &format!("\n|---|{}\n", "---:|".repeat(stacks.len()));
         for (at, place) in PLACES.iter().enumerate() {
+            // Of two kinds of adapter there is one.
+            if stacks
+                .iter()
+                .all(|(_, counts)| counts[number].1.places[at] == 0.0)
+            {
+                continue;
+            }
             text += &format!("| {place} |");
             for (_, counts) in &stacks {
                 text += &format!(" {:.0} |", counts[number].1.places[at]);

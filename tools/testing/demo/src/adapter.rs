@@ -6,7 +6,7 @@
 
 use crate::plot;
 use smc_selftest::genl::{self, Client};
-use smc_selftest::{check, programs, rig, sys, Context, Fail, Outcome};
+use smc_selftest::{check, programs, rig, spans, sys, Context, Fail, Outcome};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -291,15 +291,21 @@ fn command(work: &Work) -> String {
     }
 }
 
-/// `a`, with the C implementation, too: `a c`; or `b`. `only TEXT`: rows with this in their title.
+/// `a`, with the C implementation, too: `a c`; or `b`. `only TEXT`: rows with this in their title. `places MODE TEXT`: of
+/// these, over one of them (tcp, smc, c), the instructions of either machine by place.
 pub fn main(words: &[&str]) -> ExitCode {
     let result = match *words {
+        ["a", "places", word, text] => Mode::parse(word)
+            .ok_or_else(|| Fail(format!("'{word}': tcp, smc or c")))
+            .and_then(|mode| places(mode, text)),
         ["a"] => clients(false, ""),
         ["a", "c"] => clients(true, ""),
         ["a", "only", text] => clients(false, text),
         ["a", "c", "only", text] => clients(true, text),
         ["b"] => servers(),
-        _ => Err(Fail("adapter a [c] [only TEXT] | adapter b".into())),
+        _ => Err(Fail(
+            "adapter a [c] [only TEXT] | adapter a places MODE TEXT | adapter b".into(),
+        )),
     };
     let machine = words.first().copied().unwrap_or_default();
     match result {
@@ -444,6 +450,19 @@ fn servers() -> Outcome {
                 stop(&mut running);
                 0
             }
+            "span" => {
+                spans::begin();
+                0
+            }
+            "symbols" => {
+                spans::tell_symbols()?;
+                0
+            }
+            word if word.starts_with("span\t") => {
+                spans::end();
+                println!("{word}");
+                0
+            }
             word => {
                 let mode =
                     Mode::parse(word).ok_or_else(|| Fail(format!("machine A says '{word}'")))?;
@@ -535,6 +554,64 @@ fn measure(other: &mut Other, work: &Work, mode: Mode) -> Outcome<Row> {
     })
 }
 
+/// The rows with this in their title.
+fn chosen(only: &str) -> Vec<&'static Work> {
+    [&PING]
+        .into_iter()
+        .chain(&REDIS)
+        .chain(&PGBENCH)
+        .chain([&NGINX, &IPERF])
+        .filter(|work| work.title.contains(only))
+        .collect()
+}
+
+/// Servers of machine B, and clients of this one, are of this kind, and answer.
+fn enter(other: &mut Other, mode: Mode) -> Outcome {
+    other.ask(mode.word())?;
+    mode.enter()?;
+    // A server that is not there yet refuses.
+    for line in [
+        "redis-cli -h 10.9.0.2 ping",
+        "curl -sS -o /dev/null http://10.9.0.2/",
+        pgbench!("-S -t 1"),
+        "smc-demo ping",
+    ] {
+        sys::eventually(&format!("'{line}' succeeds"), || {
+            Ok(rig::run(&mode.line(line)).is_ok())
+        })?;
+    }
+    Ok(())
+}
+
+/// Whose the instructions of both machines are, to be told by `smc-bench report-places`: each counts between its own marks,
+/// the same program with its start and its end.
+fn places(mode: Mode, only: &str) -> Outcome {
+    up("10.9.0.1")?;
+    let mut other = Other::find()?;
+    enter(&mut other, mode)?;
+    for work in chosen(only) {
+        std::thread::sleep(Duration::from_millis(200));
+        other.ask("span")?;
+        spans::begin();
+        let text = rig::run(&mode.line(&command(work)));
+        spans::end();
+        let text = text?;
+        let figures = (work.read)(&text).ok_or_else(|| Fail(format!("not understood: {text}")))?;
+        let count = work.count.max(figures.count).max(1);
+        let name = format!("{}, a {}", work.title, work.unit);
+        spans::tell(&name, count as f64);
+        other.ask(&format!("span\t{name}\t{count}"))?;
+    }
+    spans::tell_symbols()?;
+    other.ask("symbols")?;
+    if mode == Mode::Rust {
+        Mode::Tcp.enter()?;
+    }
+    other.ask("end")?;
+    std::thread::sleep(Duration::from_secs(1));
+    down()
+}
+
 const MODES: [Mode; 3] = [Mode::Tcp, Mode::C, Mode::Rust];
 
 /// One table: a figure of each row and mode, and how smc_rs stands to the others.
@@ -576,14 +653,7 @@ fn clients(with_c: bool, only: &str) -> Outcome {
     up("10.9.0.1")?;
     let mut other = Other::find()?;
     let instructions = sys::read_file("/proc/cmdline")?.contains("rig.icount");
-    let work: Vec<&Work> = [&PING]
-        .into_iter()
-        .chain(&REDIS)
-        .chain(&PGBENCH)
-        .chain([&NGINX, &IPERF])
-        .filter(|work| work.title.contains(only))
-        .collect();
-    let mut rows: Vec<(&Work, [Option<Row>; 3])> = work
+    let mut rows: Vec<(&Work, [Option<Row>; 3])> = chosen(only)
         .into_iter()
         .map(|work| (work, [None, None, None]))
         .collect();
@@ -595,19 +665,7 @@ fn clients(with_c: bool, only: &str) -> Outcome {
         if mode != Mode::C {
             Mode::Tcp.enter()?;
         }
-        other.ask(mode.word())?;
-        mode.enter()?;
-        // A server that is not there yet refuses.
-        for line in [
-            "redis-cli -h 10.9.0.2 ping",
-            "curl -sS -o /dev/null http://10.9.0.2/",
-            pgbench!("-S -t 1"),
-            "smc-demo ping",
-        ] {
-            sys::eventually(&format!("'{line}' succeeds"), || {
-                Ok(rig::run(&mode.line(line)).is_ok())
-            })?;
-        }
+        enter(&mut other, mode)?;
         for (work, row) in &mut rows {
             let measured = measure(&mut other, work, mode)?;
             println!(

@@ -9,14 +9,19 @@ pub const INSTRUCTIONS: &str = "instructions for one";
 pub const RATE: &str = "in a second";
 pub const LATENCY: &str = "latency, us";
 
-/// 12345678 as 12.3M.
+/// 12345678 as 12.35M: four digits, so that what is worked out from them is right to the second one.
 pub fn short(value: f64) -> String {
+    let (value, unit) = match value {
+        v if v >= 1e9 => (v / 1e9, "G"),
+        v if v >= 1e6 => (v / 1e6, "M"),
+        v if v >= 1e4 => (v / 1e3, "k"),
+        v => (v, ""),
+    };
     match value {
-        v if v >= 1e9 => format!("{:.2}G", v / 1e9),
-        v if v >= 1e6 => format!("{:.1}M", v / 1e6),
-        v if v >= 1e4 => format!("{:.1}k", v / 1e3),
-        v if v >= 100.0 => format!("{v:.0}"),
-        v => format!("{v:.2}"),
+        v if v >= 1e3 => format!("{v:.0}{unit}"),
+        v if v >= 1e2 => format!("{v:.1}{unit}"),
+        v if v >= 1e1 => format!("{v:.2}{unit}"),
+        v => format!("{v:.3}{unit}"),
     }
 }
 

@@ -213,7 +213,9 @@ impl World {
         if d.cqs.contains_key(&cqn) {
             return Err(format!("CQ {cqn} exists"));
         }
-        d.cqs.insert(cqn, CompletionQueue::new(buffer, depth, eqn));
+        let mut queue = CompletionQueue::new(buffer, depth, eqn);
+        queue.record = c.u64(24);
+        d.cqs.insert(cqn, queue);
         DONE
     }
 
@@ -235,8 +237,8 @@ impl World {
     fn create_qp(&mut self, device: usize, c: Command<'_>) -> Reply {
         let qpn = c.bits(8, 19, 0);
         let pd = c.bits(12, 19, 0);
-        // A queue: words with its depth, its CQ and its pages, its address, further addresses.
-        let queue = |depth: usize, cq: usize, pages: usize, address: usize, more: usize| {
+        // A queue: words with its depth, its CQ and its pages, its address, that of its record, further addresses.
+        let queue = |depth: usize, cq: usize, pages: usize, address: usize, record: usize, more| {
             let log2 = c.bits(depth, 31, 20);
             let depth = depth_of(log2, 15).ok_or(format!("QP {qpn} with 2^{log2} entries"))?;
             let shift = c.bits(cq, 31, 28) + 12;
@@ -258,10 +260,11 @@ impl World {
                 pi: 0,
                 ci: 0,
                 cqn: c.bits(cq, 23, 0),
+                record: c.u64(record),
             })
         };
-        let send = queue(8, 16, 40, 24, 64)?;
-        let recv = queue(12, 20, 44, 32, 88)?;
+        let send = queue(8, 16, 40, 24, 48, 64)?;
+        let recv = queue(12, 20, 44, 32, 56, 88)?;
         let kind = match c.bits(116, 3, 0) {
             0 => Kind::Connected,
             1 => Kind::Datagram,

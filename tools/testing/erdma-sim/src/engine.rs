@@ -89,6 +89,9 @@ fn write_pieces(to: &GuestMemory, sink: &Pieces, bytes: &[u8]) {
 impl World {
     pub fn send_doorbell(&mut self, device: usize, qpn: u32, pi: u16) {
         let d = &mut self.devices[device];
+        if let Some(record) = d.qps.get(&qpn).map(|qp| qp.send.record) {
+            d.check_record(&format!("QP {qpn}, send"), record, pi.into(), 16);
+        }
         let Some(qp) = d.qps.get_mut(&qpn) else {
             return d.complain(&format!("send doorbell of QP {qpn}, which does not exist"));
         };
@@ -105,6 +108,9 @@ impl World {
 
     pub fn recv_doorbell(&mut self, device: usize, qpn: u32, pi: u16) {
         let d = &mut self.devices[device];
+        if let Some(record) = d.qps.get(&qpn).map(|qp| qp.recv.record) {
+            d.check_record(&format!("QP {qpn}, receive"), record, pi.into(), 16);
+        }
         let Some(qp) = d.qps.get_mut(&qpn) else {
             return d.complain(&format!(
                 "receive doorbell of QP {qpn}, which does not exist"

@@ -92,6 +92,8 @@ pub struct WorkQueue {
     pub pi: u16,
     pub ci: u16,
     pub cqn: u32,
+    /// Where the driver keeps its last doorbell, too; 0: nowhere.
+    pub record: u64,
 }
 
 impl WorkQueue {
@@ -553,6 +555,7 @@ mod tests {
             pi,
             ci,
             cqn: 1,
+            record: 0,
         }
     }
 

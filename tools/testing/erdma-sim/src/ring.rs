@@ -205,6 +205,8 @@ pub struct CompletionQueue {
     /// No more completions (a fault).
     pub failed: bool,
     pub events: u64,
+    /// As of a [`crate::qp::WorkQueue`].
+    pub record: u64,
 }
 
 impl CompletionQueue {
@@ -219,6 +221,7 @@ impl CompletionQueue {
             solicited: None,
             failed: false,
             events: 0,
+            record: 0,
         }
     }
 

@@ -56,8 +56,8 @@ pub mod reg {
     pub const AEQ_DEPTH: u64 = 0x48;
     pub const GROUPS: u64 = 0x4c;
     pub const AEQ_DOORBELL: u64 = 0x50;
-    // 0x60 to 0x7f: where in memory the doorbells of those rings are recorded, too. Nobody reads them here: a doorbell
-    // is a message, and is not lost.
+    // 0x60 to 0x7f: where in memory the doorbells of those rings are recorded, too. Those of pairs and completion queues
+    // are compared (`Device::check_record`), these are not.
     pub const STATISTICS: u64 = 0x80;
     pub const STATISTICS_END: u64 = 0xe8;
     /// The command queue's EQ, then the CEQs, 8 bytes each.

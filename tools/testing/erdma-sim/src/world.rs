@@ -159,6 +159,28 @@ impl Device {
         }
     }
 
+    /// A doorbell is recorded in memory before it rings, so that a device that has missed some knows the last one. This
+    /// one misses none: the record may be ahead of the doorbell, by others that are under way, and not behind. `bits` of
+    /// both are the index.
+    pub fn check_record(&mut self, what: &str, record: u64, value: u64, bits: u32) {
+        if record == 0 {
+            return;
+        }
+        match self.memory.read_u64(record) {
+            Err(_) => self.complain(&format!(
+                "{what}: the doorbell's record at {record:#x} is not in memory"
+            )),
+            Ok(recorded) => {
+                let ahead = recorded.wrapping_sub(value) & ((1 << bits) - 1);
+                if ahead >> (bits - 1) != 0 {
+                    self.complain(&format!(
+                        "{what}: doorbell {value:#x}, of which the record at {record:#x} does not know: it says {recorded:#x}"
+                    ));
+                }
+            }
+        }
+    }
+
     /// As after power-on: registers and objects go, memory and faults stay.
     pub fn reset(&mut self) {
         self.registers = Registers::default();

@@ -18,6 +18,7 @@ pub mod programs;
 pub mod rig;
 pub mod runner;
 pub mod selinux;
+pub mod spans;
 pub mod sys;
 pub mod tests;
 pub mod transport;

@@ -50,6 +50,7 @@ pub struct Cq {
     at: u64,
     depth: u32,
     ci: u32,
+    pub record: u64,
 }
 
 pub struct Qp {
@@ -58,6 +59,8 @@ pub struct Qp {
     rq: u64,
     pub sq_pi: u16,
     pub rq_pi: u16,
+    pub sq_record: u64,
+    pub rq_record: u64,
 }
 
 pub const QP_DEPTH: u64 = 64;
@@ -254,11 +257,13 @@ impl Driver {
             at: self.take(u64::from(depth) * 32),
             depth,
             ci: 0,
+            record: self.take(8),
         };
         let fields = [
             (8, 4, 8 << 24 | 13 << 20 | u64::from(cq.cqn)),
             (12, 8, cq.at),
             (20, 4, 1 << 16 | 1),
+            (24, 8, cq.record),
         ];
         self.must(w, command::CREATE_CQ, &fields);
         cq
@@ -267,6 +272,7 @@ impl Driver {
     pub fn arm(&self, w: &mut World, cq: &Cq, solicited: bool) {
         let value =
             u64::from(cq.cqn) << 32 | 1 << 31 | u64::from(solicited) << 30 | u64::from(cq.ci);
+        self.put(w, cq.record, &value.to_le_bytes());
         self.write64(w, reg::CQ_DOORBELLS, value);
     }
 
@@ -296,6 +302,8 @@ impl Driver {
             rq: self.take(QP_DEPTH * 32),
             sq_pi: 0,
             rq_pi: 0,
+            sq_record: self.take(8),
+            rq_record: self.take(8),
         };
         let fields = [
             (8, 4, 6 << 20 | u64::from(qpn)),
@@ -306,6 +314,8 @@ impl Driver {
             (32, 8, qp.rq),
             (40, 4, 1 << 1),
             (44, 4, 1 << 1),
+            (48, 8, qp.sq_record),
+            (56, 8, qp.rq_record),
             (116, 4, kind),
         ];
         let cookie = self.must(w, command::CREATE_QP, &fields);
@@ -427,11 +437,9 @@ impl Driver {
     }
 
     pub fn ring(&self, w: &mut World, qp: &Qp) {
-        self.write64(
-            w,
-            reg::SEND_DOORBELLS + 95 * 4096 - 4096,
-            u64::from(qp.qpn) << 32 | u64::from(qp.sq_pi),
-        );
+        let value = u64::from(qp.qpn) << 32 | u64::from(qp.sq_pi);
+        self.put(w, qp.sq_record, &value.to_le_bytes());
+        self.write64(w, reg::SEND_DOORBELLS + 95 * 4096 - 4096, value);
     }
 
     pub fn post_recv(&self, w: &mut World, qp: &mut Qp, at: u64, length: u32, key: u32) {
@@ -441,6 +449,7 @@ impl Driver {
         let words = [first, 0, at, u64::from(key) << 32 | u64::from(length)];
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         self.put(w, qp.rq + slot * 32, &bytes);
+        self.put(w, qp.rq_record, &first.to_le_bytes());
         self.write64(w, reg::RECV_DOORBELLS, first);
     }
 

@@ -290,6 +290,49 @@ fn what_the_driver_does_not_check_the_device_does() {
     assert_eq!(w.devices[0].counters.complaints, 15);
 }
 
+/// A driver records a doorbell before it rings, and the record of the next one may be there already.
+#[test]
+fn a_doorbell_that_was_not_recorded_is_told() {
+    let w = &mut world(Protocol::Roce);
+    let mut p = pair(w);
+    let (to, key) = target(w, &mut p);
+    write(w, &mut p, to, key).unwrap();
+    let cq = p.a.cq(w);
+    p.a.arm(w, &cq, false);
+    assert_eq!(w.devices[0].counters.complaints, 0);
+    let queues = [
+        (
+            p.qa.sq_record,
+            reg::SEND_DOORBELLS,
+            p.qa.qpn,
+            p.qa.sq_pi,
+            16,
+        ),
+        (
+            p.qa.rq_record,
+            reg::RECV_DOORBELLS,
+            p.qa.qpn,
+            p.qa.rq_pi,
+            16,
+        ),
+        (cq.record, reg::CQ_DOORBELLS, cq.cqn, 0, 24),
+    ];
+    for (number, (record, at, queue, index, bits)) in queues.into_iter().enumerate() {
+        let doorbell = u64::from(queue) << 32 | u64::from(index);
+        for (ahead, told) in [(0u64, 0), (1, 0), (u64::MAX, 1)] {
+            let recorded = doorbell.wrapping_add(ahead) & ((1 << bits) - 1);
+            p.a.put(w, record, &recorded.to_le_bytes());
+            p.a.write64(w, at, doorbell);
+            let all = w.devices[0].counters.complaints;
+            assert_eq!(
+                all,
+                number as u64 + told,
+                "queue {number}, {ahead:#x} ahead"
+            );
+        }
+    }
+}
+
 #[test]
 fn statistics_are_where_the_driver_looks() {
     let w = &mut world(Protocol::Roce);
