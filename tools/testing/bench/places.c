@@ -27,10 +27,26 @@ typedef struct {
 } qemu_plugin_u64;
 enum qemu_plugin_op { QEMU_PLUGIN_INLINE_ADD_U64 };
 enum qemu_plugin_cb_flags { QEMU_PLUGIN_CB_NO_REGS };
-typedef void (*tb_trans_cb)(qemu_plugin_id_t id, struct qemu_plugin_tb *tb);
+/* Since 3 instructions are copied out (QEMU 9.1); since 7 this callback has data of its own instead of the plug-in's number (QEMU 11, the least
+ * that it takes). */
+#ifndef VERSION
+#define VERSION 3
+#endif
+#if VERSION >= 7
+#define TRANSLATED(tb) struct qemu_plugin_tb *tb, void *own
+#define OWN , NULL
+#else
+#define TRANSLATED(tb) qemu_plugin_id_t id, struct qemu_plugin_tb *tb
+#define OWN
+#endif
+typedef void (*tb_trans_cb)(TRANSLATED(tb));
 typedef void (*udata_cb)(unsigned int vcpu, void *data);
 
+#if VERSION >= 7
+void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t id, tb_trans_cb cb, void *own);
+#else
 void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t id, tb_trans_cb cb);
+#endif
 void qemu_plugin_register_vcpu_tb_exec_inline_per_vcpu(struct qemu_plugin_tb *tb, enum qemu_plugin_op op, qemu_plugin_u64 entry, uint64_t imm);
 void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *insn, udata_cb cb, enum qemu_plugin_cb_flags flags, void *data);
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
@@ -41,10 +57,6 @@ struct qemu_plugin_scoreboard *qemu_plugin_scoreboard_new(size_t element_size);
 void *qemu_plugin_scoreboard_find(struct qemu_plugin_scoreboard *score, unsigned int vcpu);
 
 #define EXPORT __attribute__((visibility("default")))
-/* Since 3 instructions are copied out (QEMU 9.1). A QEMU takes the versions that it knows, from some one on. */
-#ifndef VERSION
-#define VERSION 3
-#endif
 EXPORT int qemu_plugin_version = VERSION;
 
 #define MARK 0x736d6300u	/* "smc" */
@@ -91,7 +103,7 @@ static void marked(unsigned int vcpu, void *data)
 	fflush(out);
 }
 
-static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
+static void translated(TRANSLATED(tb))
 {
 	uint64_t vaddr = qemu_plugin_tb_vaddr(tb);
 	size_t count = qemu_plugin_tb_n_insns(tb), i;
@@ -125,6 +137,6 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const void *info, int argc, 
 		return 1;
 	}
 	score = qemu_plugin_scoreboard_new(PLACES * sizeof(uint64_t));
-	qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
+	qemu_plugin_register_vcpu_tb_trans_cb(id, translated OWN);
 	return 0;
 }
