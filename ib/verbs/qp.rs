@@ -374,7 +374,15 @@ impl Drop for Owner {
         self.queues.close();
         // Destroying does all that is needed, but rxe warns when a packet arrives right then. In
         // this state it drops them. Drivers that do not know this transition only refuse it.
-        let _ = self.modify(&mut attr, bindings::ib_qp_attr_mask_IB_QP_STATE);
+        if self
+            .modify(&mut attr, bindings::ib_qp_attr_mask_IB_QP_STATE)
+            .is_ok()
+        {
+            // A packet that was let in before may be on its way to the queue pair's task still, without a reference
+            // once that has taken it (`rxe_resp_queue_pkt`). Packets are received under RCU.
+            // SAFETY: This is process context, as destroying sleeps, too.
+            unsafe { bindings::synchronize_net() };
+        }
         destroy(self.raw, &self.pd);
     }
 }

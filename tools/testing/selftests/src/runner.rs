@@ -121,6 +121,11 @@ impl Ctx {
         Ok((sock, address))
     }
 
+    /// A port of host B that nothing else has, not even for a moment.
+    pub fn own_port(&self) -> u16 {
+        self.ports + NEXT_PORT.fetch_add(1, Ordering::Relaxed) % PORTS
+    }
+
     /// A listening socket of TCP on host B, for IPv4, and its address, which can be bound again at once.
     pub fn plain_listener(&self) -> Outcome<(Sock, SocketAddr)> {
         let sock = Sock::new(Host::B, Kind::Tcp4, libc::SOCK_CLOEXEC).during("socket()")?;

@@ -693,18 +693,23 @@ fn smc_chk(ctx: &Ctx) -> Outcome {
         "smc_chk: {text}"
     );
     let peer = Host::B.address(Kind::Tcp4, 0).ip();
-    let mut server = Program::start(Host::B, "smc_chk -S -p 40000")?;
-    check_eq!(server.line()?, "Server started on port 40000", "the server");
-    let (code, text) = said(Host::A, &format!("smc_chk -C {peer} -p 40000"))?;
+    let (port, closed) = (ctx.own_port(), ctx.own_port());
+    let mut server = Program::start(Host::B, &format!("smc_chk -S -p {port}"))?;
+    check_eq!(
+        server.line()?,
+        format!("Server started on port {port}"),
+        "the server"
+    );
+    let (code, text) = said(Host::A, &format!("smc_chk -C {peer} -p {port}"))?;
     let link = format!("SMC-R by {} port 1", Host::A.rdma_device());
     check!(
         code == 0 && text.contains(&link) && text.contains("the peer's smc_chk says: SMC-R"),
         "smc_chk of a peer with SMC: {text}"
     );
     check!(server.line()?.ends_with(": SMC-R"), "what the server saw");
-    let (code, text) = said(Host::A, &format!("smc_chk -C {peer} -p 40001"))?;
+    let (code, text) = said(Host::A, &format!("smc_chk -C {peer} -p {closed}"))?;
     check!(
-        code == 1 && text.contains("nobody listens on port 40001"),
+        code == 1 && text.contains(&format!("nobody listens on port {closed}")),
         "a closed port: {text}"
     );
     let (_plain, address) = ctx.plain_listener()?;
