@@ -520,6 +520,14 @@ struct Row {
     rdma: u64,
 }
 
+/// What a client said, and of how many it is.
+fn read(work: &Work, line: &str, text: &str) -> Outcome<(Figures, u64)> {
+    let figures =
+        (work.read)(text).ok_or_else(|| Fail(format!("'{line}' was not understood: {text}")))?;
+    let count = work.count.max(figures.count).max(1);
+    Ok((figures, count))
+}
+
 fn measure(other: &mut Other, work: &Work, mode: Mode) -> Outcome<Row> {
     // What is about to happen anyway, has happened.
     std::thread::sleep(Duration::from_millis(200));
@@ -527,9 +535,7 @@ fn measure(other: &mut Other, work: &Work, mode: Mode) -> Outcome<Row> {
     let line = mode.line(&command(work));
     let text = rig::run(&line)?;
     let after = (busy()?, other.ask("busy")?, by_rdma()? + other.ask("rdma")?);
-    let figures =
-        (work.read)(&text).ok_or_else(|| Fail(format!("'{line}' was not understood: {text}")))?;
-    let count = work.count.max(figures.count).max(1);
+    let (figures, count) = read(work, &line, &text)?;
     let rdma = after.2 - before.2;
     if mode != Mode::Tcp {
         check!(
@@ -590,14 +596,13 @@ fn places(mode: Mode, only: &str) -> Outcome {
     let mut other = Other::find()?;
     enter(&mut other, mode)?;
     for work in chosen(only) {
+        let line = mode.line(&command(work));
         std::thread::sleep(Duration::from_millis(200));
         other.ask("span")?;
         spans::begin();
-        let text = rig::run(&mode.line(&command(work)));
+        let text = rig::run(&line);
         spans::end();
-        let text = text?;
-        let figures = (work.read)(&text).ok_or_else(|| Fail(format!("not understood: {text}")))?;
-        let count = work.count.max(figures.count).max(1);
+        let (_, count) = read(work, &line, &text?)?;
         let name = format!("{}, a {}", work.title, work.unit);
         spans::tell(&name, count as f64);
         other.ask(&format!("span\t{name}\t{count}"))?;

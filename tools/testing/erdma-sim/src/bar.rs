@@ -162,7 +162,7 @@ impl World {
         let cqn = bits(value, 55, 32) as u32;
         let d = &mut self.devices[device];
         if let Some(record) = d.cqs.get(&cqn).map(|queue| queue.record) {
-            d.check_record(&format!("CQ {cqn}"), record, value, 24);
+            d.check_record(format_args!("CQ {cqn}"), record, value, 24);
         }
         let Some(queue) = d.cqs.get_mut(&cqn) else {
             return d.complain(&format!("doorbell of CQ {cqn}, which does not exist"));

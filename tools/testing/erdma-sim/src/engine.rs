@@ -90,7 +90,7 @@ impl World {
     pub fn send_doorbell(&mut self, device: usize, qpn: u32, pi: u16) {
         let d = &mut self.devices[device];
         if let Some(record) = d.qps.get(&qpn).map(|qp| qp.send.record) {
-            d.check_record(&format!("QP {qpn}, send"), record, pi.into(), 16);
+            d.check_record(format_args!("QP {qpn}, send"), record, pi.into(), 16);
         }
         let Some(qp) = d.qps.get_mut(&qpn) else {
             return d.complain(&format!("send doorbell of QP {qpn}, which does not exist"));
@@ -109,7 +109,7 @@ impl World {
     pub fn recv_doorbell(&mut self, device: usize, qpn: u32, pi: u16) {
         let d = &mut self.devices[device];
         if let Some(record) = d.qps.get(&qpn).map(|qp| qp.recv.record) {
-            d.check_record(&format!("QP {qpn}, receive"), record, pi.into(), 16);
+            d.check_record(format_args!("QP {qpn}, receive"), record, pi.into(), 16);
         }
         let Some(qp) = d.qps.get_mut(&qpn) else {
             return d.complain(&format!(

@@ -13,6 +13,7 @@ use crate::trace::{Counters, Trace, What};
 use crate::wire::{Completion, Event};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::fmt;
 
 pub type Gid = [u8; 16];
 pub const GIDS: usize = 16;
@@ -162,7 +163,7 @@ impl Device {
     /// A doorbell is recorded in memory before it rings, so that a device that has missed some knows the last one. This
     /// one misses none: the record may be ahead of the doorbell, by others that are under way, and not behind. `bits` of
     /// both are the index.
-    pub fn check_record(&mut self, what: &str, record: u64, value: u64, bits: u32) {
+    pub fn check_record(&mut self, what: fmt::Arguments<'_>, record: u64, value: u64, bits: u32) {
         if record == 0 {
             return;
         }

@@ -5,7 +5,7 @@ use crate::ktap::{Report, Verdict};
 use crate::mode::{self, Mode};
 use crate::rig::{self, Before, SoftRoce};
 use crate::sys::{self, Child, Ended, Sock};
-use crate::{Context as _, Fail, Outcome};
+use crate::{check, Context as _, Fail, Outcome};
 use rand::rngs::SmallRng;
 use rand::SeedableRng;
 use std::cell::Cell;
@@ -109,8 +109,7 @@ impl Ctx {
         kind: Kind,
         backlog: i32,
     ) -> Outcome<(Sock, SocketAddr)> {
-        let place = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
-        let own = (place < PORTS).then_some(self.ports + place);
+        let own = self.own_port().ok();
         // A child of the test may have it, too.
         let bound = own.is_some_and(|port| sock.bind(Host::B.address(kind, port)).is_ok());
         if !bound {
@@ -122,8 +121,13 @@ impl Ctx {
     }
 
     /// A port of host B that nothing else has, not even for a moment.
-    pub fn own_port(&self) -> u16 {
-        self.ports + NEXT_PORT.fetch_add(1, Ordering::Relaxed) % PORTS
+    pub fn own_port(&self) -> Outcome<u16> {
+        let place = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
+        check!(
+            place < PORTS,
+            "the test has had all {PORTS} ports of its own"
+        );
+        Ok(self.ports + place)
     }
 
     /// A listening socket of TCP on host B, for IPv4, and its address, which can be bound again at once.

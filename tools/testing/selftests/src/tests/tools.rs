@@ -693,7 +693,7 @@ fn smc_chk(ctx: &Ctx) -> Outcome {
         "smc_chk: {text}"
     );
     let peer = Host::B.address(Kind::Tcp4, 0).ip();
-    let (port, closed) = (ctx.own_port(), ctx.own_port());
+    let (port, closed) = (ctx.own_port()?, ctx.own_port()?);
     let mut server = Program::start(Host::B, &format!("smc_chk -S -p {port}"))?;
     check_eq!(
         server.line()?,
