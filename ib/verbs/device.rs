@@ -76,6 +76,8 @@ pub(crate) struct Attributes {
     /// Soft-RoCE: when it sends again what was not acknowledged, it also executes again the
     /// registrations of memory behind it, which fails and with it the queue pair.
     pub(crate) registers_again: bool,
+    /// Packets that arrive while a queue pair is destroyed do harm (Soft-RoCE): it is to be quiet before.
+    pub(super) loses_late_packets: bool,
     /// eRDMA: the driver tells of completions in a tasklet and with no lock held, so that they can be handled there.
     /// The RDMA core promises none of that.
     pub(crate) events_in_tasklet: bool,
@@ -148,11 +150,13 @@ impl Device {
         // fields do not change any more.
         let device = unsafe { raw.as_ref() };
         let attrs = &device.attrs;
+        // SAFETY: The device is alive.
+        let is_rxe = unsafe { bindings::ib_device_is_rxe(raw.as_ptr()) };
         let attributes = Attributes {
             max_recv_sge: limit(attrs.max_recv_sge),
             max_qp_wr: limit(attrs.max_qp_wr),
-            // SAFETY: The device is alive.
-            registers_again: unsafe { bindings::ib_device_is_rxe(raw.as_ptr()) },
+            registers_again: is_rxe,
+            loses_late_packets: is_rxe,
             // SAFETY: The device is alive.
             events_in_tasklet: unsafe { bindings::ib_device_is_erdma(raw.as_ptr()) },
         };

@@ -364,24 +364,35 @@ fn destroy(raw: NonNull<bindings::ib_qp>, pd: &Pd) {
     }
 }
 
-impl Drop for Owner {
-    fn drop(&mut self) {
+impl Owner {
+    /// Lets no packet be on its way to the queue pair. Soft-RoCE destroys it for good, but not while packets arrive: it
+    /// warns, or waits for 50 s.
+    fn quieten(&self) {
+        // In this state packets are dropped.
+        if self.reset().is_ok() {
+            // One that was let in before may be on its way to the queue pair's task still, without a reference once that
+            // has taken it (`rxe_resp_queue_pkt`). Packets are received under RCU.
+            // SAFETY: This is process context, as destroying sleeps, too.
+            unsafe { bindings::synchronize_net() };
+            // Or the task was disabled for the reset when it came (`rxe_qp_reset`), and nobody has called it since.
+            let _ = self.reset();
+        }
+    }
+
+    fn reset(&self) -> Result {
         let mut attr = bindings::ib_qp_attr {
             qp_state: bindings::ib_qp_state_IB_QPS_RESET,
             ..Default::default()
         };
+        self.modify(&mut attr, bindings::ib_qp_attr_mask_IB_QP_STATE)
+    }
+}
 
+impl Drop for Owner {
+    fn drop(&mut self) {
         self.queues.close();
-        // Destroying does all that is needed, but rxe warns when a packet arrives right then. In
-        // this state it drops them. Drivers that do not know this transition only refuse it.
-        if self
-            .modify(&mut attr, bindings::ib_qp_attr_mask_IB_QP_STATE)
-            .is_ok()
-        {
-            // A packet that was let in before may be on its way to the queue pair's task still, without a reference
-            // once that has taken it (`rxe_resp_queue_pkt`). Packets are received under RCU.
-            // SAFETY: This is process context, as destroying sleeps, too.
-            unsafe { bindings::synchronize_net() };
+        if self.pd.device().attributes().loses_late_packets {
+            self.quieten();
         }
         destroy(self.raw, &self.pd);
     }

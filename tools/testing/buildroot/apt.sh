@@ -24,6 +24,11 @@ need_room() { # GB
 	[ "$free_gb" -ge "$1" ] || die "$SMC_CACHE has $free_gb GB free and the set-up needs $1 GB: free some space, or point XDG_CACHE_HOME at a larger file system"
 }
 
+# Whether there is a mirror to ask.
+need_mirror() {
+	[ -n "$(mirrors)" ] || die "apt on this machine has no Debian mirror configured: add one to /etc/apt/sources.list and run 'apt-get update'"
+}
+
 # Options by which this machine reaches its mirror at all, as apt.conf lines.
 apt_options() {
 	apt-config dump | grep -E '^(Acquire::(https?|ftp|Check-Valid-Until|Check-Date|Max-FutureTime|Retries|ForceIPv[46]|AllowInsecureRepositories|By-Hash|Queue-Mode|Languages)|APT::Get::AllowUnauthenticated)' || true
@@ -81,9 +86,6 @@ choose_mirror() {
 	mkdir -p "$probe/state/lists/partial" "$probe/cache/archives/partial"
 	: >"$probe/status"
 	chmod -R a+rX "$probe"
-	if [ -z "$(mirrors)" ]; then
-		die "apt on this machine has no Debian mirror configured: add one to /etc/apt/sources.list and run 'apt-get update'"
-	fi
 	if ! (STAGE_HINT='' stage setup.log "looking for Debian $DEBIAN at the machine's own mirror" find_mirror) 2>"$probe/err"; then
 		sed '$d' "$probe/err" >&2
 		die "no mirror of this machine's apt configuration serves $(suites | sed 's/ / and /'): check the network and /etc/apt/sources.list, then try again; apt's own words are in $SMC_CACHE/log/setup.log"

@@ -5,11 +5,13 @@
  * (tools/testing/selftests/src/fault.rs). Stock kernels have no fault injection of their own.
  *
  * modprobe smc_fault function=NAME result=N [PARAMETER=...]; other calls are left alone.
+ * modprobe smc_fault late=NAME,... late_by=N makes all calls of these functions wait for N ms before they begin.
  * modprobe smc_fault lose=N loses N bytes a hundred times, and stale=N reads N bytes that it has freed: for the tests of the test.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/atomic.h>
+#include <linux/delay.h>
 #include <linux/kallsyms.h>
 #include <linux/kprobes.h>
 #include <linux/module.h>
@@ -68,6 +70,16 @@ static unsigned int stale;
 module_param(stale, uint, 0444);
 MODULE_PARM_DESC(stale, "bytes to allocate, to free, and then to read");
 
+#define MOST_LATE 4
+static char *late[MOST_LATE];
+static int late_functions;
+module_param_array(late, charp, &late_functions, 0444);
+MODULE_PARM_DESC(late, "functions that begin late, whoever calls them");
+
+static unsigned int late_by;
+module_param(late_by, uint, 0444);
+MODULE_PARM_DESC(late_by, "how late, in ms");
+
 static atomic_t calls = ATOMIC_INIT(0);
 module_param_named(calls, calls.counter, int, 0644);
 MODULE_PARM_DESC(calls, "calls so far; skip and count begin anew where this is set to 0");
@@ -121,6 +133,33 @@ static struct kprobe probe = {
 	.pre_handler = smc_fault_before,
 };
 
+static int smc_fault_wait(struct kprobe *probe, struct pt_regs *regs)
+{
+	mdelay(late_by);
+	WRITE_ONCE(hits, READ_ONCE(hits) + 1);
+	return 0;
+}
+NOKPROBE_SYMBOL(smc_fault_wait);
+
+static struct kprobe waits[MOST_LATE];
+
+static int __init smc_fault_wait_init(void)
+{
+	int ret;
+
+	for (int number = 0; number < late_functions; number++) {
+		waits[number].symbol_name = late[number];
+		waits[number].pre_handler = smc_fault_wait;
+		ret = register_kprobe(&waits[number]);
+		if (ret) {
+			while (number--)
+				unregister_kprobe(&waits[number]);
+			return ret;
+		}
+	}
+	return 0;
+}
+
 static int __init smc_fault_init(void)
 {
 	/* Many, as a few may be found by what is left of a pointer somewhere. */
@@ -137,6 +176,8 @@ static int __init smc_fault_init(void)
 		if (freed)
 			pr_info("what is there now begins with %#x\n", READ_ONCE(*freed));
 	}
+	if (late_functions)
+		return smc_fault_wait_init();
 	if (!function)
 		return lose || stale ? 0 : -EINVAL;
 	probe.symbol_name = function;
@@ -145,7 +186,9 @@ static int __init smc_fault_init(void)
 
 static void __exit smc_fault_exit(void)
 {
-	if (function)
+	for (int number = 0; number < late_functions; number++)
+		unregister_kprobe(&waits[number]);
+	if (function && !late_functions)
 		unregister_kprobe(&probe);
 }
 

@@ -101,6 +101,12 @@ impl Fault {
         ))
     }
 
+    /// These functions of Soft-RoCE begin so many milliseconds late.
+    pub fn late(functions: &[&str], by: u32) -> Outcome<Fault> {
+        let functions: Vec<_> = functions.iter().map(|name| of_soft_roce(name)).collect();
+        Fault::load(&format!("late={} late_by={by}", functions.join(",")))
+    }
+
     /// One call of a verb, which is told later ([`Fault::arm`]), fails.
     pub fn of_verb(verb: Verb) -> Outcome<Fault> {
         let function = match verb.by {

@@ -2,9 +2,12 @@
 
 use super::speaker::{llc, llc_message, producer, state, Cursor, Offer, Peer, Role};
 use super::{join, patient, Dialling, Failures, Meeting, Stage};
+use crate::fault::Fault;
+use crate::kind::Host;
 use crate::mode;
 use crate::runner::Ctx;
-use crate::sys::Sock;
+use crate::sys::{eventually, Sock};
+use crate::tests::link::{fresh, prove_by_queue_pairs, queue_pairs};
 use crate::{check, check_eq, Context, Fail, Outcome};
 use std::time::Duration;
 
@@ -373,6 +376,40 @@ fn late_ones(stage: &Stage, role: Role, offer: Offer) -> Outcome {
         "requests after DELETE LINK neither fail nor succeed"
     );
     stage.go_on()
+}
+
+/// The peer goes on while its link group ends. What Soft-RoCE has let in by then comes to a queue pair that is being
+/// reset and destroyed. That ends nevertheless, at once and without a warning, as the kernel's log tells the oracles.
+pub(super) fn on_its_way(ctx: &Ctx) -> Outcome {
+    let late: [&[&str]; 2] = [
+        &["rxe_resp_queue_pkt", "rxe_enable_task"],
+        &["rxe_sched_task"],
+    ];
+    fresh(ctx)?;
+    let stage = Stage::without_others(ctx)?;
+    for functions in late {
+        for round in 0..5 {
+            let mut meeting = stage.meet(Role::Client, Offer::PLAIN)?;
+            meeting.echo(b"before the end")?;
+            ctx.prove(Host::B, &meeting.sock)?;
+            prove_by_queue_pairs(ctx)?;
+            let fault = Fault::late(functions, 5)?;
+            let all = llc_message(llc::DELETE_LINK, llc::ALL, &[(5, &[0, 3, 0, 0])]);
+            meeting.peer.qp.send(&all)?;
+            for _ in 0..100 {
+                meeting.peer.qp.write(
+                    b"on and on",
+                    meeting.peer.far.address,
+                    meeting.peer.far.rkey,
+                )?;
+            }
+            meeting.is_reset(libc::ECONNABORTED)?;
+            eventually("the queue pair is gone", || Ok(queue_pairs(Host::B)? == 0))
+                .during(&format!("{functions:?} late, round {round}"))?;
+            check!(fault.hits()? > 0, "no call of {functions:?} was late");
+        }
+    }
+    Ok(())
 }
 
 impl Meeting<'_> {
