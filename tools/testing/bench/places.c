@@ -34,19 +34,15 @@ enum qemu_plugin_cb_flags { QEMU_PLUGIN_CB_NO_REGS };
 #endif
 #if VERSION >= 7
 #define TRANSLATED(tb) struct qemu_plugin_tb *tb, void *own
-#define OWN , NULL
+#define OWN(data) , data
 #else
 #define TRANSLATED(tb) qemu_plugin_id_t id, struct qemu_plugin_tb *tb
-#define OWN
+#define OWN(data)
 #endif
 typedef void (*tb_trans_cb)(TRANSLATED(tb));
 typedef void (*udata_cb)(unsigned int vcpu, void *data);
 
-#if VERSION >= 7
-void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t id, tb_trans_cb cb, void *own);
-#else
-void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t id, tb_trans_cb cb);
-#endif
+void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t id, tb_trans_cb cb OWN(void *own));
 void qemu_plugin_register_vcpu_tb_exec_inline_per_vcpu(struct qemu_plugin_tb *tb, enum qemu_plugin_op op, qemu_plugin_u64 entry, uint64_t imm);
 void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *insn, udata_cb cb, enum qemu_plugin_cb_flags flags, void *data);
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
@@ -137,6 +133,6 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const void *info, int argc, 
 		return 1;
 	}
 	score = qemu_plugin_scoreboard_new(PLACES * sizeof(uint64_t));
-	qemu_plugin_register_vcpu_tb_trans_cb(id, translated OWN);
+	qemu_plugin_register_vcpu_tb_trans_cb(id, translated OWN(NULL));
 	return 0;
 }

@@ -449,6 +449,15 @@ pub fn fault_injection() -> bool {
     Path::new("/sys/kernel/debug/failslab").exists()
 }
 
+/// How many times as long a test may take on this kernel as on the stock one.
+pub fn slowness() -> u64 {
+    if Path::new(LOCKDEP).exists() || fault_injection() {
+        3
+    } else {
+        1
+    }
+}
+
 /// Whether this kernel tells its types, as programs of BPF need it.
 pub fn has_btf() -> bool {
     Path::new("/sys/kernel/btf/vmlinux").exists()

@@ -537,9 +537,9 @@ fn run_one(test: &Test, ctx: &Ctx) -> Outcome {
         Ok(())
     })?;
     drop(writer);
-    // Those that are longer on demand may take longer.
-    let limit =
-        test.limit * (1 + ctx.rounds.unwrap_or(0) as u64 / 10) + 60 * ctx.minutes.unwrap_or(0);
+    // Those that are longer on demand may take longer, and so may all on a kernel that looks at all it does.
+    let limit = rig::slowness()
+        * (test.limit * (1 + ctx.rounds.unwrap_or(0) as u64 / 10) + 60 * ctx.minutes.unwrap_or(0));
     let end = Instant::now() + Duration::from_secs(limit);
     let ended = loop {
         if let Some(ended) = child.try_wait()? {

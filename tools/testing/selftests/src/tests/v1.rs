@@ -14,12 +14,13 @@ use crate::{check, check_eq, Context, Fail, Outcome};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-pub const TESTS: [Test; 7] = [
+pub const TESTS: [Test; 8] = [
     v1("v1.on_the_wire", 120, on_the_wire),
     v1("v1.group_is_shared", 120, group_is_shared),
     v1("v1.prefers_v2", 120, prefers_v2),
     v1("v1.what_both_have", 300, what_both_have),
     v1("v1.other_subnet", 120, other_subnet),
+    v1("v1.host_route", 120, host_route),
     v1("v1.raw_client", 120, raw_client),
     v1("v1.address_goes", 120, address_goes),
 ];
@@ -469,6 +470,35 @@ fn other_subnet(ctx: &Ctx) -> Outcome {
     drop(addresses);
     let (went, _) = converse(ctx, Kind::Smc6).during("with the usual addresses")?;
     check_eq!(went, Went::V1, "a server with the same IPv6 prefix");
+    Ok(())
+}
+
+/// RoCEv1 is not routed: the link leads to the peer itself, also where TCP goes by a gateway of the subnet.
+fn host_route(ctx: &Ctx) -> Outcome {
+    /// Host B by another Ethernet address: that of vA, so that what RDMA sends there stays on host A.
+    const GATEWAY: &str = "02:00:00:09:00:01";
+
+    let _devices = Devices::new(ONLY_V1, ONLY_V1)?;
+    rig::run(&format!(
+        "ip -n B link add gate link vB address {GATEWAY} mtu 9000 type macvlan mode bridge"
+    ))?;
+    let outcome = rig::run("ip -n B link set gate up")
+        .and_then(|_| {
+            rig::run(&format!(
+                "ip -n A neigh add 10.9.0.99 lladdr {GATEWAY} dev vA nud permanent"
+            ))
+        })
+        .and_then(|_| rig::run("ip -n A route add 10.9.0.2/32 via 10.9.0.99 dev vA"))
+        .and_then(|_| {
+            let outcome = converse(ctx, Kind::Smc4);
+            rig::run("ip -n A route del 10.9.0.2/32 via 10.9.0.99 dev vA")?;
+            outcome
+        });
+    rig::run("ip -n A neigh del 10.9.0.99 dev vA")?;
+    rig::run("ip -n B link del gate")?;
+    let (went, seen) = outcome?;
+    check_eq!(went, Went::V1, "a host behind a gateway of the subnet");
+    check!(!seen.clc.is_empty(), "no CLC messages");
     Ok(())
 }
 

@@ -7,6 +7,7 @@
 mod data;
 mod keys;
 mod links;
+mod memory;
 mod moments;
 mod random;
 mod speaker;
@@ -26,7 +27,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-pub const TESTS: [Test; 17] = [
+pub const TESTS: [Test; 18] = [
     peer("hostile_peer.honest_client", 120, honest_client),
     peer("hostile_peer.honest_server", 120, honest_server),
     peer("hostile_peer.cdc_to_server", 300, |ctx| {
@@ -56,6 +57,7 @@ pub const TESTS: [Test; 17] = [
     peer("hostile_peer.on_its_way", 300, moments::on_its_way),
     peer("hostile_peer.keys", 300, keys::keys),
     peer("hostile_peer.random", 600, random::random),
+    peer("hostile_peer.memory", 300, memory::limited),
     peer("hostile_peer.vanished_device", 200, vanished::device_goes),
     peer("hostile_peer.vanished_idle", 200, vanished::idle),
 ];

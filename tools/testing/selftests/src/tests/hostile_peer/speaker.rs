@@ -213,6 +213,16 @@ fn identity() -> [u8; 8] {
     all
 }
 
+/// What came of another connection of a link group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    Made,
+    /// For this reason.
+    Declined(u32),
+    /// The server has no such group any more.
+    FirstContact,
+}
+
 impl Peer {
     fn new(tcp: RawPeer, role: Role, offer: Offer) -> Outcome<Peer> {
         Ok(Peer {
@@ -652,15 +662,34 @@ impl Peer {
 
     /// Connects once more to a server.
     pub fn dial_again(&mut self, server: SocketAddr) -> Outcome {
+        match self.try_again(server)? {
+            Again::Made => Ok(()),
+            other => Err(Fail(format!("another connection: {other:?}"))),
+        }
+    }
+
+    /// The same, whatever comes of it.
+    pub fn try_again(&mut self, server: SocketAddr) -> Outcome<Again> {
         let tcp = RawPeer::connect(next_port(), server)?;
         self.begin_again(tcp);
         let proposal = self.proposal();
         self.tcp.send(&proposal)?;
-        let accept = self.clc(2)?;
-        check_eq!(accept.len(), 108, "length of the Accept of a later contact");
-        self.take_far(&accept)?;
-        let confirm = self.short_message(3);
-        self.tcp.send(&confirm)
+        let answer = self.tcp.receive(PATIENCE)?;
+        check!(
+            answer.len() >= 28 && answer[..4] == EYE,
+            "an Accept or a Decline was due, and this came: {answer:02x?}"
+        );
+        match (answer[4], answer.len()) {
+            (2, 108) => {
+                self.take_far(&answer)?;
+                let confirm = self.short_message(3);
+                self.tcp.send(&confirm)?;
+                Ok(Again::Made)
+            }
+            (2, 160) => Ok(Again::FirstContact),
+            (4, _) => Ok(Again::Declined(number(&answer, 16))),
+            other => Err(Fail(format!("type and length of the answer: {other:?}"))),
+        }
     }
 
     /// Waits for a client once more.
