@@ -23,8 +23,8 @@ struct Answers {
 }
 
 impl Answers {
-    /// Listens for a while, and answers: DELETE RKEY not before `late`.
-    fn give(&mut self, peer: &mut Peer, late: Duration) -> Outcome {
+    /// Listens for a while, and answers: DELETE RKEY not before [`LATE`].
+    fn give(&mut self, peer: &mut Peer) -> Outcome {
         peer.hear(Duration::from_millis(20))?;
         while peer.hear(Duration::ZERO)?.is_some() {}
         for request in std::mem::take(&mut peer.requests) {
@@ -35,7 +35,7 @@ impl Answers {
                 _ => {}
             }
         }
-        if let Some((_, request)) = self.put_off.take_if(|(since, _)| since.elapsed() >= late) {
+        if let Some((_, request)) = self.put_off.take_if(|(since, _)| since.elapsed() >= LATE) {
             self.deleted += 1;
             answer(peer, request)?;
         }
@@ -71,7 +71,7 @@ pub fn limited(ctx: &Ctx) -> Outcome {
         }
         made += 1;
         check!(made < 3 * MOST, "{made} connections, and no end");
-        answers.give(&mut peer, LATE)?;
+        answers.give(&mut peer)?;
     }
     // Those that it has let go of were used again.
     let most = MOST + answers.deleted;

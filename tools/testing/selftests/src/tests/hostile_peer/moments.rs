@@ -1,6 +1,6 @@
 //! Words that come too early or too late: before the Confirm, before CONFIRM LINK, after the close, after DELETE LINK.
 
-use super::speaker::{llc, llc_message, producer, state, Cursor, Offer, Peer, Role};
+use super::speaker::{llc, llc_message, producer, state, Cursor, Offer, Peer, Role, LEN};
 use super::{join, patient, Dialling, Failures, Meeting, Stage};
 use crate::fault::Fault;
 use crate::kind::Host;
@@ -363,7 +363,7 @@ fn late_ones(stage: &Stage, role: Role, offer: Offer) -> Outcome {
     stage.go_on()?;
 
     // The group has ended.
-    let all = llc_message(llc::DELETE_LINK, llc::ALL, &[(5, &[0, 3, 0, 0])]);
+    let all = delete_all_links();
     meeting.peer.qp.send(&all)?;
     meeting
         .is_reset(libc::ECONNABORTED)
@@ -376,6 +376,11 @@ fn late_ones(stage: &Stage, role: Role, offer: Offer) -> Outcome {
         "requests after DELETE LINK neither fail nor succeed"
     );
     stage.go_on()
+}
+
+/// DELETE LINK of all links, as a peer says it that is done.
+fn delete_all_links() -> [u8; LEN] {
+    llc_message(llc::DELETE_LINK, llc::ALL, &[(5, &[0, 3, 0, 0])])
 }
 
 /// The peer goes on while its link group ends. What Soft-RoCE has let in by then comes to a queue pair that is being
@@ -394,7 +399,7 @@ pub(super) fn on_its_way(ctx: &Ctx) -> Outcome {
             ctx.prove(Host::B, &meeting.sock)?;
             prove_by_queue_pairs(ctx)?;
             let fault = Fault::late(functions, 5)?;
-            let all = llc_message(llc::DELETE_LINK, llc::ALL, &[(5, &[0, 3, 0, 0])]);
+            let all = delete_all_links();
             meeting.peer.qp.send(&all)?;
             for _ in 0..100 {
                 meeting.peer.qp.write(
