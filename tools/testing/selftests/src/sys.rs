@@ -199,9 +199,11 @@ impl Sock {
         Ok(self.accept_from(flags)?.0)
     }
 
-    /// The server's end of a client that is connected; `None` if its server has let it go instead.
+    /// The server's end of a client that is connected; `None` if its server has let it go instead. A client that has nothing
+    /// to say hears of that only when it asks.
     pub fn accept_of(&self, client: &Sock) -> io::Result<Option<Sock>> {
-        let end = Instant::now() + PATIENCE;
+        let begin = Instant::now();
+        let mut asks = false;
         loop {
             if self.poll(libc::POLLIN, Duration::from_millis(200))? != 0 {
                 return self.accept4(libc::SOCK_CLOEXEC).map(Some);
@@ -209,10 +211,26 @@ impl Sock {
             if client.poll(libc::POLLIN, Duration::ZERO)? != 0 {
                 return Ok(None);
             }
-            if Instant::now() > end {
+            if !asks && begin.elapsed() > Duration::from_secs(4) {
+                client.keep_alive()?;
+                asks = true;
+            }
+            if begin.elapsed() > PATIENCE {
                 return Err(io::Error::other("connect() is done, and accept() never"));
             }
         }
+    }
+
+    /// TCP's own questions whether the other end is there, after some seconds of silence.
+    pub fn keep_alive(&self) -> io::Result<()> {
+        for (option, value) in [
+            (libc::TCP_KEEPIDLE, 4),
+            (libc::TCP_KEEPINTVL, 2),
+            (libc::TCP_KEEPCNT, 8),
+        ] {
+            self.set(libc::IPPROTO_TCP, option, value)?;
+        }
+        self.set(libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)
     }
 
     pub fn accept_from(&self, flags: i32) -> io::Result<(Sock, SocketAddr)> {

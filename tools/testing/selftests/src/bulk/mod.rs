@@ -180,7 +180,7 @@ fn try_connection(ctx: &Ctx, plan: &Plan, road: &Road) -> Result<Played, Trouble
     if road.rough {
         // Whose reset is lost on the way is asked for it.
         for sock in [&client, &server] {
-            called(road, "setsockopt()", keep_alive(sock))?;
+            called(road, "setsockopt()", sock.keep_alive())?;
         }
     }
     ctx.prove(near, &client)?;
@@ -212,17 +212,6 @@ fn try_connection(ctx: &Ctx, plan: &Plan, road: &Road) -> Result<Played, Trouble
         bytes: client_came.read + server_came.read,
         by_rdma,
     })
-}
-
-fn keep_alive(sock: &Sock) -> io::Result<()> {
-    for (option, value) in [
-        (libc::TCP_KEEPIDLE, 4),
-        (libc::TCP_KEEPINTVL, 2),
-        (libc::TCP_KEEPCNT, 8),
-    ] {
-        sock.set(libc::IPPROTO_TCP, option, value)?;
-    }
-    sock.set(libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)
 }
 
 fn set_buffers(sock: &Sock, side: &Side) -> Outcome {

@@ -1,8 +1,9 @@
 //! One connection, a few bytes, and what its sockets say about themselves.
 
 use super::data_options::Info;
-use super::{any, join};
-use crate::kind::{Host, AF_SMC, IPPROTO_SMC};
+use super::network::{without_address, Rules};
+use super::{any, join, once};
+use crate::kind::{Host, Kind, AF_SMC, IPPROTO_SMC};
 use crate::runner::{Ctx, Test};
 use crate::sys::{self, Sock};
 use crate::{check, check_eq, check_errno, Context, Fail, Outcome};
@@ -11,7 +12,7 @@ use std::io;
 use std::sync::mpsc;
 use std::time::Duration;
 
-pub const TESTS: [Test; 10] = [
+pub const TESTS: [Test; 11] = [
     any("basic.echo", 60, echo),
     any("basic.echo_server_first", 60, echo_server_first),
     any("basic.names", 60, names),
@@ -22,7 +23,38 @@ pub const TESTS: [Test; 10] = [
     any("basic.accept_wakes_one", 60, accept_wakes_one),
     any("basic.accept_of_the_reset", 60, accept_of_the_reset),
     any("basic.accept_order", 60, accept_order),
+    once("basic.forgotten_client", 120, forgotten_client),
 ];
+
+/// A TCP that has no way to a client when it repeats its SYN-ACK forgets it, whose connect() may be done: tests that take
+/// addresses away find that out, and wait no longer.
+fn forgotten_client(ctx: &Ctx) -> Outcome {
+    let ctx = ctx.with_kind(Kind::Tcp4);
+    let (listener, address) = ctx.listener(1)?;
+    let port = address.port();
+    let rule = format!("tcp dport {port} tcp flags & (syn | ack) == ack drop");
+    let rules = Rules::new(Host::B, "input", &[&rule])?;
+    let client = ctx.connect(address)?;
+    let half_open = || {
+        sys::enter(Host::B)?;
+        let all = sys::read_file("/proc/net/tcp")?;
+        // Its state is SYN_RECV.
+        io::Result::Ok(all.lines().any(|line| {
+            line.contains(&format!(":{port:04X} ")) && line.split_whitespace().nth(3) == Some("03")
+        }))
+    };
+    check!(half_open()?, "no request of a connection");
+    without_address(Host::B, || {
+        sys::eventually("the request is forgotten", || Ok(!half_open()?))?;
+        Ok(())
+    })?;
+    drop(rules);
+    check!(
+        listener.accept_of(&client)?.is_none(),
+        "accept() of a client that is forgotten"
+    );
+    Ok(())
+}
 
 /// Who has connected first is accepted first, however the handshakes end.
 fn accept_order(ctx: &Ctx) -> Outcome {

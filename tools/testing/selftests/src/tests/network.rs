@@ -73,3 +73,14 @@ impl Drop for Rules {
         }
     }
 }
+
+/// Takes a host's address away meanwhile.
+pub(super) fn without_address(host: Host, meanwhile: impl FnOnce() -> Outcome) -> Outcome {
+    let (name, dev) = (host.name(), host.netdev());
+    let address = format!("{}/24 dev {dev}", host.ipv4());
+    rig::run(&format!("ip -n {name} addr del {address}"))?;
+    let outcome = meanwhile();
+    rig::run(&format!("ip -n {name} addr add {address}"))?;
+    rig::await_gid(host)?;
+    outcome
+}

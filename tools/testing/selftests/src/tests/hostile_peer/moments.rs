@@ -8,6 +8,7 @@ use crate::mode;
 use crate::runner::Ctx;
 use crate::sys::{eventually, Sock};
 use crate::tests::link::{fresh, prove_by_queue_pairs, queue_pairs};
+use crate::verbs::REMOTE_ACCESS_ERROR;
 use crate::{check, check_eq, Context, Fail, Outcome};
 use std::time::Duration;
 
@@ -16,9 +17,15 @@ use std::time::Duration;
 enum Then {
     /// The connection is made, and works.
     Up,
-    /// The link is not confirmed: a server declines with this diagnosis, and so does a client, or else waits for the
-    /// server's Decline in vain, and `connect` fails.
-    Unconfirmed { server: u32, client: Option<u32> },
+    /// A server's queue pair takes in what comes from the moment that it is connected, and the key of the RMB is registered
+    /// by that queue pair, a moment later. So the word is refused or not, as it comes.
+    UpOrRefused,
+    /// The link is not confirmed: a server declines with one of these diagnoses, and so does a client with its own, or else
+    /// waits for the server's Decline in vain, and `connect` fails.
+    Unconfirmed {
+        server: &'static [u32],
+        client: Option<u32>,
+    },
     /// The connection is made, and reset.
     Reset,
 }
@@ -37,14 +44,15 @@ const TIMEOUT: u32 = 0x0201_0000;
 const EYE_CATCHER: u32 = 0x0305_0000;
 const NOT_READY: u32 = 0x0999_0002;
 
-/// The link group has ended meanwhile, or the right message never came.
+/// The link group has ended meanwhile, while CONFIRM LINK was waited for or already before, or the right message never came.
+const ENDED_SERVER: &[u32] = &[TIMEOUT, NOT_READY];
 const ENDED: Then = Then::Unconfirmed {
-    server: TIMEOUT,
+    server: ENDED_SERVER,
     client: None,
 };
 /// CONFIRM LINK is not of the queue pair that the CLC message named.
 const WRONG_PEER: Then = Then::Unconfirmed {
-    server: TIMEOUT,
+    server: &[TIMEOUT],
     client: Some(NOT_READY),
 };
 
@@ -104,9 +112,9 @@ const EARLY: &[Early] = &[
 /// What a server can take before CONFIRM LINK, and what a client can, whose RMB has no key yet. A client's answers wait until it
 /// can send.
 const EARLY_TO_SERVER: &[Early] = &[
-    early_word("data", Then::Up, early_data),
+    early_word("data", Then::UpOrRefused, early_data),
     early_word("a reset", Then::Reset, early_reset),
-    early_word("an immediate", Then::Up, early_immediate),
+    early_word("an immediate", Then::UpOrRefused, early_immediate),
     early_word("TEST LINK", Then::Up, early_test),
 ];
 
@@ -158,7 +166,7 @@ const INSTEAD: &[Early] = &[
     early_word(
         "CONFIRM LINK with eye catchers",
         Then::Unconfirmed {
-            server: EYE_CATCHER,
+            server: &[EYE_CATCHER],
             client: Some(EYE_CATCHER),
         },
         |p| wrong_confirm_link(p, |bytes| bytes[3] &= llc::ANSWER),
@@ -172,22 +180,36 @@ const INSTEAD: &[Early] = &[
 pub(super) fn early(ctx: &Ctx) -> Outcome {
     let stage = Stage::new(ctx)?;
     let mut failures = Failures::default();
+    let mut say = |role, word: &Early, instead, when| {
+        let outcome = early_one(&stage, role, word, instead).and_then(|()| stage.go_on());
+        failures.note(outcome, &format!("'{}' as a {role:?}{when}", word.what));
+    };
     for role in [Role::Client, Role::Server] {
         let own = match role {
             Role::Client => EARLY_TO_SERVER,
             Role::Server => EARLY_TO_CLIENT,
         };
-        let early = EARLY.iter().chain(own).map(|word| (word, false));
-        for (word, instead) in early.chain(INSTEAD.iter().map(|word| (word, true))) {
-            let outcome = early_one(&stage, role, word, instead).and_then(|()| stage.go_on());
-            failures.note(outcome, &format!("'{}' as a {role:?}", word.what));
+        for word in EARLY.iter().chain(own) {
+            say(role, word, false, "");
+        }
+        for word in INSTEAD {
+            say(role, word, true, "");
         }
     }
+    // A server's queue pair is connected, and its RMB has no key for longer than the peer's device waits before it says
+    // everything once more.
+    let fault = Fault::late(&["rxe_reg_fast_mr"], 200)?;
+    for word in EARLY.iter().chain(EARLY_TO_SERVER) {
+        say(Role::Client, word, false, ", and no key yet");
+    }
+    check!(fault.hits()? > 0, "no key was late");
+    drop(fault);
     failures.outcome()
 }
 
 /// `instead`: a client says it in place of its answer to CONFIRM LINK; before that nobody waits for one.
 fn early_one(stage: &Stage, role: Role, word: &Early, instead: bool) -> Outcome {
+    let mut then = word.then;
     let (mut peer, sock) = match role {
         Role::Client => {
             let mut peer = Peer::dial(Offer::PLAIN, stage.address)?;
@@ -201,7 +223,11 @@ fn early_one(stage: &Stage, role: Role, word: &Early, instead: bool) -> Outcome 
             }
             match word.then {
                 Then::Unconfirmed { server, .. } => declines(&mut peer, server)?,
-                Then::Up | Then::Reset => peer.confirm_link_as_client()?,
+                Then::UpOrRefused if peer.is_refused()? => {
+                    declines(&mut peer, ENDED_SERVER)?;
+                    then = ENDED;
+                }
+                Then::Up | Then::UpOrRefused | Then::Reset => peer.confirm_link_as_client()?,
             }
             let sock = stage.accepted_or_not(&peer)?;
             (peer, sock)
@@ -220,15 +246,15 @@ fn early_one(stage: &Stage, role: Role, word: &Early, instead: bool) -> Outcome 
                 }
                 Then::Unconfirmed {
                     client: Some(why), ..
-                } => declines(&mut peer, why)?,
-                Then::Up | Then::Reset => peer.confirm_link_as_server()?,
+                } => declines(&mut peer, &[why])?,
+                Then::Up | Then::UpOrRefused | Then::Reset => peer.confirm_link_as_server()?,
             }
             let sock = join(dialling.thread)?;
             (peer, sock.ok())
         }
     };
-    match word.then {
-        Then::Up => {
+    match then {
+        Then::Up | Then::UpOrRefused => {
             let sock = sock.ok_or(Fail("the connection has failed".into()))?;
             let early = peer.said.producer.count as usize;
             let mut got = vec![0; early];
@@ -254,7 +280,7 @@ fn early_one(stage: &Stage, role: Role, word: &Early, instead: bool) -> Outcome 
 }
 
 /// Waits for the Decline.
-fn declines(peer: &mut Peer, diagnosis: u32) -> Outcome {
+fn declines(peer: &mut Peer, diagnoses: &[u32]) -> Outcome {
     let decline = peer.tcp.receive(Duration::from_secs(20))?;
     check!(
         decline.len() >= 20 && decline[4] == 4,
@@ -262,10 +288,19 @@ fn declines(peer: &mut Peer, diagnosis: u32) -> Outcome {
     );
     let why = u32::from_be_bytes([decline[16], decline[17], decline[18], decline[19]]);
     check!(
-        why == diagnosis,
-        "diagnosis {why:#010x} in the Decline, expected {diagnosis:#010x}"
+        diagnoses.contains(&why),
+        "diagnosis {why:#010x} in the Decline, expected one of {diagnoses:#010x?}"
     );
     Ok(())
+}
+
+impl Peer {
+    /// Whether the other side's device has refused what was written into its memory.
+    fn is_refused(&mut self) -> Outcome<bool> {
+        let outcome = self.qp.settle(Duration::from_secs(20))?;
+        let all = outcome.ok_or(Fail("an early word neither fails nor succeeds".into()))?;
+        Ok(all.contains(&REMOTE_ACCESS_ERROR))
+    }
 }
 
 impl Stage {

@@ -12,7 +12,7 @@ use crate::sys;
 use crate::tests::hostile_peer;
 use crate::tests::link::{namespaces_come_and_go, port_up};
 use crate::tests::netem::Netem;
-use crate::tests::network::Rules;
+use crate::tests::network::{without_address, Rules};
 use crate::tests::pnet;
 use crate::tests::settings::Changed;
 use crate::tests::two_links::{
@@ -115,15 +115,7 @@ pub fn play(
                 second_netdev_comes(host)
             },
         ),
-        Act::NoAddress(host) => {
-            let (name, dev) = (host.name(), host.netdev());
-            let address = format!("{}/24 dev {dev}", host.ipv4());
-            rig::run(&format!("ip -n {name} addr del {address}"))?;
-            let held = hold(lasts);
-            rig::run(&format!("ip -n {name} addr add {address}"))?;
-            rig::await_gid(host)?;
-            held
-        }
+        Act::NoAddress(host) => without_address(host, || hold(lasts)),
         Act::Verb(verb, number) => one_call_fails(VERBS[verb], number, lasts, hold),
         Act::Memory(by, number) => one_call_fails(ALLOCATORS[by], number, lasts, hold),
         Act::HostilePeer(seed) => {
