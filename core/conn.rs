@@ -561,6 +561,12 @@ impl Conn {
         Ok(())
     }
 
+    /// Whether the peer knows the keys of our RMB on all links.
+    pub(super) fn is_rmb_confirmed(&self) -> bool {
+        self.place()
+            .is_none_or(|place| place.rmb_ring().is_confirmed())
+    }
+
     /// The first contact of the link group has told the peer of our RMB.
     pub(crate) fn rmb_confirmed(&self) {
         if let Some(place) = self.place() {

@@ -163,6 +163,26 @@ pub(crate) struct GroupKey {
     pub(crate) net: u64,
 }
 
+/// Groups that differ in nothing of this are between the same two hosts, in the same roles.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PeerKey {
+    net: u64,
+    role: Role,
+    version: LlcVersion,
+    peer_id: PeerId,
+}
+
+impl GroupKey {
+    pub(crate) fn peer(&self) -> PeerKey {
+        PeerKey {
+            net: self.net,
+            role: self.role,
+            version: self.version,
+            peer_id: self.peer_id,
+        }
+    }
+}
+
 /// No reason of DELETE LINK.
 const NO_REASON: u32 = 0;
 
@@ -600,13 +620,6 @@ impl LinkGroup {
             LinkState::Activating => self.state() == GroupState::Forming,
             LinkState::Inactive => false,
         }
-    }
-
-    /// Is the group for the same peer, in the same role?
-    pub(crate) fn is_with(&self, key: &GroupKey) -> bool {
-        let own = &self.key;
-        (own.role, own.version, own.net, own.peer_id)
-            == (key.role, key.version, key.net, key.peer_id)
     }
 
     /// Has it a link between the two ports of `key`?

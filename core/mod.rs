@@ -25,6 +25,7 @@ pub(crate) mod buffers;
 mod cdc_demux;
 pub(crate) mod conn;
 pub(crate) mod group;
+mod group_table;
 pub(crate) mod learning;
 pub(crate) mod link;
 pub(crate) mod namespace;

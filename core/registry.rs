@@ -7,6 +7,10 @@ use super::{
         GroupKey,
         LinkGroup, //
     },
+    group_table::{
+        GroupTable,
+        Room, //
+    },
     link::Link,
     pnet_table,
     ports::{
@@ -99,7 +103,7 @@ pub(crate) struct Registry {
 }
 
 struct Groups {
-    list: KVec<Arc<LinkGroup>>,
+    all: GroupTable,
     /// A group for these is just being made.
     making: KVec<GroupKey>,
 }
@@ -136,7 +140,7 @@ pub(crate) fn start(rsvd_ports_base: u16) -> Result<Running> {
                 "Registry::devices"
             ),
             groups <- new_mutex!(
-                Groups { list: KVec::new(), making: KVec::new() },
+                Groups { all: GroupTable::new(), making: KVec::new() },
                 "Registry::groups"
             ),
             next_group: Atomic::new(256),
@@ -242,17 +246,13 @@ impl Registry {
     /// The first group of the namespace with cookie `net` after the one with number `after`.
     pub(crate) fn group_after(&self, net: u64, after: u32) -> Option<Arc<LinkGroup>> {
         let groups = self.groups.lock();
-        let later = groups
-            .list
-            .iter()
-            .filter(|group| group.id() > after && group.key().net == net);
-        later.min_by_key(|group| group.id()).cloned()
+        groups.all.next(after, |group| group.key().net == net)
     }
 
     /// How many links there are, of groups of the namespace with cookie `net`, for which `filter` holds.
     pub(crate) fn count_links(&self, net: u64, filter: impl Fn(&Link) -> bool) -> u32 {
         let groups = self.groups.lock();
-        let here = groups.list.iter().filter(|group| group.key().net == net);
+        let here = groups.all.iter().filter(|group| group.key().net == net);
         here.flat_map(|group| group.links())
             .filter(|link| filter(link))
             .count() as u32
@@ -261,7 +261,7 @@ impl Registry {
     /// Whether there is a group of the namespace with cookie `net` that ends with `device`.
     pub(crate) fn depends_on(&self, net: u64, device: &Arc<Device>) -> bool {
         let groups = self.groups.lock();
-        let mut here = groups.list.iter().filter(|group| group.key().net == net);
+        let mut here = groups.all.iter().filter(|group| group.key().net == net);
         here.any(|group| group.uses(device) && group.links().all(|link| link.is_on(device)))
     }
 
@@ -274,14 +274,7 @@ impl Registry {
     ) {
         let mut last = 0;
         loop {
-            let next = self
-                .groups
-                .lock()
-                .list
-                .iter()
-                .filter(|group| group.id() > last && filter(group))
-                .min_by_key(|group| group.id())
-                .cloned();
+            let next = self.groups.lock().all.next(last, &filter);
             let Some(group) = next else {
                 return;
             };
@@ -306,11 +299,10 @@ impl Registry {
             let made = {
                 let mut groups = self.groups.lock();
                 let found = groups
-                    .list
-                    .iter()
-                    .find(|group| group.is_with(key) && group.is_usable() && accept(group));
+                    .all
+                    .find(key, |group| group.is_usable() && accept(group));
                 if let Some(group) = found {
-                    return Ok((group.clone(), false));
+                    return Ok((group, false));
                 }
                 if !groups.making.contains(key) {
                     groups.making.push(*key, GFP_KERNEL)?;
@@ -337,11 +329,11 @@ impl Registry {
         group.map(|group| (group, true))
     }
 
-    /// A number for a group: never zero, and in steps of 256, as in C; users' tools count on that.
+    /// A number for a group: never zero, of no other, and in steps of 256, as in C; users' tools count on that.
     fn next_number(&self) -> u32 {
         loop {
             let number = self.next_group.fetch_add(256u32, Relaxed);
-            if number != 0 {
+            if number != 0 && !self.groups.lock().all.has(number) {
                 return number;
             }
         }
@@ -352,14 +344,10 @@ impl Registry {
         &self,
         make: impl FnOnce(u32) -> Result<Arc<LinkGroup>>,
     ) -> Result<Arc<LinkGroup>> {
-        self.groups.lock().list.reserve(1, GFP_KERNEL)?;
+        let room = Room::new()?;
         let group = make(self.next_number())?;
-        let kept = self.groups.lock().list.push(group.clone(), GFP_KERNEL);
-        if let Err(err) = kept {
-            group.discard();
-            return Err(err.into());
-        }
-        // Either whoever removes the device, or ends all groups, finds the group in the list, or it is seen here.
+        self.groups.lock().all.insert(room, group.clone());
+        // Either whoever removes the device, or ends all groups, finds the group in the table, or it is seen here.
         let closed = self.closed.load(Acquire);
         if closed || group.links().any(|link| link.port().device.is_gone()) {
             group.discard();
@@ -391,23 +379,15 @@ impl Registry {
         key: &GroupKey,
         accept: impl Fn(&LinkGroup) -> bool,
     ) -> Option<Arc<LinkGroup>> {
-        self.groups
-            .lock()
-            .list
-            .iter()
-            .find(|group| group.is_with(key) && group.is_usable() && accept(group))
-            .cloned()
+        let groups = self.groups.lock();
+        groups
+            .all
+            .find(key, |group| group.is_usable() && accept(group))
     }
 
     /// Forgets a group that has ended.
     pub(crate) fn forget(&self, group: &LinkGroup) {
-        let groups = &mut self.groups.lock().list;
-        if let Some(index) = groups
-            .iter()
-            .position(|other| core::ptr::eq(&**other, group))
-        {
-            let _ = groups.remove(index);
-        }
+        self.groups.lock().all.remove(group);
     }
 }
 

@@ -83,12 +83,33 @@ impl LinkGroup {
         let Some(spare) = spare else {
             return;
         };
-        // Who is in the handshake there cannot move. Nobody else begins one (`takes_connections`), so that it ends soon.
-        let mut beginning = false;
-        self.for_each_conn(|conn| beginning |= conn.begins_on(&spare));
-        if !beginning {
+        // Nobody begins a connection there (`takes_connections`), so that those who cannot leave it yet soon can.
+        if self.conns().all(|conn| self.can_leave(&conn, &spare)) {
             self.lose(&spare, Some(DeleteReason::NO_ASYMMETRIC_NEEDED));
         }
+    }
+
+    /// Whether a connection could go on without `link`: it is past its handshake, and each side knows where the other's RMB is on
+    /// another link. Where keys wait for the end of an exchange (RFC 7609, section 3.5.5.3) that comes later.
+    fn can_leave(&self, conn: &Conn, link: &Link) -> bool {
+        if !conn.is_on(link) {
+            return true;
+        }
+        let Some(token) = conn.peer_token() else {
+            return !conn.begins_on(link);
+        };
+        let from = link.slot();
+        let others = self
+            .links()
+            .filter(|other| other.is_active() && other.slot() != from);
+        let told = others
+            .filter_map(|to| {
+                let mut tokens = self.tokens.lock();
+                tokens.other(from.index(), token.rkey, to.slot().index())
+            })
+            .next()
+            .is_some();
+        told && conn.is_rmb_confirmed()
     }
 
     /// Takes a link down, and tells the peer the reason, if there is one to be told; its connections move when no

@@ -24,7 +24,7 @@ use crate::smc_core::types::{
 };
 
 /// Which side of the link group this is (RFC 7609, section 3.5.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// The side that has connected.
     Client,

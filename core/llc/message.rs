@@ -16,7 +16,7 @@ use crate::smc_core::types::{
 };
 
 /// Version of the messages on a link group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LlcVersion {
     /// RFC 7609.
     V1,

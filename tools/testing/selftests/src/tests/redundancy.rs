@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-pub const TESTS: [Test; 13] = [
+pub const TESTS: [Test; 14] = [
     once("link.second_link_is_added", 120, second_link_is_added),
     once("link.failover_loses_nothing", 300, failover_loses_nothing),
     once(
@@ -36,6 +36,7 @@ pub const TESTS: [Test; 13] = [
     once("link.asymmetric", 120, asymmetric),
     once("link.asymmetric_again", 120, asymmetric_again),
     once("link.asymmetric_waits", 300, asymmetric_waits),
+    once("link.asymmetric_keys", 300, asymmetric_keys),
     once("link.closed_connection_moves", 200, closed_connection_moves),
     once("link.no_key_for_the_other", 200, no_key_for_the_other),
     once("link.second_link_refused", 300, second_link_refused),
@@ -520,6 +521,17 @@ fn asymmetric_waits(ctx: &Ctx) -> Outcome {
     prove_by_queue_pairs(&ctx)
 }
 
+/// Waits for a link between the second device of `host` and the only one of the other host.
+fn await_asymmetric(host: Host) -> Outcome {
+    let other = host.other();
+    let devices = [host.rdma_device(), second_device(host)].sorted();
+    await_links(host, ASYMMETRIC_PEER, &devices)?;
+    await_links(other, ASYMMETRIC_LOCAL, &[other.rdma_device(); 2])?;
+    // A link that was just made is not followed by another one at once.
+    std::thread::sleep(Duration::from_millis(2_200));
+    Ok(())
+}
+
 /// False if the third link has not come in time. `host` has two devices at first.
 fn third_link_during_a_handshake(ctx: &Ctx, host: Host) -> Outcome<bool> {
     /// Less than the server waits for the client's Confirm, with a repetition of that in between.
@@ -531,11 +543,7 @@ fn third_link_during_a_handshake(ctx: &Ctx, host: Host) -> Outcome<bool> {
     let (listener, address) = ctx.listener(64)?;
     let first = ctx.pair_from(&listener, address)?;
     echo(&first, b"first")?;
-    let devices = [host.rdma_device(), second_device(host)].sorted();
-    await_links(host, ASYMMETRIC_PEER, &devices)?;
-    await_links(other, ASYMMETRIC_LOCAL, &[other.rdma_device(); 2])?;
-    // A link that was just made is not followed by another one at once.
-    std::thread::sleep(Duration::from_millis(2_200));
+    await_asymmetric(host)?;
     let often = Sysctl::set(Host::A, "tcp_rto_max_ms", "1000")?;
     // Behind a TCP header with time stamps; RFC 7609, section A.2: the eye catcher, and type 3.
     let port = address.port();
@@ -574,6 +582,61 @@ fn third_link_during_a_handshake(ctx: &Ctx, host: Host) -> Outcome<bool> {
     await_both()?;
     Streams::play(ctx, vec![first, begun], 1_000_000)?;
     drop(often);
+    drop(second);
+    Ok(true)
+}
+
+/// A third link, whose exchange takes longer than a new connection waits for the peer to know its RMB on all links: keys wait
+/// for the end of such an exchange (RFC 7609, section 3.5.5.3). The asymmetric link, on which the connection has begun, stays
+/// until they are told.
+fn asymmetric_keys(ctx: &Ctx) -> Outcome {
+    let ctx = ctx.with_kind(Kind::Smc4);
+    for host in Host::BOTH {
+        let mut tries = 0..3;
+        while !keys_after_a_third_link(&ctx, host).during(&format!("two of {host:?}"))? {
+            check!(tries.next().is_some(), "the third link was always early");
+        }
+    }
+    prove_by_queue_pairs(&ctx)
+}
+
+/// False if the third link has come before the connection was made. `host` has two devices at first.
+fn keys_after_a_third_link(ctx: &Ctx, host: Host) -> Outcome<bool> {
+    let other = host.other();
+    let second = Second::new(&[host])?;
+    second.fresh(ctx)?;
+    let (listener, address) = ctx.listener(64)?;
+    let first = ctx.pair_from(&listener, address)?;
+    echo(&first, b"first")?;
+    await_asymmetric(host)?;
+    // Of six calls one after the other; the server's and the client's end of the connection wait for 2 s each.
+    let fault = Fault::late(&["rxe_modify_qp"], 1_000)?;
+    add_second(other)?;
+    sys::eventually("a third link that is being made", || {
+        Ok(shown(other)?.1.len() == 3)
+    })?;
+    // An RMB that nobody has had before.
+    listener.set(libc::SOL_SOCKET, libc::SO_RCVBUF, 200_000)?;
+    let client = ctx.socket(Host::A)?;
+    client.set(libc::SOL_SOCKET, libc::SO_RCVBUF, 200_000)?;
+    client.connect(address)?;
+    let server = listener.accept().during("accept()")?;
+    let links = shown(host)?.1;
+    if links.iter().filter(|link| link.active).count() > 2 {
+        return Ok(false);
+    }
+    let on = links
+        .iter()
+        .find(|link| link.conns == 1 && link.device == second_device(host));
+    check!(on.is_some(), "it is on another link: {links:?}");
+    let begun = Pair { client, server };
+    ctx.prove(Host::A, &begun.client)?;
+    ctx.prove(Host::B, &begun.server)?;
+    check!(fault.hits()? > 0, "no queue pair was late");
+    await_both()?;
+    drop(fault);
+    echo(&begun, b"on another link")?;
+    Streams::play(ctx, vec![first, begun], 1_000_000)?;
     drop(second);
     Ok(true)
 }

@@ -106,7 +106,7 @@ fn exchange(ctx: &Ctx, pair: Pair) -> Outcome {
 }
 
 /// An attribute of each link group of a namespace, by the way to it.
-fn of_groups(name: &str, way: &[u16]) -> Outcome<Vec<u64>> {
+pub(super) fn of_groups(name: &str, way: &[u16]) -> Outcome<Vec<u64>> {
     const LGR_SMCR: u16 = 2;
     enter_named(name)?;
     let mut found = Vec::new();

@@ -30,22 +30,17 @@ impl Answers {
         for request in std::mem::take(&mut peer.requests) {
             match request[0] {
                 _ if request[3] & llc::ANSWER != 0 => {}
-                llc::CONFIRM_RKEY => answer(peer, request)?,
+                llc::CONFIRM_RKEY => peer.agree(request)?,
                 llc::DELETE_RKEY => self.put_off = Some((Instant::now(), request)),
                 _ => {}
             }
         }
         if let Some((_, request)) = self.put_off.take_if(|(since, _)| since.elapsed() >= LATE) {
             self.deleted += 1;
-            answer(peer, request)?;
+            peer.agree(request)?;
         }
         Ok(())
     }
-}
-
-fn answer(peer: &mut Peer, mut message: Vec<u8>) -> Outcome {
-    message[3] |= llc::ANSWER;
-    peer.qp.send(&message)
 }
 
 /// It gets no more of our memory than a group may have: then it is declined, or loses its link for letting as many requests wait.

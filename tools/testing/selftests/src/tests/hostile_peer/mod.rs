@@ -7,6 +7,7 @@
 mod data;
 mod keys;
 mod links;
+mod many;
 mod memory;
 mod moments;
 mod random;
@@ -27,7 +28,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-pub const TESTS: [Test; 18] = [
+pub const TESTS: [Test; 19] = [
     peer("hostile_peer.honest_client", 120, honest_client),
     peer("hostile_peer.honest_server", 120, honest_server),
     peer("hostile_peer.cdc_to_server", 300, |ctx| {
@@ -58,6 +59,7 @@ pub const TESTS: [Test; 18] = [
     peer("hostile_peer.keys", 300, keys::keys),
     peer("hostile_peer.random", 600, random::random),
     peer("hostile_peer.memory", 300, memory::limited),
+    peer("hostile_peer.many", 300, many::groups),
     peer("hostile_peer.vanished_device", 200, vanished::device_goes),
     peer("hostile_peer.vanished_idle", 200, vanished::idle),
 ];

@@ -498,6 +498,24 @@ impl Peer {
         Ok(came)
     }
 
+    /// Does what an LLC message asks for.
+    pub fn agree(&mut self, mut request: Vec<u8>) -> Outcome {
+        request[3] |= llc::ANSWER;
+        self.qp.send(&request)
+    }
+
+    /// Hears all that has come, and answers it, as a peer does that is there and has no more to say.
+    pub fn idle(&mut self) -> Outcome {
+        while self.hear(Duration::ZERO)?.is_some() {}
+        for request in std::mem::take(&mut self.requests) {
+            let about_rkeys = matches!(request[0], llc::CONFIRM_RKEY | llc::DELETE_RKEY);
+            if about_rkeys && request[3] & llc::ANSWER == 0 {
+                self.agree(request)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Waits for an LLC message of a type, a request or an answer.
     pub fn llc(&mut self, kind: u8, answer: u8) -> Outcome<Vec<u8>> {
         self.llc_within(PATIENCE, kind, answer)?.ok_or_else(|| {

@@ -6,6 +6,7 @@ use crate::diag;
 use crate::fault::{Fault, Verb, ALLOCATORS, VERBS};
 use crate::genl::{self, Client};
 use crate::kind::{Host, Kind};
+use crate::mode::{self, Mode};
 use crate::rig;
 use crate::runner::Ctx;
 use crate::sys;
@@ -123,6 +124,9 @@ pub fn play(
                 seed,
                 ..ctx.with_kind(Kind::Smc4)
             };
+            if class.rough {
+                settled(&ctx, hold)?;
+            }
             let mut peer = Process::start("the hostile peer".into(), || {
                 hostile_peer::at_random(&ctx, ROUNDS)
             })?;
@@ -133,6 +137,29 @@ pub fn play(
                 }
             }
         }
+    }
+}
+
+/// Waits until what a disturbance before has done to links has come out: they are asked whether they are alive, and a host
+/// that has lost one on its own tells its peer so with the next connection, which falls back.
+fn settled(ctx: &Ctx, hold: &mut dyn FnMut(Duration) -> Outcome) -> Outcome {
+    hold(Duration::from_secs(8))?;
+    let ctx = ctx.unasked();
+    let end = Instant::now() + sys::PATIENCE;
+    loop {
+        let pair = ctx.pair()?;
+        if [&pair.client, &pair.server]
+            .map(mode::of)
+            .into_iter()
+            .all(|mode| matches!(mode, Ok(Mode::Rdma)))
+        {
+            return Ok(());
+        }
+        check!(
+            Instant::now() < end,
+            "connections go by TCP, long after the last disturbance"
+        );
+        hold(Duration::from_millis(500))?;
     }
 }
 

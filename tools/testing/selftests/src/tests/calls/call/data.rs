@@ -29,7 +29,16 @@ pub(super) fn recvfrom(hand: &mut Hand) -> Made {
         libc::SYS_recvfrom,
         &[fd, place, length, flags, name, name_length],
     );
-    bytes(result, length)
+    received(result, length, flags)
+}
+
+/// With `MSG_TRUNC` raw sockets and others of datagrams tell the length of the whole datagram.
+fn received(result: i64, length: usize, flags: usize) -> Made {
+    if flags & arg(libc::MSG_TRUNC) == 0 {
+        bytes(result, length)
+    } else {
+        any(result)
+    }
 }
 
 pub(super) fn sendmsg(hand: &mut Hand) -> Made {
@@ -43,7 +52,7 @@ pub(super) fn recvmsg(hand: &mut Hand) -> Made {
     let fd = hand.sock();
     let (message, most) = hand.message(false);
     let (place, flags) = (hand.put(&message), hand.flags());
-    bytes(raw(libc::SYS_recvmsg, &[fd, place, flags]), most)
+    received(raw(libc::SYS_recvmsg, &[fd, place, flags]), most, flags)
 }
 
 /// Several messages, each followed by its count.
