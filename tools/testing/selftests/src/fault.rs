@@ -104,7 +104,12 @@ impl Fault {
     /// These functions of Soft-RoCE begin so many milliseconds late.
     pub fn late(functions: &[&str], by: u32) -> Outcome<Fault> {
         let functions: Vec<_> = functions.iter().map(|name| of_soft_roce(name)).collect();
-        Fault::load(&format!("late={} late_by={by}", functions.join(",")))
+        Fault::late_in_kernel(&functions.join(","), by)
+    }
+
+    /// The same of the kernel's, with a comma between them.
+    pub fn late_in_kernel(functions: &str, by: u32) -> Outcome<Fault> {
+        Fault::load(&format!("late={functions} late_by={by}"))
     }
 
     /// One call of a verb, which is told later ([`Fault::arm`]), fails.

@@ -2,6 +2,7 @@
 
 use super::link::{echo, enter_named};
 use super::{join, once};
+use crate::fault::Fault;
 use crate::genl::{self, Client};
 use crate::kind::{Host, Kind};
 use crate::mode::{self, Mode};
@@ -10,9 +11,14 @@ use crate::rig::{self, SoftRoce};
 use crate::runner::{Ctx, Pair, Test};
 use crate::sys::{self, Sock};
 use crate::{check, check_eq, Context, Outcome};
+use rand::Rng;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-pub const TESTS: [Test; 2] = [
+pub const TESTS: [Test; 3] = [
     once("routes.vlan", 120, vlan),
+    once("routes.device_goes", 120, device_goes),
     once("routes.gateway", 120, gateway),
 ];
 
@@ -130,33 +136,46 @@ fn sent(name: &str, netdev: &str) -> Outcome<u64> {
     shown.trim().parse().during("tx_packets")
 }
 
-/// The RDMA device belongs to the network device below; its packets go by the VLAN of the connection.
-fn vlan(ctx: &Ctx) -> Outcome {
-    const VLAN_ID: u16 = 5;
-    const PACKETS: u64 = 200;
-    let ctx = ctx.with_kind(Kind::Smc4);
-    let mut setup = Setup::new();
-    for (number, host) in Host::BOTH.into_iter().enumerate() {
-        let (name, below) = (host.name(), host.netdev());
-        setup.run(
-            format!("ip -n {name} link add link {below} name tagged type vlan id 10"),
-            Some(format!("ip -n {name} link del tagged")),
-        )?;
-        // Its link-local address, too, is a GID at once.
-        let no_dad = "sysctl -qw net.ipv6.conf.tagged.accept_dad=0";
-        rig::run_on(host, no_dad)?;
-        setup.run(format!("ip -n {name} link set tagged up"), None)?;
-        setup.run(
-            format!("ip -n {name} addr add 10.9.10.{}/24 dev tagged", number + 1),
-            None,
-        )?;
-    }
+/// A VLAN on a host's network device, with an address of its own.
+fn add_tagged(host: Host) -> Outcome {
+    let (name, below) = (host.name(), host.netdev());
+    rig::run(&format!(
+        "ip -n {name} link add link {below} name tagged type vlan id 10"
+    ))?;
+    // Its link-local address, too, is a GID at once.
+    rig::run_on(host, "sysctl -qw net.ipv6.conf.tagged.accept_dad=0")?;
+    rig::run(&format!("ip -n {name} link set tagged up"))?;
+    let number = host as usize + 1;
+    rig::run(&format!(
+        "ip -n {name} addr add 10.9.10.{number}/24 dev tagged"
+    ))?;
+    Ok(())
+}
+
+/// Until the two are reached, by TCP and by RDMA.
+fn await_tagged() -> Outcome {
     rig::run("ip netns exec A ping -q -c 1 -W 10 10.9.10.2")?;
     for host in Host::BOTH {
         sys::eventually("the GID of the VLAN", || {
             Ok(rig::gids(host).iter().any(|gid| gid.contains("0a09:0a0")))
         })?;
     }
+    Ok(())
+}
+
+/// The RDMA device belongs to the network device below; its packets go by the VLAN of the connection.
+fn vlan(ctx: &Ctx) -> Outcome {
+    const VLAN_ID: u16 = 5;
+    const PACKETS: u64 = 200;
+    let ctx = ctx.with_kind(Kind::Smc4);
+    let mut setup = Setup::new();
+    for host in Host::BOTH {
+        add_tagged(host)?;
+        setup
+            .undo
+            .push(format!("ip -n {} link del tagged", host.name()));
+    }
+    await_tagged()?;
     let untagged = ctx.pair()?;
     echo(&untagged, b"untagged")?;
     let before = sent("A", "tagged")?;
@@ -173,6 +192,80 @@ fn vlan(ctx: &Ctx) -> Outcome {
     let more = sent("A", "tagged")? - before;
     check!(more < PACKETS, "{more} packets in the VLAN, from outside");
     Ok(())
+}
+
+/// The device of the route goes while handshakes look at it: they find its number first, and what has it a moment later.
+fn device_goes(ctx: &Ctx) -> Outcome {
+    const ROUNDS: u64 = 16;
+    let ctx = ctx.with_kind(Kind::Smc4);
+    let mut setup = Setup::new();
+    for host in Host::BOTH {
+        add_tagged(host)?;
+        setup
+            .undo
+            .push(format!("ip -n {} link del tagged", host.name()));
+    }
+    await_tagged()?;
+    let listener = ctx.socket(Host::B)?;
+    listener.bind(([10, 9, 10, 2], 0).into()).during("bind()")?;
+    listener.listen(64)?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local()?;
+    let fault = Fault::late_in_kernel("dev_get_by_index_rcu", 5)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let made = Arc::new(AtomicUsize::new(0));
+    let clients: Vec<_> = (0..2)
+        .map(|_| {
+            let (ctx, stop) = (ctx.with_kind(ctx.kind), Arc::clone(&stop));
+            let made = Arc::clone(&made);
+            std::thread::spawn(move || -> Outcome {
+                while !stop.load(Ordering::Relaxed) {
+                    let client = ctx.socket(Host::A)?;
+                    let limit = libc::timeval {
+                        tv_sec: 0,
+                        tv_usec: 300_000,
+                    };
+                    client.set(libc::SOL_SOCKET, libc::SO_SNDTIMEO, limit)?;
+                    // Without the device there is no way.
+                    if client.connect(address).is_ok() {
+                        made.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+                Ok(())
+            })
+        })
+        .collect();
+    let mut random = ctx.random(77);
+    for round in 0..ROUNDS {
+        let host = Host::BOTH[round as usize % 2];
+        std::thread::sleep(Duration::from_millis(random.gen_range(50..400)));
+        // Waits until nobody uses it.
+        rig::run(&format!("ip -n {} link del tagged", host.name()))?;
+        add_tagged(host)?;
+        while let Ok(server) = listener.accept() {
+            drop(server);
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    clients.into_iter().try_for_each(join)?;
+    check!(fault.hits()? > 0, "nobody has looked for a device");
+    check!(
+        made.load(Ordering::Relaxed) > 0,
+        "no connection was made in between"
+    );
+    drop(fault);
+    await_tagged()?;
+    drop(listener);
+    // What was begun may have to come to its end first.
+    let end = Instant::now() + sys::PATIENCE;
+    loop {
+        let pair = connect(&ctx, "A", "B", [10, 9, 10, 2])?;
+        match prove(&pair, "in the end") {
+            Err(_) if Instant::now() < end => std::thread::sleep(Duration::from_millis(200)),
+            Err(fail) => return Err(fail),
+            Ok(()) => return exchange(&ctx, pair),
+        }
+    }
 }
 
 /// Hosts in two networks: SMC-Rv2 goes through the gateway between them, and each says so; SMC-Rv1 cannot.

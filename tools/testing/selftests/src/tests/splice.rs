@@ -10,11 +10,16 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-pub const TESTS: [Test; 6] = [
+pub const TESTS: [Test; 7] = [
     any("splice.into_the_socket", 60, into_the_socket),
     any("splice.nonblocking", 60, nonblocking),
     any("splice.tee", 60, tee),
     any("splice.proxy", 60, proxy),
+    any(
+        "splice.outlives_the_connection",
+        60,
+        outlives_the_connection,
+    ),
     any("splice.user_pages", 60, user_pages),
     any("splice.sendfile_nonblocking", 60, sendfile_nonblocking),
 ];
@@ -23,6 +28,38 @@ fn splice(from: &impl AsRawFd, to: &impl AsRawFd, length: usize, flags: u32) -> 
     let none = std::ptr::null_mut();
     // SAFETY: no offsets are given.
     cvt_size(unsafe { libc::splice(from.as_raw_fd(), none, to.as_raw_fd(), none, length, flags) })
+}
+
+/// What is in a pipe stays what it was when its connection has ended and others have its memory.
+fn outlives_the_connection(ctx: &Ctx) -> Outcome {
+    const HELD: usize = 16_000;
+    let (pattern, others) = (Pattern::new(ctx, 247), Pattern::new(ctx, 248));
+    let (listener, address) = ctx.listener(8)?;
+    let _stays = ctx.pair_from(&listener, address)?;
+    for round in 0..4 {
+        let during = format!("round {round}");
+        let Pair { client, server } = ctx.pair_from(&listener, address)?;
+        let (mut from, to) = sys::pipe()?;
+        client.send_all(pattern.at(0, HELD))?;
+        let mut moved = 0;
+        while moved < HELD {
+            moved += splice(&server, &to, HELD - moved, 0).during(&during)?;
+        }
+        drop((client, server));
+        let mut next = Vec::new();
+        for _ in 0..4 {
+            let pair = ctx.pair_from(&listener, address)?;
+            pair.client.send_all(others.at(0, 3 * HELD))?;
+            let mut got = vec![0; 3 * HELD];
+            pair.server.recv_all(&mut got)?;
+            others.verify(0, &got).during(&during)?;
+            next.push(pair);
+        }
+        let mut got = vec![0; HELD];
+        from.read_exact(&mut got)?;
+        pattern.verify(0, &got).during(&during)?;
+    }
+    Ok(())
 }
 
 /// From a pipe, more than any ring holds, with and without more to come.
