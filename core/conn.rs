@@ -571,6 +571,7 @@ impl Conn {
     pub(crate) fn rmb_confirmed(&self) {
         if let Some(place) = self.place() {
             place.rmb_ring().set_known(true);
+            place.rmb_ring().set_confirmed(true);
         }
     }
 

@@ -423,7 +423,8 @@ impl LinkGroup {
             if self.register_on(new, &ring).is_err() || !ring.is_rmb() {
                 continue;
             }
-            ring.set_confirmed(told && ring.is_known());
+            // The peer finds it by another key only if it knew that one when it was told: else CONFIRM RKEY is still to come.
+            ring.set_confirmed(told && ring.is_confirmed());
             if !told && ring.is_known() {
                 let _ = self.confirm_rmb(&ring);
             }

@@ -140,17 +140,17 @@ pub fn play(
     }
 }
 
-/// Waits until what a disturbance before has done to links has come out: they are asked whether they are alive, and a host
+/// Waits until what disturbances before have done to links has come out: they are asked whether they are alive, and a host
 /// that has lost one on its own tells its peer so with the next connection, which falls back.
-fn settled(ctx: &Ctx, hold: &mut dyn FnMut(Duration) -> Outcome) -> Outcome {
+pub fn settled(ctx: &Ctx, hold: &mut dyn FnMut(Duration) -> Outcome) -> Outcome {
     hold(Duration::from_secs(8))?;
     let ctx = ctx.unasked();
     let end = Instant::now() + sys::PATIENCE;
     loop {
-        let pair = ctx.pair()?;
-        if [&pair.client, &pair.server]
+        let pairs = [ctx.pair()?, ctx.pair_the_other_way()?];
+        let ends = pairs.iter().flat_map(|pair| [&pair.client, &pair.server]);
+        if ends
             .map(mode::of)
-            .into_iter()
             .all(|mode| matches!(mode, Ok(Mode::Rdma)))
         {
             return Ok(());

@@ -78,6 +78,13 @@ fn everything(ctx: &Ctx) -> Outcome {
         };
         let mut process = Process::start(format!("phase {number}"), || {
             play(&ctx, board, &phase)?;
+            if phase.class.rough {
+                act::settled(&ctx, &mut |time| {
+                    std::thread::sleep(time);
+                    Ok(())
+                })
+                .during("between phases")?;
+            }
             if phase.reload {
                 unload_with_traffic(&ctx, 10).during("between phases")?;
             }
