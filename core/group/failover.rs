@@ -21,7 +21,8 @@ use crate::{
             flow::Role,
             wire::{
                 DeleteLink,
-                DeleteReason, //
+                DeleteReason,
+                RToken, //
             }, //
         }, //
     }, //
@@ -95,21 +96,20 @@ impl LinkGroup {
         if !conn.is_on(link) {
             return true;
         }
-        let Some(token) = conn.peer_token() else {
+        if conn.peer_token().is_none() {
             return !conn.begins_on(link);
-        };
-        let from = link.slot();
-        let others = self
+        }
+        let mut others = self
             .links()
-            .filter(|other| other.is_active() && other.slot() != from);
-        let told = others
-            .filter_map(|to| {
-                let mut tokens = self.tokens.lock();
-                tokens.other(from.index(), token.rkey, to.slot().index())
-            })
-            .next()
-            .is_some();
-        told && conn.is_rmb_confirmed()
+            .filter(|other| other.is_active() && other.slot() != link.slot());
+        others.any(|to| self.token_on(conn, link, &to).is_some()) && conn.is_rmb_confirmed()
+    }
+
+    /// Where the RMB of a connection's peer is on the link `to`, as far as it is known; the connection is on `from`.
+    fn token_on(&self, conn: &Conn, from: &Link, to: &Link) -> Option<RToken> {
+        let token = conn.peer_token()?;
+        let (from, to) = (from.slot().index(), to.slot().index());
+        self.tokens.lock().other(from, token.rkey, to)
     }
 
     /// Takes a link down, and tells the peer the reason, if there is one to be told; its connections move when no
@@ -184,10 +184,7 @@ impl LinkGroup {
     fn move_conn(self: &Arc<Self>, conn: &Arc<Conn>, from: &Link) {
         let targets = self.links().filter(|link| link.is_active());
         for target in targets {
-            let token = conn.peer_token().and_then(|token| {
-                let (from, to) = (from.slot().index(), target.slot().index());
-                self.tokens.lock().other(from, token.rkey, to)
-            });
+            let token = self.token_on(conn, from, &target);
             // The key of the peer's RMB there is needed.
             if token.is_some() && conn.move_to(self, &target, token).is_ok() {
                 return;

@@ -3,6 +3,7 @@
 use crate::rig::{self, SoftRoce};
 use crate::sys;
 use crate::{Context, Outcome};
+use std::borrow::Borrow;
 
 const HITS: &str = "/sys/module/smc_fault/parameters/hits";
 
@@ -104,12 +105,12 @@ impl Fault {
     /// These functions of Soft-RoCE begin so many milliseconds late.
     pub fn late(functions: &[&str], by: u32) -> Outcome<Fault> {
         let functions: Vec<_> = functions.iter().map(|name| of_soft_roce(name)).collect();
-        Fault::late_in_kernel(&functions.join(","), by)
+        Fault::late_in_kernel(&functions, by)
     }
 
-    /// The same of the kernel's, with a comma between them.
-    pub fn late_in_kernel(functions: &str, by: u32) -> Outcome<Fault> {
-        Fault::load(&format!("late={functions} late_by={by}"))
+    /// The same of the kernel's.
+    pub fn late_in_kernel<S: Borrow<str>>(functions: &[S], by: u32) -> Outcome<Fault> {
+        Fault::load(&format!("late={} late_by={by}", functions.join(",")))
     }
 
     /// One call of a verb, which is told later ([`Fault::arm`]), fails.

@@ -17,6 +17,7 @@ use crate::rig;
 use crate::runner::{Ctx, Pair, Test};
 use crate::sys::{self, Sock};
 use crate::{check, check_eq, Context, Fail, Outcome};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -521,15 +522,30 @@ fn asymmetric_waits(ctx: &Ctx) -> Outcome {
     prove_by_queue_pairs(&ctx)
 }
 
-/// Waits for a link between the second device of `host` and the only one of the other host.
-fn await_asymmetric(host: Host) -> Outcome {
+/// A connection whose group has a second link, between the second device of `host` and the only one of the other host; and
+/// the listener it came by.
+fn asymmetric_group(ctx: &Ctx, host: Host) -> Outcome<(Second, Sock, SocketAddr, Pair)> {
     let other = host.other();
+    let second = Second::new(&[host])?;
+    second.fresh(ctx)?;
+    let (listener, address) = ctx.listener(64)?;
+    let first = ctx.pair_from(&listener, address)?;
+    echo(&first, b"first")?;
     let devices = [host.rdma_device(), second_device(host)].sorted();
     await_links(host, ASYMMETRIC_PEER, &devices)?;
     await_links(other, ASYMMETRIC_LOCAL, &[other.rdma_device(); 2])?;
     // A link that was just made is not followed by another one at once.
     std::thread::sleep(Duration::from_millis(2_200));
-    Ok(())
+    Ok((second, listener, address, first))
+}
+
+/// Whether the link by the second device of a host is in use.
+fn uses_second(host: Host) -> Outcome<bool> {
+    let (_, links) = shown(host)?;
+    let mut by_second = links
+        .iter()
+        .filter(|link| link.device == second_device(host));
+    Ok(by_second.any(|link| link.active))
 }
 
 /// False if the third link has not come in time. `host` has two devices at first.
@@ -538,12 +554,7 @@ fn third_link_during_a_handshake(ctx: &Ctx, host: Host) -> Outcome<bool> {
     const IN_TIME: Duration = Duration::from_secs(4);
 
     let other = host.other();
-    let second = Second::new(&[host])?;
-    second.fresh(ctx)?;
-    let (listener, address) = ctx.listener(64)?;
-    let first = ctx.pair_from(&listener, address)?;
-    echo(&first, b"first")?;
-    await_asymmetric(host)?;
+    let (second, listener, address, first) = asymmetric_group(ctx, host)?;
     let often = Sysctl::set(Host::A, "tcp_rto_max_ms", "1000")?;
     // Behind a TCP header with time stamps; RFC 7609, section A.2: the eye catcher, and type 3.
     let port = address.port();
@@ -560,11 +571,7 @@ fn third_link_during_a_handshake(ctx: &Ctx, host: Host) -> Outcome<bool> {
     add_second(other)?;
     sys::eventually("a third link", || {
         let late = since.elapsed() > IN_TIME;
-        let (_, links) = shown(other)?;
-        let mut third = links
-            .iter()
-            .filter(|link| link.device == second_device(other));
-        Ok(late || third.any(|link| link.active))
+        Ok(late || uses_second(other)?)
     })?;
     // It would go at once.
     std::thread::sleep(Duration::from_millis(300));
@@ -610,12 +617,7 @@ fn asymmetric_keys(ctx: &Ctx) -> Outcome {
 /// devices at first.
 fn keys_after_a_third_link(ctx: &Ctx, host: Host, late_by: u32) -> Outcome<bool> {
     let other = host.other();
-    let second = Second::new(&[host])?;
-    second.fresh(ctx)?;
-    let (listener, address) = ctx.listener(64)?;
-    let first = ctx.pair_from(&listener, address)?;
-    echo(&first, b"first")?;
-    await_asymmetric(host)?;
+    let (second, listener, address, first) = asymmetric_group(ctx, host)?;
     // Of six calls one after the other; the server's and the client's end of the connection wait for 2 s each.
     let fault = Fault::late(&["rxe_modify_qp"], late_by)?;
     add_second(other)?;
@@ -641,11 +643,7 @@ fn keys_after_a_third_link(ctx: &Ctx, host: Host, late_by: u32) -> Outcome<bool>
     ctx.prove(Host::B, &begun.server)?;
     check!(fault.hits()? > 0, "no queue pair was late");
     let third = sys::within("a third link", Duration::from_secs(15), &mut || {
-        let (_, links) = shown(other)?;
-        let mut third = links
-            .iter()
-            .filter(|link| link.device == second_device(other));
-        Ok(third.any(|link| link.active))
+        Ok(uses_second(other)?)
     });
     drop(fault);
     if third.is_err() {

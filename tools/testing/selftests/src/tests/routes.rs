@@ -152,6 +152,19 @@ fn add_tagged(host: Host) -> Outcome {
     Ok(())
 }
 
+/// The same on both hosts, until the end of the test.
+fn both_tagged() -> Outcome<Setup> {
+    let mut setup = Setup::new();
+    for host in Host::BOTH {
+        add_tagged(host)?;
+        setup
+            .undo
+            .push(format!("ip -n {} link del tagged", host.name()));
+    }
+    await_tagged()?;
+    Ok(setup)
+}
+
 /// Until the two are reached, by TCP and by RDMA.
 fn await_tagged() -> Outcome {
     rig::run("ip netns exec A ping -q -c 1 -W 10 10.9.10.2")?;
@@ -168,14 +181,7 @@ fn vlan(ctx: &Ctx) -> Outcome {
     const VLAN_ID: u16 = 5;
     const PACKETS: u64 = 200;
     let ctx = ctx.with_kind(Kind::Smc4);
-    let mut setup = Setup::new();
-    for host in Host::BOTH {
-        add_tagged(host)?;
-        setup
-            .undo
-            .push(format!("ip -n {} link del tagged", host.name()));
-    }
-    await_tagged()?;
+    let _setup = both_tagged()?;
     let untagged = ctx.pair()?;
     echo(&untagged, b"untagged")?;
     let before = sent("A", "tagged")?;
@@ -198,20 +204,13 @@ fn vlan(ctx: &Ctx) -> Outcome {
 fn device_goes(ctx: &Ctx) -> Outcome {
     const ROUNDS: u64 = 16;
     let ctx = ctx.with_kind(Kind::Smc4);
-    let mut setup = Setup::new();
-    for host in Host::BOTH {
-        add_tagged(host)?;
-        setup
-            .undo
-            .push(format!("ip -n {} link del tagged", host.name()));
-    }
-    await_tagged()?;
+    let _setup = both_tagged()?;
     let listener = ctx.socket(Host::B)?;
     listener.bind(([10, 9, 10, 2], 0).into()).during("bind()")?;
     listener.listen(64)?;
     listener.set_nonblocking(true)?;
     let address = listener.local()?;
-    let fault = Fault::late_in_kernel("dev_get_by_index_rcu", 5)?;
+    let fault = Fault::late_in_kernel(&["dev_get_by_index_rcu"], 5)?;
     let stop = Arc::new(AtomicBool::new(false));
     let made = Arc::new(AtomicUsize::new(0));
     let clients: Vec<_> = (0..2)
