@@ -129,8 +129,14 @@ static int smc_fault_before(struct kprobe *probe, struct pt_regs *regs)
 }
 NOKPROBE_SYMBOL(smc_fault_before);
 
+/* A probe without one may become a jump, and what is said of where to go on would be ignored then (trace/kprobes.rst). */
+static void smc_fault_after(struct kprobe *probe, struct pt_regs *regs, unsigned long flags)
+{
+}
+
 static struct kprobe probe = {
 	.pre_handler = smc_fault_before,
+	.post_handler = smc_fault_after,
 };
 
 static int smc_fault_wait(struct kprobe *probe, struct pt_regs *regs)

@@ -5,6 +5,7 @@ use super::ways::fresh;
 use super::{gid_ready, port_ready, rdma_link_add, Script, Side, Stack, RDMA_DEVICE};
 use smc_selftest::genl::{self, Client};
 use smc_selftest::kind::Kind;
+use smc_selftest::link_groups::lgr;
 use smc_selftest::pattern::Pattern;
 use smc_selftest::rig::{run, SoftRoce};
 use smc_selftest::sys::{self, Sock};
@@ -165,20 +166,10 @@ impl Drop for Second {
 fn shown(side: &Side) -> Outcome<(u64, Vec<String>)> {
     let mut kind = 0;
     let mut devices = Vec::new();
-    let mut own = false;
-    for message in Client::new(genl::SMC_GEN)?.dump(genl::GET_LINK_SMCR)? {
-        if message.command == genl::GET_LGR_SMCR {
-            let group = message.attrs.nest(2)?;
-            own = group.number(2)? == u64::from(!side.is_client);
-            if own {
-                kind = group.number(3)?;
-            }
-        } else if own {
-            let link = message.attrs.nest(3)?;
-            if link.number(10)? == 3 {
-                devices.push(link.text(2)?);
-            }
-        }
+    for group in side.link_groups()? {
+        kind = group.attrs.number(lgr::TYPE)?;
+        let used = group.links.into_iter().filter(|link| link.active);
+        devices.extend(used.map(|link| link.device));
     }
     devices.sort_unstable();
     Ok((kind, devices))

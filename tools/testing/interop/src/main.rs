@@ -16,6 +16,7 @@ use rand::SeedableRng;
 use smc_selftest::genl::{self, Client};
 use smc_selftest::kind::{Host, Kind};
 use smc_selftest::ktap::{Report, Verdict};
+use smc_selftest::link_groups::{self, lgr, LinkGroup};
 use smc_selftest::mode::{self, Mode};
 use smc_selftest::pattern::Pattern;
 use smc_selftest::rig::{run, SoftRoce};
@@ -350,19 +351,24 @@ impl Side<'_> {
             .ok_or_else(|| Fail("sock_diag tells nothing of the connection".into()))
     }
 
-    /// This machine's link groups in which it has the role of this script: their numbers of connections, by ID.
-    pub fn groups(&self) -> Outcome<Vec<(u64, u64)>> {
-        const LGR_SMCR: u16 = 2;
-        const ID: u16 = 1;
-        const ROLE: u16 = 2;
-        const CONNS_NUM: u16 = 6;
+    /// This machine's link groups in which it has the role of this script.
+    pub fn link_groups(&self) -> Outcome<Vec<LinkGroup>> {
         let role = u64::from(!self.is_client);
         let mut groups = Vec::new();
-        for message in Client::new(genl::SMC_GEN)?.dump(genl::GET_LGR_SMCR)? {
-            let group = message.attrs.nest(LGR_SMCR)?;
-            if group.number(ROLE)? == role {
-                groups.push((group.number(ID)?, group.number(CONNS_NUM)?));
+        for group in link_groups::here()? {
+            if group.attrs.number(lgr::ROLE)? == role {
+                groups.push(group);
             }
+        }
+        Ok(groups)
+    }
+
+    /// Their numbers of connections, by ID.
+    pub fn groups(&self) -> Outcome<Vec<(u64, u64)>> {
+        let mut groups = Vec::new();
+        for group in self.link_groups()? {
+            let attrs = &group.attrs;
+            groups.push((attrs.number(lgr::ID)?, attrs.number(lgr::CONNS_NUM)?));
         }
         groups.sort_unstable();
         Ok(groups)

@@ -11,6 +11,7 @@ pub mod fault;
 pub mod genl;
 pub mod kind;
 pub mod ktap;
+pub mod link_groups;
 pub mod message;
 pub mod mode;
 pub mod pattern;

@@ -794,14 +794,14 @@ pub(super) fn namespaces_come_and_go(ctx: &Ctx) -> Outcome {
     sys::cvt(unsafe { libc::pipe(ends.as_mut_ptr()) })?;
     let kind = ctx.kind;
     let child = Child::fork(|| {
-        enter_named("D")?;
+        sys::enter_named("D")?;
         let (family, protocol) = kind.arguments();
         let listener = Sock::raw(family, libc::SOCK_STREAM, protocol)?;
         listener.bind(([10, 9, 1, 2], 0).into())?;
         listener.listen(32)?;
         let mut open = Vec::new();
         for number in 0..10 {
-            enter_named("C")?;
+            sys::enter_named("C")?;
             let client = Sock::raw(family, libc::SOCK_STREAM, protocol)?;
             client.connect(listener.local()?)?;
             let server = listener.accept()?;
@@ -838,14 +838,6 @@ pub(super) fn namespaces_come_and_go(ctx: &Ctx) -> Outcome {
             &mut || Ok(!std::path::Path::new(&path).exists()),
         )?;
     }
-    Ok(())
-}
-
-pub(super) fn enter_named(name: &str) -> Outcome {
-    use std::os::fd::AsRawFd;
-    let file = std::fs::File::open(format!("/run/netns/{name}"))?;
-    // SAFETY: no pointers.
-    sys::cvt(unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) })?;
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use super::once;
 use crate::diag;
 use crate::genl::{self, Attrs, Client};
 use crate::kind::{Host, Kind};
+use crate::link_groups::{self, lgr};
 use crate::mode::{self, Mode};
 use crate::rig;
 use crate::runner::{Ctx, Pair, Test};
@@ -357,11 +358,7 @@ fn choice(ctx: &Ctx) -> Outcome {
     add_ib(Host::A, "NET1", device, 1)?;
     let pair = carried(&ctx, "the same network", Some(device))?;
     sys::enter(Host::A)?;
-    let groups = Client::new(genl::SMC_GEN)?.dump(genl::GET_LGR_SMCR)?;
-    let names: Vec<String> = groups
-        .iter()
-        .map(|group| group.attrs.nest(2)?.text(4))
-        .collect::<Result<_, _>>()?;
+    let names = link_groups::each(|group| group.text(lgr::PNETID))?;
     check!(
         !names.is_empty() && names.iter().all(|name| name == "NET1"),
         "networks of link groups: {names:?}"

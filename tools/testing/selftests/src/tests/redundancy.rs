@@ -5,7 +5,7 @@ use super::network::{Rules, Sysctl};
 use super::settings::Changed;
 use super::two_links::{
     add_second, await_both, await_links, second_device, second_gid_comes, second_netdev,
-    second_netdev_comes, second_netdev_goes, shown, Second, Shown, Sorted, ASYMMETRIC_LOCAL,
+    second_netdev_comes, second_netdev_goes, shown, Second, Sorted, ASYMMETRIC_LOCAL,
     ASYMMETRIC_PEER, SINGLE, SYMMETRIC,
 };
 use super::wiretap::{Wiretap, REQUEST_ADD_LINK};
@@ -13,6 +13,7 @@ use super::{join, once, pnet, Pattern};
 use crate::diag;
 use crate::fault::{Fault, VERBS};
 use crate::kind::{Host, Kind};
+use crate::link_groups::Link;
 use crate::rig;
 use crate::runner::{Ctx, Pair, Test};
 use crate::sys::{self, Sock};
@@ -563,7 +564,7 @@ fn third_link_during_a_handshake(ctx: &Ctx, host: Host) -> Outcome<bool> {
     let client = ctx.connect(address)?;
     let since = Instant::now();
     sys::eventually("a Confirm", || Ok(rules.seen()? > 0))?;
-    let begins = |links: &[Shown]| {
+    let begins = |links: &[Link]| {
         let mut on = links.iter().filter(|link| link.conns == 1);
         on.any(|link| link.device == second_device(host))
     };

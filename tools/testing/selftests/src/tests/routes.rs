@@ -1,10 +1,11 @@
 //! Ways between hosts that are more than a cable: VLANs, and gateways.
 
-use super::link::{echo, enter_named};
+use super::link::echo;
 use super::{join, once};
 use crate::fault::Fault;
-use crate::genl::{self, Client};
+use crate::genl::Attrs;
 use crate::kind::{Host, Kind};
+use crate::link_groups::{self, lgr};
 use crate::mode::{self, Mode};
 use crate::pattern::Pattern;
 use crate::rig::{self, SoftRoce};
@@ -12,6 +13,7 @@ use crate::runner::{Ctx, Pair, Test};
 use crate::sys::{self, Sock};
 use crate::{check, check_eq, Context, Outcome};
 use rand::Rng;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -55,11 +57,11 @@ impl Drop for Setup {
 /// A connection from one namespace to an address in another one.
 fn connect(ctx: &Ctx, from: &str, to: &str, address: [u8; 4]) -> Outcome<Pair> {
     let (family, protocol) = ctx.kind.arguments();
-    enter_named(to)?;
+    sys::enter_named(to)?;
     let listener = Sock::raw(family, libc::SOCK_STREAM, protocol)?;
     listener.bind((address, 0).into()).during("bind()")?;
     listener.listen(8)?;
-    enter_named(from)?;
+    sys::enter_named(from)?;
     let client = Sock::raw(family, libc::SOCK_STREAM, protocol)?;
     client.connect(listener.local()?).during("connect()")?;
     let server = listener.accept().during("accept()")?;
@@ -111,19 +113,10 @@ fn exchange(ctx: &Ctx, pair: Pair) -> Outcome {
     threads.into_iter().try_for_each(join)
 }
 
-/// An attribute of each link group of a namespace, by the way to it.
-pub(super) fn of_groups(name: &str, way: &[u16]) -> Outcome<Vec<u64>> {
-    const LGR_SMCR: u16 = 2;
-    enter_named(name)?;
-    let mut found = Vec::new();
-    for message in Client::new(genl::SMC_GEN)?.dump(genl::GET_LGR_SMCR)? {
-        let mut attrs = message.attrs.nest(LGR_SMCR)?;
-        let (last, nests) = way.split_last().expect("a way");
-        for nest in nests {
-            attrs = attrs.nest(*nest)?;
-        }
-        found.push(attrs.number(*last)?);
-    }
+/// A number of each link group of a namespace, in order.
+pub(super) fn of_groups(name: &str, read: impl Fn(&Attrs) -> io::Result<u64>) -> Outcome<Vec<u64>> {
+    sys::enter_named(name)?;
+    let mut found = link_groups::each(read)?;
     found.sort_unstable();
     Ok(found)
 }
@@ -178,7 +171,6 @@ fn await_tagged() -> Outcome {
 
 /// The RDMA device belongs to the network device below; its packets go by the VLAN of the connection.
 fn vlan(ctx: &Ctx) -> Outcome {
-    const VLAN_ID: u16 = 5;
     const PACKETS: u64 = 200;
     let ctx = ctx.with_kind(Kind::Smc4);
     let _setup = both_tagged()?;
@@ -188,7 +180,11 @@ fn vlan(ctx: &Ctx) -> Outcome {
     let tagged = connect(&ctx, "A", "B", [10, 9, 10, 2])?;
     prove(&tagged, "in a VLAN")?;
     for name in ["A", "B"] {
-        check_eq!(of_groups(name, &[VLAN_ID])?, [0, 10], "VLANs of the groups");
+        check_eq!(
+            of_groups(name, |group| group.number(lgr::VLAN_ID))?,
+            [0, 10],
+            "VLANs of the groups"
+        );
     }
     exchange(&ctx, tagged)?;
     let more = sent("A", "tagged")? - before;
@@ -270,8 +266,6 @@ fn device_goes(ctx: &Ctx) -> Outcome {
 /// Hosts in two networks: SMC-Rv2 goes through the gateway between them, and each says so; SMC-Rv1 cannot.
 fn gateway(ctx: &Ctx) -> Outcome {
     const DIFFPREFIX: u32 = 0x0307_0000;
-    const R_V2: u16 = 8;
-    const DIRECT: u16 = 1;
     let ctx = ctx.with_kind(Kind::Smc4);
     let kind = SoftRoce::here().link_type();
     let mut setup = Setup::new();
@@ -315,7 +309,10 @@ fn gateway(ctx: &Ctx) -> Outcome {
     }
     prove(&pair, "through a gateway")?;
     for name in ["C", "D"] {
-        check_eq!(of_groups(name, &[R_V2, DIRECT])?, [0], "'direct' at {name}");
+        let direct = of_groups(name, |group| {
+            group.nest(lgr::R_V2)?.number(lgr::R_V2_DIRECT)
+        })?;
+        check_eq!(direct, [0], "'direct' at {name}");
     }
     let before = sent("R", "rD")?;
     exchange(&ctx, pair)?;

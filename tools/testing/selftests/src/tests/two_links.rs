@@ -2,8 +2,8 @@
 
 use super::link::fresh;
 use super::pnet;
-use crate::genl::{self, Client};
 use crate::kind::Host;
+use crate::link_groups::{self, lgr, Link};
 use crate::rig;
 use crate::runner::Ctx;
 use crate::sys;
@@ -190,16 +190,8 @@ pub(super) fn second_gid_comes(host: Host) -> Outcome {
     Ok(())
 }
 
-/// A link as `SMC_NETLINK_GET_LINK_SMCR` shows it.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Shown {
-    pub device: String,
-    pub conns: u64,
-    pub active: bool,
-}
-
 /// Type of a host's only group, and its links.
-pub fn shown(host: Host) -> Outcome<(u64, Vec<Shown>)> {
+pub fn shown(host: Host) -> Outcome<(u64, Vec<Link>)> {
     let mut groups = all_shown(host)?;
     let group = groups.pop();
     check!(groups.is_empty(), "there is more than one group");
@@ -207,26 +199,12 @@ pub fn shown(host: Host) -> Outcome<(u64, Vec<Shown>)> {
 }
 
 /// The same of all groups of a host.
-pub fn all_shown(host: Host) -> Outcome<Vec<(u64, Vec<Shown>)>> {
+fn all_shown(host: Host) -> Outcome<Vec<(u64, Vec<Link>)>> {
     sys::enter(host)?;
-    let messages = Client::new(genl::SMC_GEN)?.dump(genl::GET_LINK_SMCR)?;
-    let mut groups = Vec::new();
-    for message in messages {
-        if message.command == genl::GET_LGR_SMCR {
-            groups.push((message.attrs.nest(2)?.number(3)?, Vec::new()));
-        } else {
-            let link = message.attrs.nest(3)?;
-            let (_, links) = groups
-                .last_mut()
-                .ok_or_else(|| Fail("a link without a group".into()))?;
-            links.push(Shown {
-                device: link.text(2)?,
-                conns: link.number(6)?,
-                active: link.number(10)? == 3,
-            });
-        }
-    }
-    Ok(groups)
+    let groups = link_groups::here()?.into_iter();
+    groups
+        .map(|group| Ok((group.attrs.number(lgr::TYPE)?, group.links)))
+        .collect()
 }
 
 /// Until a host's group is of this type, with its links in use on these devices.
