@@ -186,27 +186,33 @@ int smc_rs_helper_genl_answer(struct genl_info *info, const void *messages, size
 	return genlmsg_reply(skb, info);
 }
 
+/* Rust knows no address spaces of processors' own memory, and GCC no cast between these and others but by a number. */
+static u64 __percpu *counters_at(void *base)
+{
+	return (u64 __percpu __force *)(unsigned long)base;
+}
+
 /* An array of counters for each processor. */
 void *smc_rs_helper_percpu_counters_alloc(unsigned int count)
 {
-	return (void __force *)__alloc_percpu(count * sizeof(u64), sizeof(u64));
+	return (void *)(__force unsigned long)__alloc_percpu(count * sizeof(u64), sizeof(u64));
 }
 
 void smc_rs_helper_percpu_counters_free(void *base)
 {
-	free_percpu((void __percpu __force *)base);
+	free_percpu(counters_at(base));
 }
 
 void smc_rs_helper_percpu_counters_add(void *base, unsigned int number, u64 value)
 {
-	this_cpu_add(((u64 __percpu __force *)base)[number], value);
+	this_cpu_add(counters_at(base)[number], value);
 }
 
 /* One more of two of them, and @value of a third one. */
 void smc_rs_helper_percpu_counters_add_call(void *base, unsigned int one, unsigned int other, unsigned int number,
 					    u64 value)
 {
-	u64 __percpu *counters = (u64 __percpu __force *)base;
+	u64 __percpu *counters = counters_at(base);
 
 	this_cpu_inc(counters[one]);
 	this_cpu_inc(counters[other]);
@@ -219,6 +225,6 @@ u64 smc_rs_helper_percpu_counters_sum(void *base, unsigned int number)
 	int cpu;
 
 	for_each_possible_cpu(cpu)
-		sum += READ_ONCE(per_cpu_ptr((u64 __percpu __force *)base, cpu)[number]);
+		sum += READ_ONCE(per_cpu_ptr(counters_at(base), cpu)[number]);
 	return sum;
 }

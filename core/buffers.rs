@@ -29,6 +29,7 @@ use crate::{
         verbs::{
             mapping::{
                 Direction,
+                Draft,
                 Mapping,
                 RemoteKey, //
             },
@@ -48,7 +49,8 @@ use kernel::{
             Relaxed, //
         },
         Arc,
-        Mutex, //
+        Mutex,
+        UniqueArc, //
     }, //
 };
 
@@ -147,17 +149,20 @@ impl Ring {
             return Ok(mapping.clone());
         }
         let (pd, buffer) = (link.pd(), &self.buffer);
-        let mapping = match (self.purpose, buffer.layout()) {
+        // A mapping stays as long as the link, so nothing fails after it is made: a device that refuses each new
+        // connection would keep memory of all of them.
+        let memory = UniqueArc::new_uninit(GFP_KERNEL)?;
+        let draft = match (self.purpose, buffer.layout()) {
             // The key for all local memory will do.
-            (Use::Send, Layout::Physical) => Mapping::new(pd, buffer, Direction::ToDevice)?,
-            (Use::Send, Layout::Virtual) => Mapping::with_region(pd, buffer, Direction::ToDevice)?,
-            (Use::Rmb, _) => Mapping::with_region(pd, buffer, Direction::FromDevice)?,
+            (Use::Send, Layout::Physical) => Draft::new(pd, buffer, Direction::ToDevice)?,
+            (Use::Send, Layout::Virtual) => Draft::with_region(pd, buffer, Direction::ToDevice)?,
+            (Use::Rmb, _) => Draft::with_region(pd, buffer, Direction::FromDevice)?,
         };
-        let mapping = Arc::new(mapping, GFP_KERNEL)?;
         let mut others = mappings.iter().flatten();
-        if self.is_rmb() && others.any(|other| other.needs_sync() || mapping.needs_sync()) {
+        if self.is_rmb() && others.any(|other| other.needs_sync() || draft.needs_sync()) {
             return Err(EOPNOTSUPP);
         }
+        let mapping: Arc<Mapping> = memory.write(draft.finish()).into();
         *mappings.get_mut(place).ok_or(EINVAL)? = Some(mapping.clone());
         Ok(mapping)
     }

@@ -61,6 +61,8 @@ pub enum Verdict {
     Unanswered,
     /// It is over, and still first: to be removed.
     Over,
+    /// The same, and nothing comes of the answer: what is to be said later about the same RMB has the last word.
+    Replaced,
 }
 
 impl<T> Errand<T> {
@@ -93,7 +95,7 @@ pub fn next<T>(
     errands.first_mut()
 }
 
-/// The first one was answered, or not in time. `same`: whether two are about one RMB; the later one has the last word.
+/// The first one was answered, or not in time. `same`: whether two are about one RMB.
 pub fn settle<T>(
     errands: &mut [Errand<T>],
     answer: Answer,
@@ -102,11 +104,12 @@ pub fn settle<T>(
 ) -> Option<Verdict> {
     let (first, others) = errands.split_first_mut()?;
     first.not_before = now.after(PAUSE);
+    // Either the RMB is gone for the peer by now, or there is a link more than when it was asked.
+    let replaced = first.subject == Subject::Confirm
+        && others.iter().any(|other| same(&first.rmb, &other.rmb));
     Some(match answer {
+        Answer::Done | Answer::Failed { .. } if replaced => Verdict::Replaced,
         Answer::Failed { retry: true } if first.tries < PATIENCE => {
-            if others.iter().any(|other| same(&first.rmb, &other.rmb)) {
-                return Some(Verdict::Over);
-            }
             errands.rotate_left(1);
             Verdict::Again
         }
@@ -182,8 +185,33 @@ mod tests {
             Errand::new(Subject::Delete, 1),
         ];
         assert_eq!(ask(&mut errands, 0), Some(1));
-        assert_eq!(answer(&mut errands, BUSY, 0), Some(Verdict::Over));
+        assert_eq!(answer(&mut errands, BUSY, 0), Some(Verdict::Replaced));
         assert_eq!(errands[0].subject, Subject::Confirm);
+    }
+
+    #[test]
+    fn what_is_confirmed_again_meanwhile_is_neither_known_nor_refused() {
+        for first in [BUSY, Answer::Failed { retry: false }, Answer::Done] {
+            let mut errands = [1, 1].map(|rmb| Errand::new(Subject::Confirm, rmb));
+            assert_eq!(ask(&mut errands, 0), Some(1));
+            assert_eq!(answer(&mut errands, first, 0), Some(Verdict::Replaced));
+            // The other one, after that is removed.
+            let [_, mut second] = errands;
+            let second = core::slice::from_mut(&mut second);
+            assert_eq!(ask(second, 0), Some(1));
+            assert_eq!(answer(second, Answer::Done, 0), Some(Verdict::Over));
+        }
+    }
+
+    #[test]
+    fn what_is_deleted_is_over_whatever_comes() {
+        let mut errands = [
+            Errand::new(Subject::Delete, 1),
+            Errand::new(Subject::Confirm, 1),
+        ];
+        assert_eq!(ask(&mut errands, 0), Some(1));
+        let verdict = answer(&mut errands, Answer::Done, 0);
+        assert_eq!(verdict, Some(Verdict::Over));
     }
 
     #[test]

@@ -1338,8 +1338,15 @@ impl LinkGroup {
                 }
             }
             // Without memory for the request the RMB stays out of use as long as the links are there.
-            Err(_) => self.pool.forget(&rmb),
+            Err(_) => self.set_aside(&rmb),
         }
+    }
+
+    /// A ring to which the peer may still write is not used again, and nothing is said about it any more, so that what it
+    /// has of a link goes with that link. Process context.
+    fn set_aside(&self, ring: &Arc<Ring>) {
+        self.pool.forget(ring);
+        self.rkeys.forget(ring);
     }
 
     fn rkey_answered(self: &Arc<Self>, link: &Link, request: Request, answer: Answer) {

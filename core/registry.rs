@@ -252,10 +252,13 @@ impl Registry {
     /// How many links there are, of groups of the namespace with cookie `net`, for which `filter` holds.
     pub(crate) fn count_links(&self, net: u64, filter: impl Fn(&Link) -> bool) -> u32 {
         let groups = self.groups.lock();
-        let here = groups.all.iter().filter(|group| group.key().net == net);
-        here.flat_map(|group| group.links())
-            .filter(|link| filter(link))
-            .count() as u32
+        let mut number = 0u32;
+        // One chain of it all would have a longer name than the kernel's tools take.
+        for group in groups.all.iter().filter(|group| group.key().net == net) {
+            let links = group.links().filter(|link| filter(link)).count();
+            number = number.saturating_add(links as u32);
+        }
+        number
     }
 
     /// Whether there is a group of the namespace with cookie `net` that ends with `device`.

@@ -49,6 +49,15 @@ struct Queue {
     closed: bool,
 }
 
+impl Queue {
+    /// Where the first one is that is meant and has not been asked.
+    fn waiting(&self, is_meant: impl Fn(&Errand<Arc<Ring>>) -> bool) -> Option<usize> {
+        let asked = usize::from(self.asked.is_some());
+        let index = self.errands.iter().skip(asked).position(is_meant)?;
+        index.checked_add(asked)
+    }
+}
+
 /// What a request that is over has come to.
 pub(super) enum Settled {
     /// The peer does not use this RMB any more.
@@ -119,19 +128,29 @@ impl Rkeys {
             return Err(ENOTCONN);
         }
         let rmb = errand.rmb.clone();
-        queue.errands.push(errand, GFP_KERNEL)?;
-        if subject == Subject::Delete {
-            // That it is new need not be said any more. The one that is asked is not touched.
-            let asked = usize::from(queue.asked.is_some());
-            let moot = |errand: &Errand<Arc<Ring>>| {
-                errand.subject == Subject::Confirm && Arc::ptr_eq(&errand.rmb, &rmb)
-            };
-            let moot = queue.errands.iter().skip(asked).position(moot);
-            if let Some(index) = moot {
-                let _ = queue.errands.remove(asked.saturating_add(index));
+        let confirms = queue
+            .waiting(|other| other.subject == Subject::Confirm && Arc::ptr_eq(&other.rmb, &rmb));
+        match (subject, confirms) {
+            (Subject::Confirm, Some(_)) => {}
+            (Subject::Confirm, None) => queue.errands.push(errand, GFP_KERNEL)?,
+            (Subject::Delete, confirms) => {
+                queue.errands.push(errand, GFP_KERNEL)?;
+                // That it is new need not be said any more.
+                if let Some(index) = confirms {
+                    let _ = queue.errands.remove(index);
+                }
             }
         }
         Ok(())
+    }
+
+    /// Nobody needs an RMB any more, and nothing is to be said about it.
+    pub(super) fn forget(&self, rmb: &Arc<Ring>) {
+        let mut guard = self.queue.lock();
+        while let Some(index) = guard.waiting(|errand| Arc::ptr_eq(&errand.rmb, rmb)) {
+            // The caller has the ring, so this is not its end.
+            let _ = guard.errands.remove(index);
+        }
     }
 
     /// Makes the next request for which `link` will do, if there is one and none is under way: what to send.
@@ -192,6 +211,12 @@ impl Rkeys {
         match errands::settle(&mut queue.errands, answer, same, now)? {
             Verdict::Again => return None,
             Verdict::Unanswered => return Some(Settled::Unanswered),
+            Verdict::Replaced => {
+                let replaced = queue.errands.remove(0);
+                drop(guard);
+                drop(replaced);
+                return None;
+            }
             Verdict::Over => {}
         }
         let Errand { subject, rmb, .. } = queue.errands.remove(0).ok()?;

@@ -30,6 +30,7 @@ pub(crate) use self::{
 use super::verbs::{
     mapping::{
         Direction,
+        Draft,
         Mapping, //
     },
     memory::{
@@ -101,5 +102,5 @@ pub(crate) fn long_message_memory(pd: &Arc<Pd>) -> Result<Mapping> {
 fn message_memory(pd: &Arc<Pd>, len: usize, direction: Direction) -> Result<Mapping> {
     let buffer = Buffer::new(len, Layout::Physical)?;
 
-    Mapping::new(pd, &buffer, direction)
+    Ok(Draft::new(pd, &buffer, direction)?.finish())
 }

@@ -424,7 +424,9 @@ impl LinkGroup {
                 continue;
             }
             // The peer finds it by another key only if it knew that one when it was told: else CONFIRM RKEY is still to come.
-            ring.set_confirmed(told && ring.is_confirmed());
+            if !told {
+                ring.set_confirmed(false);
+            }
             if !told && ring.is_known() {
                 let _ = self.confirm_rmb(&ring);
             }

@@ -157,12 +157,12 @@ impl LinkGroup {
     /// from the group's work item only.
     pub(super) fn leave_lost_links(self: &Arc<Self>) {
         for link in self.links().filter(|link| link.is_lost() && link.is_shut()) {
+            self.rkeys.restart(link.slot());
             for conn in self.conns() {
                 if conn.is_on(&link) {
                     self.move_conn(&conn, &link);
                 }
             }
-            self.rkeys.restart(link.slot());
             self.drop_link(&link);
             while let Some((deleted, rmb)) = self.rkeys.take_unreachable() {
                 rmb.set_known(false);
@@ -203,7 +203,7 @@ impl LinkGroup {
         }
         // A peer that knows the connection, though we do not know the peer's end of it, has moved it, and writes.
         for ring in conn.strand().iter().flatten() {
-            self.pool().forget(ring);
+            self.set_aside(ring);
         }
         self.release_token(conn.token());
     }

@@ -68,7 +68,7 @@ pub(super) mod registration {
     pub(in super::super) const DONE: u32 = 2;
 }
 
-/// The C objects behind a [`Mapping`]; dropped by [`Pd::retire`] while the domain exists.
+/// The C objects behind a [`Mapping`]; dropped by [`Pd::retire`], or with a [`Draft`], while the domain exists.
 pub(super) struct Mapped {
     buffer: Arc<Buffer>,
     device: *mut bindings::ib_device,
@@ -97,7 +97,14 @@ pub(crate) struct Mapping {
     pd: Arc<Pd>,
 }
 
-impl Mapping {
+/// A mapping in the making: no request can name it, so if it is dropped all of it is undone at once. Process context.
+pub(crate) struct Draft {
+    // Goes before the domain, which keeps the device alive.
+    mapped: KBox<Mapped>,
+    pd: Arc<Pd>,
+}
+
+impl Draft {
     /// Maps all of `buffer`. May sleep.
     ///
     /// # Errors
@@ -137,7 +144,7 @@ impl Mapping {
         mapped.dma_start = unsafe { bindings::sg_dma_address(sgl) };
         mapped.needs_sync = mapped.segment_needs_sync();
         Ok(Self {
-            mapped: Some(mapped),
+            mapped,
             pd: pd.clone(),
         })
     }
@@ -149,8 +156,8 @@ impl Mapping {
         buffer: &Arc<Buffer>,
         direction: Direction,
     ) -> Result<Self> {
-        let mut mapping = Self::new(pd, buffer, direction)?;
-        let mapped = mapping.mapped.as_mut().ok_or(EINVAL)?;
+        let mut draft = Self::new(pd, buffer, direction)?;
+        let mapped = &mut draft.mapped;
         let pages = u32::try_from(buffer.len() / PAGE_SIZE)?;
         let segments = i32::try_from(mapped.segments)?;
 
@@ -173,9 +180,24 @@ impl Mapping {
             to_result(n)?;
             return Err(EINVAL);
         }
-        Ok(mapping)
+        Ok(draft)
     }
 
+    /// Whether the device writes to, or reads from, a copy of the memory.
+    pub(crate) fn needs_sync(&self) -> bool {
+        self.mapped.needs_sync
+    }
+
+    /// From here on requests can name it.
+    pub(crate) fn finish(self) -> Mapping {
+        Mapping {
+            mapped: Some(self.mapped),
+            pd: self.pd,
+        }
+    }
+}
+
+impl Mapping {
     fn mapped(&self) -> Result<&Mapped> {
         self.mapped.as_deref().ok_or(EINVAL)
     }
@@ -366,7 +388,8 @@ impl Drop for Mapped {
 
         if let Some(mr) = self.mr {
             // SAFETY: The region was allocated in `with_region` and is freed once. No queue pair is
-            // left that could have a request for it under way (see `Pd::retire`).
+            // left that could have a request for it under way (see `Pd::retire`), or no request has ever named it (a
+            // `Draft`). The domain is alive in both cases.
             let ret = unsafe { bindings::ib_dereg_mr_user(mr.as_ptr(), core::ptr::null_mut()) };
             if ret != 0 {
                 pr_warn!("freeing a memory region failed: {}\n", ret);

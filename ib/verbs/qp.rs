@@ -89,8 +89,8 @@ struct Owner {
     raw: NonNull<bindings::ib_qp>,
     queues: Arc<Queues>,
     pd: Arc<Pd>,
-    _send_cq: Arc<dyn AnyCq>,
-    _recv_cq: Arc<dyn AnyCq>,
+    send_cq: Arc<dyn AnyCq>,
+    recv_cq: Arc<dyn AnyCq>,
 }
 
 // SAFETY: The C object has no ties to a task.
@@ -332,7 +332,7 @@ impl Owner {
         let queues = match unsafe { Queues::new(raw, caps) } {
             Ok(queues) => queues,
             Err(e) => {
-                destroy(raw, pd);
+                destroy(raw, pd, [send_cq, recv_cq]);
                 return Err(e);
             }
         };
@@ -340,8 +340,8 @@ impl Owner {
             raw,
             queues,
             pd: pd.clone(),
-            _send_cq: send_cq.clone(),
-            _recv_cq: recv_cq.clone(),
+            send_cq: send_cq.clone(),
+            recv_cq: recv_cq.clone(),
         })
     }
 
@@ -351,14 +351,23 @@ impl Owner {
     }
 }
 
-/// Destroys a queue pair that nobody posts to any more.
-fn destroy(raw: NonNull<bindings::ib_qp>, pd: &Pd) {
+/// Destroys a queue pair that nobody posts to any more. If the driver refuses that, all that the queue pair uses stays for
+/// ever, and with it the use of the device: who removes that or the module waits, and is told so ([`Device::wait_unused`]).
+///
+/// [`Device::wait_unused`]: super::device::Device::wait_unused
+fn destroy(raw: NonNull<bindings::ib_qp>, pd: &Arc<Pd>, cqs: [&Arc<dyn AnyCq>; 2]) {
     // SAFETY: Called once per queue pair, by its owner.
     let ret = unsafe { bindings::ib_destroy_qp_user(raw.as_ptr(), core::ptr::null_mut()) };
 
     if ret != 0 {
-        // It may still access memory, which therefore stays put aside.
-        pr_warn!("destroying a queue pair failed: {}\n", ret);
+        // It may still access memory, which stays put aside in the domain, and tell the completion queues.
+        core::mem::forget(pd.clone());
+        cqs.map(|cq| core::mem::forget(cq.clone()));
+        pr_err!(
+            "ib device {} has not destroyed a queue pair (error {ret}): its memory is lost, and neither the device nor smc_rs can be \
+             removed; reboot to get rid of them\n",
+            pd.device().name()
+        );
     } else {
         pd.queue_pair_destroyed();
     }
@@ -394,7 +403,7 @@ impl Drop for Owner {
         if self.pd.device().attributes().loses_late_packets {
             self.quieten();
         }
-        destroy(self.raw, &self.pd);
+        destroy(self.raw, &self.pd, [&self.send_cq, &self.recv_cq]);
     }
 }
 

@@ -64,7 +64,7 @@ impl Registrar {
     }
 
     /// Registers the memory region of `mapping`, which was made by
-    /// [`Mapping::with_region`]; does nothing if that was done before. For process context, with
+    /// `Draft::with_region`; does nothing if that was done before. For process context, with
     /// the queue pair in RTS.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 //! Documentation/uapi.rst lists the reasons.
 
 use super::clc::{relay, Step};
+use super::cycles::Memory;
 use super::genl::counted;
 use super::hostile::{genuine_proposal, message, next_port, others_are_served, PROPOSAL};
 use super::link::{echo, fresh, prove_by_queue_pairs, queue_pairs, stream};
@@ -22,13 +23,14 @@ use crate::{check, check_eq, Context, Fail, Outcome};
 use rand::RngCore;
 use std::net::SocketAddr;
 
-pub const TESTS: [Test; 8] = [
+pub const TESTS: [Test; 9] = [
     once("decline.proposal", 120, proposal),
     once("decline.accept", 120, accept),
     once("decline.confirm", 200, confirm),
     once("decline.group_never_forms", 200, group_never_forms),
     once("decline.no_device", 120, no_device),
     once("decline.refused_resources", 300, refused_resources),
+    once("decline.nothing_stays", 300, nothing_stays),
     once("decline.client_table_full", 200, client_table_full),
     once("decline.smaller_rings", 120, smaller_rings),
 ];
@@ -651,6 +653,32 @@ fn refused_resources(ctx: &Ctx) -> Outcome {
         echo(&open[0], b"the link is as before").during(&what)?;
         open.push(ctx.pair().during(&what)?);
     }
+    prove_by_queue_pairs(ctx)
+}
+
+/// A device that has no memory region left refuses all connections of a link group, which goes on. As long as it does, nothing may
+/// stay of them: they are as many as the clients like.
+fn nothing_stays(ctx: &Ctx) -> Outcome {
+    const HALF: usize = 50;
+    const ALL: u32 = i32::MAX as u32;
+    fresh(ctx)?;
+    let listener = ctx.listener(8)?;
+    let lives = ctx.pair()?;
+    echo(&lives, b"a link group")?;
+    let fault = Fault::new("ib_alloc_mr", -12, 0, ALL)?;
+    let refused = |many| -> Outcome<Memory> {
+        for number in 0..many {
+            fallen_pair(ctx, &listener, Host::B, MEM).during(&format!("connection {number}"))?;
+        }
+        Memory::now()
+    };
+    let [first, middle, last] = [refused(5)?, refused(HALF)?, refused(HALF)?];
+    // Memory for rings, which is let go, in more than one size.
+    check!(fault.hits()? as usize > 4 * HALF, "regions refused");
+    drop(fault);
+    Memory::compare([&first, &middle, &last], 2 * HALF)?;
+    echo(&lives, b"the link group is as before")?;
+    echo(&ctx.pair()?, b"nothing fails any more")?;
     prove_by_queue_pairs(ctx)
 }
 
