@@ -631,13 +631,14 @@ impl TcpEnds {
 
     /// The client has closed, and the server has not heard of it.
     fn unheard(&self, server: &Sock) -> Ended {
-        let ends = match (self.end(Host::A), self.end(Host::B)) {
-            (Ok(client), Ok(server)) => [client, server],
-            (Err(fail), _) | (_, Err(fail)) => return fail.into(),
-        };
-        let carrier = match crate::diag::of(server) {
-            Ok(carrier) => carrier,
-            Err(error) => return Fail(format!("sock_diag: {error}")).into(),
+        // Memory for the answers may be refused, too.
+        let seen = within(|| {
+            let ends = [self.end(Host::A)?, self.end(Host::B)?];
+            Ok((ends, crate::diag::of(server).during("sock_diag")?))
+        });
+        let (ends, carrier) = match seen {
+            Ok(seen) => seen,
+            Err(fail) => return fail.into(),
         };
         let by_tcp = carrier
             .as_ref()
