@@ -6,7 +6,7 @@ use crate::kind::{Host, Kind};
 use crate::mode::{self, Mode};
 use crate::runner::{Ctx, Pair, Test};
 use crate::sys::{cvt_size, Sock};
-use crate::{check, check_eq, check_errno, Context, Outcome};
+use crate::{check, check_eq, Context, Outcome};
 use std::mem::size_of;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
@@ -72,20 +72,13 @@ fn goes_by_rdma(ctx: &Ctx) -> Outcome {
     converse(ctx, &pair)
 }
 
-/// Connects while `rule` is there, and takes it away as soon as it has dropped a segment.
+/// Connects while the first segment for which `rule` holds is lost.
 fn with_one_lost(ctx: &Ctx, host: Host, rule: &str) -> Outcome<Pair> {
     let (listener, address) = ctx.listener(8)?;
-    let rules = Rules::new(host, "prerouting", &[&format!("{rule} counter drop")])?;
-    let client = Sock::new(Host::A, ctx.kind, libc::SOCK_NONBLOCK)?;
-    check_errno!(client.connect(address), libc::EINPROGRESS, "connect()");
-    let mut lost = 0;
-    while lost == 0 {
-        lost = rules.seen()?;
-    }
-    drop(rules);
-    client.await_events(libc::POLLOUT)?;
-    check_eq!(client.error()?, 0, "SO_ERROR after connect()");
-    client.set_nonblocking(false)?;
+    let first = format!("{rule} numgen inc mod 1000000 0 counter drop");
+    let rules = Rules::new(host, "prerouting", &[&first])?;
+    let client = ctx.connect(address)?;
+    check_eq!(rules.seen()?, 1, "lost segments");
     let server = listener.accept()?;
     Ok(Pair { client, server })
 }
