@@ -49,7 +49,7 @@ impl Log {
                 Ok(got) => {
                     let line = String::from_utf8_lossy(&buffer[..got]).into_owned();
                     let text = line.split_once(';').map_or("", |(_, text)| text);
-                    let of_netlink = ["netlink: ", "__nla_validate_parse: "];
+                    let of_netlink = ["netlink: ", "__nla_validate_parse: ", "validate_nla: "];
                     if !of_netlink.iter().any(|begin| text.starts_with(begin)) {
                         lines.push(text.trim_end().to_string());
                     }
