@@ -82,7 +82,8 @@ impl Streams {
                 threads.push(std::thread::spawn(move || -> Outcome {
                     let what = format!("writer {number}/{way}");
                     let mut sent = 0;
-                    while stop.load(Ordering::Relaxed) == 0 {
+                    // Something at least, also where the others are done before this one begins.
+                    while sent == 0 || stop.load(Ordering::Relaxed) == 0 {
                         let part = own.at(sent, 30_000);
                         sock.send_all(part).during(&what)?;
                         sent += part.len();
