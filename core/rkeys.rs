@@ -208,19 +208,17 @@ impl Rkeys {
         }
         queue.asked = None;
         let same = |a: &Arc<Ring>, b: &Arc<Ring>| Arc::ptr_eq(a, b);
-        match errands::settle(&mut queue.errands, answer, same, now)? {
+        let verdict = errands::settle(&mut queue.errands, answer, same, now)?;
+        match verdict {
             Verdict::Again => return None,
             Verdict::Unanswered => return Some(Settled::Unanswered),
-            Verdict::Replaced => {
-                let replaced = queue.errands.remove(0);
-                drop(guard);
-                drop(replaced);
-                return None;
-            }
-            Verdict::Over => {}
+            Verdict::Over | Verdict::Replaced => {}
         }
         let Errand { subject, rmb, .. } = queue.errands.remove(0).ok()?;
         drop(guard);
+        if verdict == Verdict::Replaced {
+            return None;
+        }
         match (subject, answer) {
             (Subject::Delete, Answer::Done) => Some(Settled::Returned(rmb)),
             (Subject::Delete, _) => Some(Settled::Kept(rmb)),

@@ -426,9 +426,9 @@ impl LinkGroup {
             // The peer finds it by another key only if it knew that one when it was told: else CONFIRM RKEY is still to come.
             if !told {
                 ring.set_confirmed(false);
-            }
-            if !told && ring.is_known() {
-                let _ = self.confirm_rmb(&ring);
+                if ring.is_known() {
+                    let _ = self.confirm_rmb(&ring);
+                }
             }
         }
     }
