@@ -362,7 +362,9 @@ fn destroy(raw: NonNull<bindings::ib_qp>, pd: &Arc<Pd>, cqs: [&Arc<dyn AnyCq>; 2
     if ret != 0 {
         // It may still access memory, which stays put aside in the domain, and tell the completion queues.
         core::mem::forget(pd.clone());
-        cqs.map(|cq| core::mem::forget(cq.clone()));
+        for cq in cqs {
+            core::mem::forget(cq.clone());
+        }
         pr_err!(
             "ib device {} has not destroyed a queue pair (error {ret}): its memory is lost, and neither the device nor smc_rs can be \
              removed; reboot to get rid of them\n",
