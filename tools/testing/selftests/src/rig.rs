@@ -148,6 +148,20 @@ fn find_adapters() -> Outcome {
     Ok(())
 }
 
+/// Whether a host has a network device of this name.
+pub fn has_netdev(host: Host, dev: &str) -> bool {
+    run(&format!("ip -n {} link show dev {dev}", host.name())).is_ok()
+}
+
+/// Whether Soft-RoCE of a host receives: it has one socket for all its devices there, of IPv4 for RoCEv2.
+pub fn hears_roce(host: Host) -> Outcome<bool> {
+    /// 4791, which is RoCEv2's.
+    const LOCAL_PORT: &str = ":12B7";
+
+    let sockets = run_on(host, "cat /proc/net/udp")?;
+    Ok(sockets.contains(LOCAL_PORT))
+}
+
 /// The network between the hosts.
 pub fn join_hosts() -> Outcome {
     if SoftRoce::here() == SoftRoce::Adapter {

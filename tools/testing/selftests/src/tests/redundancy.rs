@@ -282,13 +282,33 @@ fn refused_post_loses_nothing(ctx: &Ctx) -> Outcome {
 /// A network device is unregistered, and its RDMA device with it; then it comes back.
 fn network_device_goes(ctx: &Ctx) -> Outcome {
     let ctx = ctx.with_kind(Kind::Smc4);
+    let mut tries = 0..2;
+    while !network_device_goes_and_comes(&ctx)? {
+        if tries.next().is_none() {
+            check!(rig::slowness() > 1, "Soft-RoCE was always deaf afterwards");
+            println!("# Soft-RoCE was always deaf afterwards on this slow kernel");
+            break;
+        }
+    }
+    prove_by_queue_pairs(&ctx)
+}
+
+/// False if Soft-RoCE has closed the socket of the device that is left, as it does where the other one takes longer than a
+/// second to go (Documentation/testing.rst, "What rxe itself does").
+fn network_device_goes_and_comes(ctx: &Ctx) -> Outcome<bool> {
     let second = Second::new(&Host::BOTH)?;
-    second.fresh(&ctx)?;
-    let streams = Streams::start(&ctx, over_two_links(&ctx, 4)?)?;
+    second.fresh(ctx)?;
+    let streams = Streams::start(ctx, over_two_links(ctx, 4)?)?;
     for host in Host::BOTH {
         let what = format!("of host {}", host.name());
         streams.await_more(1_000_000).during(&what)?;
         second_netdev_goes(host)?;
+        if !rig::hears_roce(host)? {
+            // They end as their link does: nothing that is sent on it is answered any more.
+            let ended = streams.end();
+            println!("# Soft-RoCE is deaf {what}; its connections: {ended:?}");
+            return Ok(false);
+        }
         sys::eventually(&format!("no link on {}", second_device(host)), || {
             let (_, links) = shown(host)?;
             Ok(links.iter().all(|link| link.device != second_device(host)))
@@ -300,7 +320,7 @@ fn network_device_goes(ctx: &Ctx) -> Outcome {
     streams.await_more(300_000)?;
     streams.end()?;
     drop(second);
-    prove_by_queue_pairs(&ctx)
+    Ok(true)
 }
 
 /// Nothing tells that a path is gone: TEST LINK, or the device's own patience, finds out, and the

@@ -49,13 +49,7 @@ impl Second {
         rig::run("ip -n S link add br0 mtu 9000 type bridge")?;
         rig::run("ip -n S link set br0 up")?;
         for host in Host::BOTH {
-            // Each address is that of one device.
-            sys::enter(host)?;
-            for (name, value) in [("arp_ignore", "1"), ("arp_announce", "2")] {
-                std::fs::write(format!("/proc/sys/net/ipv4/conf/all/{name}"), value)
-                    .during(name)?;
-            }
-            sys::leave()?;
+            each_address_on_its_device(host, true)?;
             lay_cable(host, 0)?;
             lay_cable(host, 1)?;
         }
@@ -79,6 +73,17 @@ impl Second {
         fresh(ctx)?;
         self.hosts.iter().try_for_each(|host| add_second(*host))
     }
+}
+
+/// Whether a host answers for an address, and says it, by its own device only.
+fn each_address_on_its_device(host: Host, on: bool) -> Outcome {
+    sys::enter(host)?;
+    for (name, value) in [("arp_ignore", "1"), ("arp_announce", "2")] {
+        let value = if on { value } else { "0" };
+        std::fs::write(format!("/proc/sys/net/ipv4/conf/all/{name}"), value).during(name)?;
+    }
+    sys::leave()?;
+    Ok(())
 }
 
 /// From a host's first or second network device, which comes with it, to the switch.
@@ -144,26 +149,25 @@ fn await_no_devices() -> Outcome {
 }
 
 impl Drop for Second {
+    /// The next test is to find the network as ever, also if this one has failed halfway: what can be restored is.
     fn drop(&mut self) {
-        let restore = || -> Outcome {
-            for host in Host::BOTH {
-                for dev in [host.netdev(), second_netdev(host)] {
-                    rig::run(&format!("ip -n {} link del {dev}", host.name()))?;
-                }
-                sys::enter(host)?;
-                for name in ["arp_ignore", "arp_announce"] {
-                    std::fs::write(format!("/proc/sys/net/ipv4/conf/all/{name}"), "0")?;
-                }
-                sys::leave()?;
+        let tried = |step: Outcome| {
+            if let Err(fail) = step {
+                eprintln!("# cannot restore the network: {fail}");
             }
-            rig::run("ip netns del S")?;
-            await_no_devices()?;
-            pnet::flush_both()?;
-            rig::join_hosts()
         };
-        if let Err(fail) = restore() {
-            eprintln!("# cannot restore the network: {fail}");
+        for host in Host::BOTH {
+            for dev in [host.netdev(), second_netdev(host)] {
+                if rig::has_netdev(host, dev) {
+                    tried(rig::run(&format!("ip -n {} link del {dev}", host.name())).map(drop));
+                }
+            }
+            tried(each_address_on_its_device(host, false));
         }
+        tried(rig::run("ip netns del S").map(drop));
+        tried(await_no_devices());
+        tried(pnet::flush_both());
+        tried(rig::join_hosts());
     }
 }
 
