@@ -65,7 +65,7 @@ impl PernetData for Namespace {
     fn new(_net: &Net) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
-                servers <- new_spinlock!(PlainServers::new(), "plain_servers"),
+                servers <- new_spinlock!(PlainServers::new(), "plain_servers::servers"),
             }),
             GFP_KERNEL,
         )

@@ -75,7 +75,7 @@ impl PernetData for Namespace {
         Arc::pin_init(
             pin_init!(Self {
                 settings,
-                table <- new_mutex!(Some(table)),
+                table <- new_mutex!(Some(table), "sysctl::Namespace::table"),
             }),
             GFP_KERNEL,
         )

@@ -112,7 +112,7 @@ impl Settings {
                 adaptive_bytes: Atomic::new(131_072),
                 adaptive_ms: Atomic::new(1000),
                 adaptive_forget: Atomic::new(300),
-                probe <- new_mutex!(None),
+                probe <- new_mutex!(None, "Settings::probe"),
                 inum: net.inum(),
             }),
             GFP_KERNEL,

@@ -121,7 +121,7 @@ impl PernetData for Hook {
                 ops,
                 net,
                 holders: Atomic::new(0),
-                status <- new_mutex!(Status::Absent),
+                status <- new_mutex!(Status::Absent, "Hook::status"),
                 removal <- Opaque::ffi_init(|work| {
                     // SAFETY: `work` is a place for a work item, which stays where it is.
                     unsafe { bindings::init_delayed_work(work, Some(remove_unused)) }

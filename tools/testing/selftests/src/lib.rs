@@ -12,6 +12,7 @@ pub mod genl;
 pub mod kind;
 pub mod ktap;
 pub mod link_groups;
+pub mod locking;
 pub mod message;
 pub mod mode;
 pub mod pattern;

@@ -2,6 +2,7 @@
 
 use crate::kind::Host;
 use crate::ktap::Report;
+use crate::locking;
 use crate::sys::{self, Sock};
 use crate::{check, Context, Fail, Outcome};
 use std::io;
@@ -492,7 +493,8 @@ pub fn judge(report: &mut Report, before: &Before, when: &str) {
 /// What has to hold after a suite on this kernel: debug kernels can tell more.
 pub fn oracles() -> Vec<Oracle> {
     let mut all = Vec::new();
-    if Path::new(LOCKDEP).exists() {
+    let lockdep = Path::new(LOCKDEP).exists();
+    if lockdep {
         all.push(Oracle {
             name: "oracle.lockdep_was_on",
             needs_module: false,
@@ -501,6 +503,13 @@ pub fn oracles() -> Vec<Oracle> {
     }
     let kmemleak = Path::new(KMEMLEAK).exists();
     for oracle in ORACLES {
+        if lockdep && oracle.name == "oracle.rmmod_within_5_s" {
+            all.push(Oracle {
+                name: "oracle.locks_in_order",
+                needs_module: true,
+                check: |_| locking::order_is_documented(),
+            });
+        }
         // While the module is there its functions have names in the report. What it still had then is looked
         // for in the end.
         if kmemleak && oracle.name == "oracle.rmmod_within_5_s" {

@@ -88,6 +88,14 @@ impl Memory {
             let name = entry.file_name().to_string_lossy().into_owned();
             caches.insert(name, (number("objects")?, number("object_size")?));
         }
+        // Addresses of what vmalloc() has given back already, as stacks of tasks, until there is enough of it for one flush of
+        // all processors' TLBs.
+        let area = std::fs::canonicalize("/sys/kernel/slab/vmap_area")?;
+        let area = area.file_name().unwrap_or_default().to_string_lossy();
+        if let Some((objects, _)) = caches.get_mut(&*area) {
+            let areas = sys::read_file("/proc/vmallocinfo")?;
+            *objects -= areas.matches("unpurged vm_area").count() as i64;
+        }
         let text = sys::read_file("/proc/meminfo")?;
         let line = |name: &str| -> i64 {
             text.lines()

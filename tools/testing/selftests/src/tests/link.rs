@@ -825,6 +825,7 @@ pub(super) fn namespaces_come_and_go(ctx: &Ctx) -> Outcome {
     unsafe {
         libc::close(ends[1]);
         libc::read(ends[0], byte.as_mut_ptr().cast(), 1);
+        libc::close(ends[0]);
     }
     check_eq!(byte[0], b'x', "word of the process with the connections");
     rig::run("ip netns del C")?;
