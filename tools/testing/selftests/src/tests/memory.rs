@@ -544,7 +544,9 @@ fn live(ctx: &Ctx, pattern: &Pattern) -> Result<(), Ended> {
             }
             let count = or_broken("recv()", to.recv(&mut part, 0))?;
             if count == 0 {
-                return Err(Fail(format!("end of stream after {got} of {sent} bytes")).into());
+                let state = state_of(&client, &server)?;
+                let fail = format!("end of stream after {got} of {sent} bytes; {state}");
+                return Err(Fail(fail).into());
             }
             pattern.verify(got, &part[..count])?;
             got += count;
@@ -652,6 +654,24 @@ impl TcpEnds {
         ))
         .into()
     }
+}
+
+/// What is known of a connection that is not as it should be.
+fn state_of(client: &Sock, server: &Sock) -> Outcome<String> {
+    let ends = TcpEnds::of(client, server)?;
+    // Memory for the answers may be refused, too.
+    let seen = within(|| {
+        let tcp = [ends.end(Host::A)?, ends.end(Host::B)?];
+        let smc = [
+            crate::diag::of(client).during("sock_diag")?,
+            crate::diag::of(server).during("sock_diag")?,
+        ];
+        Ok(format!(
+            "client and server are {smc:?}, their TCP is {tcp:?}"
+        ))
+    });
+    let module = sys::read_file("/sys/kernel/debug/smc_rs/state").unwrap_or_default();
+    Ok(format!("{}\n{module}", seen?))
 }
 
 /// Whether the client's TCP got no memory for its FIN: it takes it for said (FIN_WAIT1), and has nothing left to say; the
