@@ -147,21 +147,20 @@ pub(crate) fn handshake(sk: &Sock<SmcSocket>, clc: &Arc<ClcSock>) -> Outcome {
         Ok(context) => negotiate(&context),
         Err(reason) => Err(Stop::Decline(decline_unread(peer_id, reason), reason)),
     };
-    if let (Err(Stop::NotSmc(_) | Stop::Fail(_)), Some(stats)) = (&result, Stats::of(sk.net())) {
-        stats.count(counter::CLIENT_FAILED);
-    }
-    match result {
+    let outcome = match result {
         Ok(conn) => Outcome::made(conn, clc),
-        Err(Stop::Decline(decline, reason)) => {
-            io::decline(clc, &decline);
-            Outcome::Fallback(reason, 0)
-        }
+        Err(Stop::Decline(decline, reason)) => Outcome::declined(clc, &decline, reason),
         Err(Stop::PeerDeclined(declined)) => {
             Outcome::Fallback(DeclineReason::PEERDECL, declined.diagnosis.0)
         }
         Err(Stop::NotSmc(err)) => Outcome::NotSmc(err),
         Err(Stop::Fail(err)) => Outcome::Failed(err),
+    };
+    if let (Outcome::NotSmc(_) | Outcome::Failed(_), Some(stats)) = (&outcome, Stats::of(sk.net()))
+    {
+        stats.count(counter::CLIENT_FAILED);
     }
+    outcome
 }
 
 /// What version 1 is offered with: where the connection's interface is attached, as far as the server

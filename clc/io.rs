@@ -98,18 +98,18 @@ pub(super) fn receive<'a>(
     Ok(message)
 }
 
-/// Sends a Decline; there is nobody to tell if that fails.
-pub(super) fn decline(clc: &ClcSock, decline: &Decline) {
+/// Sends a Decline.
+pub(super) fn decline(clc: &ClcSock, decline: &Decline) -> Result {
     let mut room = [0; MAX_MESSAGE_LEN];
-    if let Ok(len) = decline.emit(&mut room) {
-        let _ = send(clc, room.get(..len).unwrap_or(&[]));
-    }
+    let len = decline.emit(&mut room).map_err(|_| EINVAL)?;
+    send(clc, room.get(..len).unwrap_or(&[]))
 }
 
 /// Sends a message.
 pub(super) fn send(clc: &ClcSock, message: &[u8]) -> Result {
     clc.set_timeouts(kernel::time::msecs_to_jiffies(WAIT_MS) as _);
     clc.send(message)
+        .map_err(|err| if err == EAGAIN { ETIMEDOUT } else { err })
 }
 
 /// Whether something can be received, or nothing ever will.

@@ -2,7 +2,11 @@
 
 //! How a handshake ends.
 
-use super::decline::DeclineReason;
+use super::{
+    decline::DeclineReason,
+    io,
+    wire::Decline, //
+};
 use crate::{
     kapi::clcsock::ClcSock,
     smc_core::conn::Conn, //
@@ -34,6 +38,18 @@ impl Outcome {
                 conn.refuse();
                 Self::Failed(err)
             }
+        }
+    }
+
+    /// This side declines, and tells the peer.
+    ///
+    /// Who cannot be told has not fallen back: it waits, or is gone, and has begun anew without SMC. What is left here of
+    /// its connection is nothing for a program, to which it would look like a stream that has ended well: TCP has
+    /// told of its end already, here.
+    pub(super) fn declined(clc: &ClcSock, decline: &Decline, reason: DeclineReason) -> Self {
+        match io::decline(clc, decline) {
+            Ok(()) => Self::Fallback(reason, 0),
+            Err(err) => Self::Failed(err),
         }
     }
 

@@ -125,22 +125,19 @@ pub(crate) fn handshake(sk: &Sock<SmcSocket>, clc: &Arc<ClcSock>) -> Outcome {
         registry,
         settings,
     };
-    let result = negotiate(&context);
-    if let (Err(Stop::Fail(_)), Some(stats)) = (&result, Stats::of(sk.net())) {
-        stats.count(counter::SERVER_FAILED);
-    }
-    match result {
+    let outcome = match negotiate(&context) {
         Ok(conn) => Outcome::made(conn, clc),
-        Err(Stop::Decline(decline, reason)) => {
-            io::decline(clc, &decline);
-            Outcome::Fallback(reason, 0)
-        }
+        Err(Stop::Decline(decline, reason)) => Outcome::declined(clc, &decline, reason),
         Err(Stop::PeerDeclined(declined)) => {
             Outcome::Fallback(DeclineReason::PEERDECL, declined.diagnosis.0)
         }
         Err(Stop::NotSmc) => Outcome::Fallback(DeclineReason::NOCLC, 0),
         Err(Stop::Fail(err)) => Outcome::Failed(err),
+    };
+    if let (Outcome::Failed(_), Some(stats)) = (&outcome, Stats::of(sk.net())) {
+        stats.count(counter::SERVER_FAILED);
     }
+    outcome
 }
 
 fn negotiate(context: &Context<'_>) -> Result<Arc<Conn>, Stop> {

@@ -6,7 +6,7 @@
 
 use super::clc::{relay, Step};
 use super::cycles::Memory;
-use super::genl::counted;
+use super::genl::{counted, handshakes_in_vain};
 use super::hostile::{genuine_proposal, message, next_port, others_are_served, PROPOSAL};
 use super::link::{echo, fresh, prove_by_queue_pairs, queue_pairs, stream};
 use super::once;
@@ -19,12 +19,14 @@ use crate::mode;
 use crate::rig;
 use crate::runner::{Ctx, Pair, Test};
 use crate::sys::{self, Sock};
-use crate::{check, check_eq, Context, Fail, Outcome};
+use crate::{check, check_eq, check_errno, Context, Fail, Outcome};
 use rand::RngCore;
 use std::net::SocketAddr;
+use std::time::Duration;
 
-pub const TESTS: [Test; 9] = [
+pub const TESTS: [Test; 10] = [
     once("decline.proposal", 120, proposal),
+    once("decline.too_late", 120, too_late),
     once("decline.accept", 120, accept),
     once("decline.confirm", 200, confirm),
     once("decline.group_never_forms", 200, group_never_forms),
@@ -274,6 +276,45 @@ fn proposal(ctx: &Ctx) -> Outcome {
         "the answer to a good Proposal is no Accept: {answer:02x?}"
     );
     drop(peer);
+    others_are_served(ctx, &listener, address)
+}
+
+/// A client that is gone before the server's Decline has not fallen back: what is left of its connection is nothing for
+/// accept(), where it would look like a stream that has ended well.
+fn too_late(ctx: &Ctx) -> Outcome {
+    const ROUNDS: u64 = 20;
+    raw::prepare()?;
+    let draft = Draft {
+        strange_eid: true,
+        ..V2_ONLY
+    };
+    let proposal = write(draft, &genuine_proposal(ctx)?);
+    let (listener, address) = ctx.listener(64)?;
+    // The server looks for its device when it has read the Proposal.
+    let fault = Fault::late_in_kernel(&["dev_get_by_index_rcu"], 20)?;
+    let before = handshakes_in_vain(Host::B)?;
+    for round in 1..=ROUNDS {
+        let mut peer = RawPeer::connect(next_port(), address)?;
+        peer.send(&proposal)?;
+        // This resets it.
+        drop(peer);
+        sys::eventually("the handshake is over", || {
+            Ok(handshakes_in_vain(Host::B)? == before + round)
+        })?;
+    }
+    drop(fault);
+    let mut offered = 0;
+    while listener.poll(libc::POLLIN, Duration::ZERO)? != 0 {
+        // The reset has come behind the Decline.
+        check_errno!(
+            listener.accept()?.recv(&mut [0; 16], 0),
+            libc::ECONNRESET,
+            "recv() of a connection whose client was reset"
+        );
+        offered += 1;
+    }
+    println!("# {offered} of {ROUNDS} resets came too late");
+    check!(offered < ROUNDS, "no reset came before the Decline");
     others_are_served(ctx, &listener, address)
 }
 

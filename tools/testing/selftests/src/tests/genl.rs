@@ -32,6 +32,8 @@ const LINK_SMCR: u16 = 3;
 const DEV_SMCR: u16 = 6;
 const STATS: u16 = 7;
 const FBACK_STATS: u16 = 8;
+/// SMC_NLA_STATS_SRV_HS_ERR_CNT.
+const SRV_HS_ERR: u16 = 4;
 
 const DEFAULT_UEID: &str = "SMC-RS.DEFAULT";
 
@@ -836,6 +838,14 @@ fn fallbacks_of(host: Host) -> Outcome<Fallbacks> {
         );
     }
     Ok((all, server, client))
+}
+
+/// Handshakes of a host's servers that have not led to SMC-R: fallbacks and failures.
+pub(super) fn handshakes_in_vain(host: Host) -> Outcome<u64> {
+    let (_, server, _) = fallbacks_of(host)?;
+    let all = dump(host, genl::GET_STATS, STATS)?;
+    let answer = all.first().ok_or(Fail("no statistics".into()))?;
+    Ok(server + answer.number(SRV_HS_ERR)?)
 }
 
 /// Does something that makes one connection fall back on a host: it is counted there, on its side, once.
