@@ -40,8 +40,15 @@ use kernel::{
     sync::{
         atomic::Relaxed,
         Arc, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
     }, //
 };
+
+/// How long a listener waits for memory, before it asks for it again.
+const MEMORY_WAIT: Delta = Delta::from_millis(10);
 
 /// `listen(2)`.
 pub(super) fn listen(sk: &Sock<SmcSocket>, backlog: c_int) -> Result {
@@ -132,6 +139,11 @@ pub(super) fn run(sk: &Sock<SmcSocket>) {
             Err(err) if err == EAGAIN => return,
             // The connection died in TCP's queue; look at the next one.
             Err(err) if err == ECONNABORTED || err == EPROTO => {}
+            // It stays in TCP's queue, and TCP does not tell of it again.
+            Err(err) if err == ENOMEM || err == ENFILE || err == ENOBUFS => {
+                pr_warn_ratelimited!("no memory for a connection yet, trying again: {err:?}\n");
+                fsleep(MEMORY_WAIT);
+            }
             Err(err) => {
                 pr_warn_ratelimited!("a connection could not be accepted: {err:?}\n");
                 return;

@@ -156,11 +156,10 @@ pub fn has_netdev(host: Host, dev: &str) -> bool {
 
 /// Whether Soft-RoCE of a host receives: it has one socket for all its devices there, of IPv4 for RoCEv2.
 pub fn hears_roce(host: Host) -> Outcome<bool> {
-    /// 4791, which is RoCEv2's.
-    const LOCAL_PORT: &str = ":12B7";
+    /// RoCEv2's.
+    const PORT: u16 = 4791;
 
-    let sockets = run_on(host, "cat /proc/net/udp")?;
-    Ok(sockets.contains(LOCAL_PORT))
+    Ok(states(host, "udp", PORT)?.next().is_some())
 }
 
 /// The network between the hosts.
@@ -503,7 +502,8 @@ pub fn oracles() -> Vec<Oracle> {
     }
     let kmemleak = Path::new(KMEMLEAK).exists();
     for oracle in ORACLES {
-        if lockdep && oracle.name == "oracle.rmmod_within_5_s" {
+        let is_last_of_module = oracle.name == "oracle.rmmod_within_5_s";
+        if is_last_of_module && lockdep {
             all.push(Oracle {
                 name: "oracle.locks_in_order",
                 needs_module: true,
@@ -512,7 +512,7 @@ pub fn oracles() -> Vec<Oracle> {
         }
         // While the module is there its functions have names in the report. What it still had then is looked
         // for in the end.
-        if kmemleak && oracle.name == "oracle.rmmod_within_5_s" {
+        if is_last_of_module && kmemleak {
             all.push(Oracle {
                 name: "oracle.no_memory_leaked",
                 needs_module: true,
@@ -572,12 +572,23 @@ fn no_memory_leaked() -> Outcome {
 
 /// Whether a TCP socket of host B listens on a port; SMC's have one below.
 pub fn listens(port: u16) -> io::Result<bool> {
-    sys::enter(Host::B)?;
-    let text = sys::read_file("/proc/thread-self/net/tcp")?;
+    Ok(states(Host::B, "tcp", port)?.any(|state| state == "0A"))
+}
+
+/// The states of the host's sockets of a protocol, of IPv4, whose own port is this one.
+fn states(host: Host, protocol: &str, port: u16) -> io::Result<impl Iterator<Item = String>> {
+    sys::enter(host)?;
+    let text = sys::read_file(&format!("/proc/thread-self/net/{protocol}"));
     sys::leave()?;
     let wanted = format!(":{port:04X}");
-    Ok(text.lines().any(|line| {
-        let mut words = line.split_whitespace().skip(1);
-        words.next().is_some_and(|local| local.ends_with(&wanted)) && words.nth(1) == Some("0A")
-    }))
+    let states: Vec<_> = text?
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace().skip(1);
+            let local = words.next()?;
+            let state = words.nth(1)?;
+            local.ends_with(&wanted).then(|| state.into())
+        })
+        .collect();
+    Ok(states.into_iter())
 }

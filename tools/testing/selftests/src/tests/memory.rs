@@ -11,11 +11,12 @@ use crate::runner::{Ctx, Needs, Pair, Test};
 use crate::sys::{self, Sock, PATIENCE};
 use crate::{check, check_eq, Context, Fail, Outcome};
 use std::cell::RefCell;
+use std::fmt::{self, Display, Formatter};
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-pub const TESTS: [Test; 9] = [
+pub const TESTS: [Test; 10] = [
     once(
         "memory.verbs_of_a_first_contact",
         900,
@@ -25,6 +26,7 @@ pub const TESTS: [Test; 9] = [
     once("memory.own_of_a_first_contact", 900, own_of_a_first_contact),
     once("memory.own_in_a_group", 900, own_in_a_group),
     once("memory.tcp_loses_its_end", 60, tcp_loses_its_end),
+    once("memory.accepts_again", 60, accepts_again),
     faults("memory.objects_in_a_group", in_a_group),
     // Pages a connection takes only with its group: rings are used again, and the slabs have some.
     faults(
@@ -429,6 +431,20 @@ fn at_random(ctx: &Ctx) -> Outcome {
     echo(&pair, b"as ever")
 }
 
+/// The kernel has no memory for a connection that TCP has accepted, of which TCP tells once: it is asked for again.
+fn accepts_again(ctx: &Ctx) -> Outcome {
+    const REFUSALS: u32 = 3;
+    let (listener, address) = ctx.listener(8)?;
+    for clients in [&ctx.with_kind(ctx.kind.plain()).unasked(), ctx] {
+        let fault = Fault::new("kernel_accept", -12, 0, REFUSALS)?;
+        let pair = clients.pair_from(&listener, address)?;
+        check_eq!(fault.hits()?, REFUSALS, "refusals");
+        drop(fault);
+        echo(&pair, b"late, and as ever")?;
+    }
+    Ok(())
+}
+
 /// Why a connection by TCP may stay without its end: who closes it gets no memory for the FIN, and TCP neither says so
 /// nor tries again. Plain TCP does so, and who has fallen back to it.
 fn tcp_loses_its_end(ctx: &Ctx) -> Outcome {
@@ -446,8 +462,8 @@ fn tcp_loses_its_end(ctx: &Ctx) -> Outcome {
         check_eq!(fault.hits()?, 1, "refused FINs");
         drop(fault);
         for _ in 0..2 {
-            let seen = [ends.end(Host::A)?, ends.end(Host::B)?];
-            check!(is_lost_end(&seen), "{:?}: {seen:?}", clients.kind);
+            let seen = ends.both()?;
+            check!(is_lost_end(&seen, Host::A), "{:?}: {seen:?}", clients.kind);
             std::thread::sleep(Duration::from_secs(2));
         }
         check_eq!(
@@ -544,8 +560,8 @@ fn live(ctx: &Ctx, pattern: &Pattern) -> Result<(), Ended> {
             }
             let count = or_broken("recv()", to.recv(&mut part, 0))?;
             if count == 0 {
-                let state = state_of(&client, &server)?;
-                let fail = format!("end of stream after {got} of {sent} bytes; {state}");
+                let seen = Seen::of(&TcpEnds::of(&client, &server)?, &[&client, &server])?;
+                let fail = format!("end of stream after {got} of {sent} bytes; {seen}");
                 return Err(Fail(fail).into());
             }
             pattern.verify(got, &part[..count])?;
@@ -557,7 +573,7 @@ fn live(ctx: &Ctx, pattern: &Pattern) -> Result<(), Ended> {
     ends.await_news(&server)?;
     let rest = match server.recv(&mut [0; 16], libc::MSG_DONTWAIT) {
         Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {
-            return Err(ends.unheard(&server))
+            return Err(ends.unheard(Host::A, &[&server], "recv() of the end"))
         }
         rest => or_broken("recv() of the end", rest)?,
     };
@@ -616,6 +632,10 @@ impl TcpEnds {
         Ok(None)
     }
 
+    fn both(&self) -> Outcome<[Option<TcpEnd>; 2]> {
+        Ok([self.end(Host::A)?, self.end(Host::B)?])
+    }
+
     /// Waits until the server hears something, or cannot any more.
     fn await_news(&self, server: &Sock) -> Outcome {
         let end = Instant::now() + PATIENCE;
@@ -625,63 +645,78 @@ impl TcpEnds {
             if server.poll(libc::POLLIN, Duration::from_secs(1))? != 0 {
                 break;
             }
-            let ends = [self.end(Host::A)?, self.end(Host::B)?];
-            lost = if is_lost_end(&ends) { lost + 1 } else { 0 };
+            lost = if is_lost_end(&self.both()?, Host::A) {
+                lost + 1
+            } else {
+                0
+            };
         }
         Ok(())
     }
 
-    /// The client has closed, and the server has not heard of it.
-    fn unheard(&self, server: &Sock) -> Ended {
-        // Memory for the answers may be refused, too.
-        let seen = within(|| {
-            let ends = [self.end(Host::A)?, self.end(Host::B)?];
-            Ok((ends, crate::diag::of(server).during("sock_diag")?))
-        });
-        let (ends, carrier) = match seen {
-            Ok(seen) => seen,
-            Err(fail) => return fail.into(),
-        };
-        let by_tcp = carrier
-            .as_ref()
-            .is_some_and(|entry| entry.mode == crate::diag::SMC_DIAG_MODE_FALLBACK_TCP);
-        if by_tcp && is_lost_end(&ends) {
-            return Ended::Silent;
+    /// One side has closed, and the other one, of which `socks` are left, has not heard of it: `what` hangs.
+    fn unheard(&self, closed: Host, socks: &[&Sock], what: &str) -> Ended {
+        match Seen::of(self, socks) {
+            Ok(seen) if seen.is_by_tcp() && is_lost_end(&seen.tcp, closed) => Ended::Silent,
+            Ok(seen) => Fail(format!("{what} hangs; {seen}")).into(),
+            Err(fail) => fail.into(),
         }
-        let state = sys::read_file("/sys/kernel/debug/smc_rs/state").unwrap_or_default();
-        Fail(format!(
-            "recv() of the end hangs; TCP at the client, and at the server: {ends:?}; the server: {carrier:?}\n{state}"
-        ))
-        .into()
     }
 }
 
 /// What is known of a connection that is not as it should be.
-fn state_of(client: &Sock, server: &Sock) -> Outcome<String> {
-    let ends = TcpEnds::of(client, server)?;
-    // Memory for the answers may be refused, too.
-    let seen = within(|| {
-        let tcp = [ends.end(Host::A)?, ends.end(Host::B)?];
-        let smc = [
-            crate::diag::of(client).during("sock_diag")?,
-            crate::diag::of(server).during("sock_diag")?,
-        ];
-        Ok(format!(
-            "client and server are {smc:?}, their TCP is {tcp:?}"
-        ))
-    });
-    let module = sys::read_file("/sys/kernel/debug/smc_rs/state").unwrap_or_default();
-    Ok(format!("{}\n{module}", seen?))
+struct Seen {
+    /// At the client, and at the server.
+    tcp: [Option<TcpEnd>; 2],
+    smc: Vec<Option<crate::diag::Entry>>,
 }
 
-/// Whether the client's TCP got no memory for its FIN: it takes it for said (FIN_WAIT1), and has nothing left to say; the
-/// server's goes on (ESTABLISHED).
-fn is_lost_end(ends: &[Option<TcpEnd>; 2]) -> bool {
+impl Seen {
+    /// `socks` are those that are to be asked.
+    fn of(ends: &TcpEnds, socks: &[&Sock]) -> Outcome<Seen> {
+        // Memory for the answers may be refused, too.
+        within(|| {
+            let smc = socks.iter().map(|sock| crate::diag::of(sock));
+            Ok(Seen {
+                tcp: ends.both()?,
+                smc: smc.collect::<io::Result<_>>().during("sock_diag")?,
+            })
+        })
+    }
+
+    /// Do those who were asked know that it goes by TCP?
+    fn is_by_tcp(&self) -> bool {
+        self.smc.iter().all(|entry| {
+            entry
+                .as_ref()
+                .is_some_and(|entry| entry.mode == crate::diag::SMC_DIAG_MODE_FALLBACK_TCP)
+        })
+    }
+}
+
+impl Display for Seen {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let module = sys::read_file("/sys/kernel/debug/smc_rs/state").unwrap_or_default();
+        let Seen { tcp, smc } = self;
+        write!(
+            f,
+            "TCP at the client, and at the server: {tcp:?}; sock_diag: {smc:?}\n{module}"
+        )
+    }
+}
+
+/// Whether the TCP of the side that has closed got no memory for its FIN: it takes it for said (FIN_WAIT1), and has nothing left to
+/// say; the other one's goes on (ESTABLISHED).
+fn is_lost_end([client, server]: &[Option<TcpEnd>; 2], closed: Host) -> bool {
     let is = |end: &Option<TcpEnd>, state: &str| {
         end.as_ref()
             .is_some_and(|end| end.state == state && end.unacknowledged == 0)
     };
-    is(&ends[0], "04") && is(&ends[1], "01")
+    let (closed, other) = match closed {
+        Host::A => (client, server),
+        Host::B => (server, client),
+    };
+    is(closed, "04") && is(other, "01")
 }
 
 /// An address as in `/proc/net/tcp`.
@@ -707,6 +742,16 @@ fn limit_calls(sock: &Sock) -> Result<(), Ended> {
 
 /// The server's end, or the news that the client's is gone.
 fn accept(listener: &Sock, client: &Sock) -> Result<Sock, Ended> {
-    or_broken("accept()", listener.accept_of(client))?
-        .ok_or_else(|| Ended::Broken("the server let the client go".into()))
+    match listener.accept_of(client) {
+        // Of an error that accept() has given there would be a number.
+        Err(error) if error.raw_os_error().is_none() => {
+            let ends = TcpEnds {
+                client: client.local().during("getsockname() of the client")?,
+                server: client.peer().during("getpeername() of the client")?,
+            };
+            Err(ends.unheard(Host::B, &[client], "accept()"))
+        }
+        accepted => or_broken("accept()", accepted)?
+            .ok_or_else(|| Ended::Broken("the server let the client go".into())),
+    }
 }

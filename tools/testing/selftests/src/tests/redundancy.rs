@@ -281,7 +281,11 @@ fn refused_post_loses_nothing(ctx: &Ctx) -> Outcome {
 
 /// Tries one way after the other, until an attempt has met the moment that it is about. Where the kernel's own checks make
 /// everything slow, all may miss it, which is said.
-fn until_met<T>(missed: &str, ways: &[T], attempt: impl Fn(&T) -> Outcome<bool>) -> Outcome {
+fn until_met<T>(
+    missed: &str,
+    ways: impl IntoIterator<Item = T>,
+    attempt: impl Fn(T) -> Outcome<bool>,
+) -> Outcome {
     for way in ways {
         if attempt(way)? {
             return Ok(());
@@ -295,7 +299,7 @@ fn until_met<T>(missed: &str, ways: &[T], attempt: impl Fn(&T) -> Outcome<bool>)
 /// A network device is unregistered, and its RDMA device with it; then it comes back.
 fn network_device_goes(ctx: &Ctx) -> Outcome {
     let ctx = ctx.with_kind(Kind::Smc4);
-    until_met("Soft-RoCE was always deaf afterwards", &[(); 3], |()| {
+    until_met("Soft-RoCE was always deaf afterwards", 0..3, |_| {
         network_device_goes_and_comes(&ctx)
     })?;
     prove_by_queue_pairs(&ctx)
@@ -546,7 +550,7 @@ fn asymmetric_waits(ctx: &Ctx) -> Outcome {
     for host in Host::BOTH {
         // How long a server waits is the same on a slow kernel.
         let tries = if rig::slowness() > 1 { 2 } else { 4 };
-        until_met("the third link was always late", &vec![(); tries], |()| {
+        until_met("the third link was always late", 0..tries, |_| {
             third_link_during_a_handshake(&ctx, host)
         })
         .during(&format!("two of {host:?}"))?;
@@ -642,8 +646,8 @@ fn asymmetric_keys(ctx: &Ctx) -> Outcome {
             &[1_000, 800, 900, 600]
         };
         let missed = "the third link was always too early, or too late";
-        until_met(missed, delays, |by| {
-            keys_after_a_third_link(&ctx, host, *by)
+        until_met(missed, delays, |&by| {
+            keys_after_a_third_link(&ctx, host, by)
         })
         .during(&format!("two of {host:?}"))?;
     }
