@@ -108,8 +108,12 @@ pub(super) fn decline(clc: &ClcSock, decline: &Decline) -> Result {
 /// Sends a message.
 pub(super) fn send(clc: &ClcSock, message: &[u8]) -> Result {
     clc.set_timeouts(kernel::time::msecs_to_jiffies(WAIT_MS) as _);
-    clc.send(message)
-        .map_err(|err| if err == EAGAIN { ETIMEDOUT } else { err })
+    clc.send(message).map_err(|err| match err {
+        err if err == EAGAIN => ETIMEDOUT,
+        // What TCP says of a reset behind the peer's FIN; of a call that sends nothing nobody expects it.
+        err if err == EPIPE => ECONNRESET,
+        err => err,
+    })
 }
 
 /// Whether something can be received, or nothing ever will.

@@ -555,6 +555,16 @@ impl ClcSock {
         usize::try_from(n).map_err(|_| Error::from_errno(n))
     }
 
+    /// Throws away what has been received on a connection that has ended, and the error that it has ended with.
+    pub(crate) fn discard(&self) {
+        let mut rest = [0; 256];
+        // No more comes: this ends with the receive queue.
+        while self
+            .recv(&mut rest, bindings::MSG_DONTWAIT)
+            .is_ok_and(|n| n > 0)
+        {}
+    }
+
     /// Sends all of `buf`.
     pub(crate) fn send(&self, buf: &[u8]) -> Result {
         let mut rest = buf;

@@ -354,6 +354,13 @@ impl<T: Protocol> Sock<T> {
         unsafe { bindings::follow_reuseport(self.as_ptr(), clc.sk()) };
     }
 
+    /// Takes the device and the mark over from `clc`, which has them from an address of IPv6 with a scope, or as an accepted
+    /// connection from its SYN ([`Self::copy_options_to`] would take them away).
+    pub(crate) fn follow_route(&self, clc: &ClcSock) {
+        // SAFETY: Both sockets are alive.
+        unsafe { bindings::follow_route(self.as_ptr(), clc.sk()) };
+    }
+
     /// Takes the priority over from `clc`.
     pub(crate) fn follow_priority(&self, clc: &ClcSock) {
         // SAFETY: Both sockets are alive; a single word.

@@ -426,8 +426,9 @@ impl LinkGroup {
             // The peer finds it by another key only if it knew that one when it was told: else CONFIRM RKEY is still to come.
             if !told {
                 ring.set_confirmed(false);
-                if ring.is_known() {
-                    let _ = self.confirm_rmb(&ring);
+                if ring.is_known() && self.confirm_rmb(&ring).is_err() {
+                    // No memory to remember it by: the next connection that uses it has it said.
+                    ring.set_known(false);
                 }
             }
         }

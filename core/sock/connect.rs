@@ -102,6 +102,7 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
                         return Err(err);
                     }
                 }
+                sk.follow_route(&clc);
                 set_phase(sk, Phase::Connecting);
                 life.unreported = true;
                 life.watch = Some(watch);
@@ -285,6 +286,7 @@ fn settle(sk: &Sock<SmcSocket>, clc: &Arc<ClcSock>, outcome: Outcome) {
                 clc.abort(err);
                 let _ = clc.take_error();
             }
+            clc.discard();
             clc.wake_front();
             // In this order: who polls in between is not to see a socket that seems connected.
             sk.report_error(err);

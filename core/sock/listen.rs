@@ -39,7 +39,8 @@ use kernel::{
     ffi::c_int,
     sync::{
         atomic::Relaxed,
-        Arc, //
+        Arc,
+        UniqueArc, //
     },
     time::{
         delay::fsleep,
@@ -156,13 +157,14 @@ pub(super) fn run(sk: &Sock<SmcSocket>) {
 fn welcome(sk: &Sock<SmcSocket>, clc: ClcSock) {
     let negotiated = rendezvous::child_negotiated(&clc);
     rendezvous::forget(&clc);
-    // On failure dropping `clc` resets the connection: there is no memory even for a fallback.
-    let Ok(clc) = Arc::new(clc, GFP_KERNEL) else {
+    let room = UniqueArc::new_uninit(GFP_KERNEL);
+    let (Ok(room), Ok(child)) = (room, Sock::child_of(sk, sk.clc_family)) else {
+        // There is no memory even for a fallback. A reset: without it the client would see a stream that has ended well.
+        clc.abort(ECONNABORTED);
         return;
     };
-    let Ok(child) = Sock::child_of(sk, sk.clc_family) else {
-        return;
-    };
+    let clc: Arc<ClcSock> = room.write(clc).into();
+    child.follow_route(&clc);
     let unwanted = sk.life.lock().unwanted;
     let place = learning::port(sk.net(), || clc.name(NameOf::Own).ok());
     *child.clc.lock() = Some(clc.clone());
@@ -305,6 +307,10 @@ pub(super) fn regulate(sk: &Sock<SmcSocket>) {
 fn enqueue(parent: &Sock<SmcSocket>, turn: Turn, child: SockRef) {
     match parent.queue.push(turn, child) {
         Ok(()) => parent.wake_readable(),
-        Err(child) => super::close::abandon(&child),
+        Err(child) => {
+            super::close::abandon(&child);
+            // Its place is free.
+            parent.queue_job(JOB_SET_UP, crate::queues::set_up());
+        }
     }
 }

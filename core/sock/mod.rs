@@ -387,7 +387,9 @@ impl SocketOps for SmcSocket {
         }
         let clc = sk.try_clc()?;
         sk.copy_options_to(&clc);
-        clc.bind(addr)
+        clc.bind(addr)?;
+        sk.follow_route(&clc);
+        Ok(())
     }
 
     fn connect(sk: &Sock<Self>, addr: SockAddr, flags: c_int) -> Result {

@@ -347,6 +347,13 @@ pub struct Options {
 
 /// Runs a suite; true if everything passed.
 pub fn run(options: &Options, tests: &[Test]) -> bool {
+    let filter = options.filter.as_deref();
+    if let Some(text) = filter.and_then(|filter| without_effect(filter, tests)) {
+        eprintln!(
+            "smc-selftest: no test has '{text}' of --filter in its name (see smc-selftest list)"
+        );
+        return false;
+    }
     let kinds = options
         .kinds
         .clone()
@@ -369,10 +376,11 @@ pub fn run(options: &Options, tests: &[Test]) -> bool {
             subjects.is_empty() || subjects.contains(&subject)
         })
         .filter(|(test, kind)| {
-            options.filter.as_ref().is_none_or(|text| {
-                let name = format!("{}[{}]", test.name, kind.name());
-                chosen_by(text, &name)
-            })
+            let name = format!("{}[{}]", test.name, kind.name());
+            options
+                .filter
+                .as_ref()
+                .is_none_or(|text| chosen_by(text, &name))
         })
         .enumerate()
         .filter(|(number, _)| options.part.is_none_or(|(part, of)| number % of == part))
@@ -483,6 +491,18 @@ pub fn run(options: &Options, tests: &[Test]) -> bool {
         report.passed, report.failed, report.skipped
     );
     report.failed == 0
+}
+
+/// The first of the texts by which nothing is chosen, nor left out: a test that has got another name, say.
+fn without_effect<'a>(texts: &'a str, tests: &[Test]) -> Option<&'a str> {
+    texts.split(',').find(|text| {
+        let text = text.trim_start_matches('!');
+        !tests.iter().any(|test| {
+            Kind::ALL
+                .iter()
+                .any(|kind| format!("{}[{}]", test.name, kind.name()).contains(text))
+        })
+    })
 }
 
 /// Whether a name contains one of the texts; those that begin with `!` it must not contain.

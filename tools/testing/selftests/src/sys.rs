@@ -109,6 +109,7 @@ pub fn to_raw(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) 
             raw.sin6_family = libc::AF_INET6 as u16;
             raw.sin6_port = v6.port().to_be();
             raw.sin6_addr.s6_addr = v6.ip().octets();
+            raw.sin6_scope_id = v6.scope_id();
             size_of::<libc::sockaddr_in6>()
         }
     };
@@ -127,7 +128,8 @@ pub fn from_raw(storage: &libc::sockaddr_storage) -> io::Result<SocketAddr> {
             // SAFETY: as above.
             let raw = unsafe { &*(&raw const *storage).cast::<libc::sockaddr_in6>() };
             let ip = Ipv6Addr::from(raw.sin6_addr.s6_addr);
-            Ok(SocketAddrV6::new(ip, u16::from_be(raw.sin6_port), 0, 0).into())
+            let port = u16::from_be(raw.sin6_port);
+            Ok(SocketAddrV6::new(ip, port, 0, raw.sin6_scope_id).into())
         }
         family => Err(io::Error::other(format!(
             "an address of family {family} came back"

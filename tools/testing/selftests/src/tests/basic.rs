@@ -1,21 +1,25 @@
 //! One connection, a few bytes, and what its sockets say about themselves.
 
 use super::data_options::Info;
+use super::genl::ifindex;
+use super::link::echo as echo_of;
 use super::network::{without_address, Rules};
 use super::{any, join, once};
 use crate::kind::{Host, Kind, AF_SMC, IPPROTO_SMC};
-use crate::runner::{Ctx, Test};
+use crate::runner::{Ctx, Pair, Test};
 use crate::sys::{self, Sock};
 use crate::{check, check_eq, check_errno, Context, Fail, Outcome};
 
 use std::io;
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::mpsc;
 use std::time::Duration;
 
-pub const TESTS: [Test; 11] = [
+pub const TESTS: [Test; 12] = [
     any("basic.echo", 60, echo),
     any("basic.echo_server_first", 60, echo_server_first),
     any("basic.names", 60, names),
+    once("basic.link_local", 60, link_local),
     any("basic.accept4_flags", 60, accept4_flags),
     any("basic.connect_refused", 60, connect_refused),
     any("basic.blocked_accept", 60, blocked_accept),
@@ -25,6 +29,61 @@ pub const TESTS: [Test; 11] = [
     any("basic.accept_order", 60, accept_order),
     once("basic.forgotten_client", 120, forgotten_client),
 ];
+
+/// An address of IPv6 that means nothing without a device: TCP learns it by bind(), connect() and the SYN, and keeps it.
+fn link_local(ctx: &Ctx) -> Outcome {
+    let address = |host: Host, port, scope| -> SocketAddr {
+        // By the host's MAC, as the kernel makes it.
+        let last = if host == Host::A { 1 } else { 2 };
+        let ip = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe09, last);
+        SocketAddrV6::new(ip, port, 0, scope).into()
+    };
+    let [scope_a, scope_b] = [ifindex(Host::A)?, ifindex(Host::B)?];
+    for kind in [Kind::Tcp6, Kind::Smc6, Kind::IpSmc6] {
+        let what = format!("{kind:?}");
+        let listener = Sock::new(Host::B, kind, 0)?;
+        listener
+            .bind(address(Host::B, 0, scope_b))
+            .during(&format!("bind() of the server, {what}"))?;
+        listener.listen(4)?;
+        let to = listener.local()?;
+        check_eq!(to, address(Host::B, to.port(), scope_b), "the listener");
+        let client = Sock::new(Host::A, kind, 0)?;
+        client
+            .bind(address(Host::A, 0, scope_a))
+            .during(&format!("bind() of the client, {what}"))?;
+        // Which device that is, is known.
+        client
+            .connect(address(Host::B, to.port(), 0))
+            .during(&format!("connect(), {what}"))?;
+        let from = client.local()?;
+        let server = listener.accept()?;
+        for (name, seen, wanted) in [
+            ("the client", from, address(Host::A, from.port(), scope_a)),
+            (
+                "its peer",
+                client.peer()?,
+                address(Host::B, to.port(), scope_a),
+            ),
+            (
+                "the server",
+                server.local()?,
+                address(Host::B, to.port(), scope_b),
+            ),
+            (
+                "its peer",
+                server.peer()?,
+                address(Host::A, from.port(), scope_b),
+            ),
+        ] {
+            check_eq!(seen, wanted, "{name}, {what}");
+        }
+        let pair = Pair { client, server };
+        echo_of(&pair, b"to a neighbour")?;
+    }
+    // Else it has shown nothing of SMC.
+    ctx.pair().map(drop)
+}
 
 /// A TCP that has no way to a client when it repeats its SYN-ACK forgets it, whose connect() may be done: tests that take
 /// addresses away find that out, and wait no longer.

@@ -5,7 +5,7 @@ use crate::kind::Host;
 use crate::rig;
 use crate::runner::{Ctx, Pair, Test};
 use crate::sys;
-use crate::{check, check_eq, Context, Outcome};
+use crate::{check, check_eq, Context, Fail, Outcome};
 use std::sync::mpsc::{channel, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -67,7 +67,9 @@ fn traffic(ctx: &Ctx) -> Outcome<(Receiver<()>, [JoinHandle<Outcome>; 2])> {
         let mut part = vec![0; 65536];
         loop {
             match server.recv(&mut part, 0) {
-                Ok(0) | Err(_) => return Ok(()),
+                // Nobody has closed: the sender's send() fails no sooner than the connection is lost.
+                Ok(0) => return Err(Fail(format!("end of stream after {got} bytes"))),
+                Err(_) => return Ok(()),
                 Ok(count) => {
                     check_pattern.verify(got, &part[..count])?;
                     if got < 1 << 20 && got + count >= 1 << 20 {

@@ -56,13 +56,13 @@ fn dump(host: Host, command: u8, outermost: u16) -> Outcome<Vec<Attrs>> {
 }
 
 /// Index of a host's network device in its namespace.
-fn ifindex(host: Host) -> Outcome<u64> {
+pub(super) fn ifindex(host: Host) -> Outcome<u32> {
     sys::enter(host)?;
     let name = std::ffi::CString::new(host.netdev()).during("name of a device")?;
     // SAFETY: `name` ends with a zero.
     let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
     check!(index != 0, "no network device {}", host.netdev());
-    Ok(index.into())
+    Ok(index)
 }
 
 /// The host itself, and SMC-D, which there is not.
@@ -93,7 +93,7 @@ fn host(_: &Ctx) -> Outcome {
         let own = own.ok_or_else(|| Fail(format!("no {} in {names:?}", host.rdma_device())))?;
         let port = devices[own].nest(8)?;
         check_eq!(port.kinds(), [1, 2, 3, 5, 4, 6], "attributes of a port");
-        let ifindex = ifindex(host)?;
+        let ifindex = ifindex(host)?.into();
         check_eq!(
             (port.number(3)?, port.number(4)?, port.number(5)?),
             (ifindex, 1, 1),
@@ -199,7 +199,7 @@ fn groups(ctx: &Ctx) -> Outcome {
             (link.gid, link.peer_gid),
             "GIDs"
         );
-        let ifindex = ifindex(host)?;
+        let ifindex = ifindex(host)?.into();
         check_eq!(
             (said.number(6)?, said.number(7)?, said.number(10)?),
             (1, ifindex, 3),

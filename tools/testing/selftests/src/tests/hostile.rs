@@ -264,6 +264,9 @@ fn damaged_and_used(ctx: &Ctx) -> Outcome {
     // The server stays, and TCP with it.
     client.await_events(libc::POLLOUT | libc::POLLERR)?;
     check!(client.error()? != 0, "the handshake succeeded");
+    if let Ok(count) = client.recv(&mut [0; 64], 0) {
+        check_eq!(count, 0, "bytes of the handshake that recv() gives");
+    }
     check_errno!(
         client.send(b"lost", libc::MSG_NOSIGNAL),
         libc::EPIPE,

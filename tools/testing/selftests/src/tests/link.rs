@@ -423,8 +423,8 @@ fn stream_in_turn(ctx: &Ctx, pair: &Pair) -> Outcome {
     Ok(())
 }
 
-/// Connections with endless traffic one way, until they break. Data that comes must be right; how
-/// they break is up to them, but all of them must.
+/// Connections with endless traffic one way, until they break. Data that comes must be right, and all of them must break: nobody has
+/// closed them, so that none may seem to have ended well.
 struct Traffic {
     threads: Vec<JoinHandle<Outcome>>,
     under_way: Arc<AtomicUsize>,
@@ -444,7 +444,7 @@ impl Traffic {
                 (server, client)
             };
             threads.push(sender(ctx, near));
-            threads.push(receiver(ctx, far, under_way.clone()));
+            threads.push(receiver(ctx, far, under_way.clone(), Cause::Loss));
         }
         Ok(Traffic {
             threads,
@@ -479,13 +479,32 @@ fn sender(ctx: &Ctx, sock: Sock) -> JoinHandle<Outcome> {
     })
 }
 
-fn receiver(ctx: &Ctx, sock: Sock, under_way: Arc<AtomicUsize>) -> JoinHandle<Outcome> {
+/// What ends a stream that is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// The sender's kernel closes it.
+    Close,
+    /// It is lost.
+    Loss,
+}
+
+fn receiver(
+    ctx: &Ctx,
+    sock: Sock,
+    under_way: Arc<AtomicUsize>,
+    cause: Cause,
+) -> JoinHandle<Outcome> {
     let pattern = Pattern::new(ctx, 63);
     std::thread::spawn(move || -> Outcome {
         let mut got = 0;
         let mut part = vec![0; 65536];
         loop {
             match sock.recv(&mut part, 0) {
+                Ok(0) if cause == Cause::Loss => {
+                    return Err(Fail(format!(
+                        "end of stream after {got} bytes, and nobody has closed"
+                    )))
+                }
                 Ok(0) | Err(_) => return Ok(()),
                 Ok(count) => {
                     pattern.verify(got, &part[..count])?;
@@ -523,7 +542,7 @@ fn kill_with_traffic(ctx: &Ctx) -> Outcome {
                 let sock = sock.dup()?;
                 match number % 3 {
                     0 => threads.push(sender(ctx, sock)),
-                    1 => threads.push(receiver(ctx, sock, Arc::default())),
+                    1 => threads.push(receiver(ctx, sock, Arc::default(), Cause::Close)),
                     _ => {}
                 }
             }
@@ -536,7 +555,7 @@ fn kill_with_traffic(ctx: &Ctx) -> Outcome {
             .enumerate()
             .map(|(number, sock)| match number % 3 {
                 1 => sender(ctx, sock),
-                _ => receiver(ctx, sock, under_way.clone()),
+                _ => receiver(ctx, sock, under_way.clone(), Cause::Close),
             })
             .collect();
         sys::within(
@@ -571,8 +590,8 @@ fn silent_loss(ctx: &Ctx) -> Outcome {
     let ended = [&idle.client, &idle.server]
         .into_iter()
         .try_for_each(|sock| match sock.recv(&mut [0; 1], 0) {
-            Ok(0) | Err(_) => Ok(()),
-            Ok(_) => Err(Fail("an idle connection received something".into())),
+            Err(_) => Ok(()),
+            Ok(count) => Err(Fail(format!("recv() of an idle connection gave {count}"))),
         });
     for host in Host::BOTH {
         rig::run(&format!(

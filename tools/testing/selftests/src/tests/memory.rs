@@ -9,14 +9,14 @@ use crate::kind::Host;
 use crate::pattern::Pattern;
 use crate::runner::{Ctx, Needs, Pair, Test};
 use crate::sys::{self, Sock, PATIENCE};
-use crate::{check, check_eq, Context, Fail, Outcome};
+use crate::{check, check_eq, check_errno, Context, Fail, Outcome};
 use std::cell::RefCell;
 use std::fmt::{self, Display, Formatter};
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-pub const TESTS: [Test; 10] = [
+pub const TESTS: [Test; 11] = [
     once(
         "memory.verbs_of_a_first_contact",
         900,
@@ -27,6 +27,7 @@ pub const TESTS: [Test; 10] = [
     once("memory.own_in_a_group", 900, own_in_a_group),
     once("memory.tcp_loses_its_end", 60, tcp_loses_its_end),
     once("memory.accepts_again", 60, accepts_again),
+    once("memory.no_child", 60, no_child),
     faults("memory.objects_in_a_group", in_a_group),
     // Pages a connection takes only with its group: rings are used again, and the slabs have some.
     faults(
@@ -442,6 +443,20 @@ fn accepts_again(ctx: &Ctx) -> Outcome {
         drop(fault);
         echo(&pair, b"late, and as ever")?;
     }
+    Ok(())
+}
+
+/// There is no memory for the socket of a connection that was accepted: its client's stream does not seem to end well.
+fn no_child(ctx: &Ctx) -> Outcome {
+    let (_listener, address) = ctx.listener(8)?;
+    let fault = Fault::new("sk_alloc", 0, 0, 1)?;
+    let client = ctx.with_kind(ctx.kind.plain()).connect(address)?;
+    check_errno!(
+        client.recv(&mut [0; 1], 0),
+        libc::ECONNRESET,
+        "recv() of a client that the server has no memory for"
+    );
+    check_eq!(fault.hits()?, 1, "refusals");
     Ok(())
 }
 
