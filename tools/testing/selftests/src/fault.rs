@@ -35,7 +35,7 @@ impl Verb {
     }
 }
 
-/// All verbs that may fail, in the order of their first use.
+/// The verbs that may fail on a device that works, in the order of their first use.
 pub const VERBS: [Verb; 11] = [
     Verb::new("ib_query_port", -5, By::Core),
     Verb::new("rdma_get_gid_attr", -2, By::Core),
