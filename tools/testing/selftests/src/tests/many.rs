@@ -6,13 +6,52 @@ use crate::runner::{Ctx, Pair, Test};
 use crate::sys::{Epoll, Sock};
 use crate::{check, check_eq, check_errno, Context, Outcome};
 use rand::seq::SliceRandom;
+use rand::Rng;
 use std::time::{Duration, Instant};
 
-pub const TESTS: [Test; 3] = [
+pub const TESTS: [Test; 4] = [
     any("many.open_at_once", 600, open_at_once),
     any("many.connect_storm", 600, connect_storm),
+    any("many.listener_closes", 300, listener_closes),
     any("many.open_close", 1200, open_close),
 ];
+
+/// A listener is closed while clients connect, in whatever moment of their handshakes: each of them hears of it.
+fn listener_closes(ctx: &Ctx) -> Outcome {
+    const CLIENTS: usize = 8;
+    let rounds = (200 / ctx.divisor).max(20);
+    let mut random = ctx.random(73);
+    let mut made = 0;
+    for round in 0..rounds {
+        let (listener, address) = ctx.listener(64)?;
+        let mut clients = Vec::new();
+        for _ in 0..CLIENTS {
+            let client = Sock::new(Host::A, ctx.kind, libc::SOCK_NONBLOCK)?;
+            check_errno!(client.connect(address), libc::EINPROGRESS, "connect()");
+            clients.push(client);
+        }
+        std::thread::sleep(Duration::from_micros(random.gen_range(0..20_000)));
+        drop(listener);
+        for client in clients {
+            let during = format!("round {round}");
+            client.await_events(libc::POLLOUT).during(&during)?;
+            let error = client.error()?;
+            if error == 0 {
+                made += 1;
+                // Nobody has accepted it.
+                client.await_events(libc::POLLIN).during(&during)?;
+                check_errno!(client.recv(&mut [0; 1], 0), libc::ECONNRESET, "{during}");
+                continue;
+            }
+            check!(
+                [libc::ECONNREFUSED, libc::ECONNRESET, libc::ECONNABORTED].contains(&error),
+                "{during}: connect() ended with {error}"
+            );
+        }
+    }
+    println!("# {made} of {} clients were connected", rounds * CLIENTS);
+    ctx.pair().map(drop)
+}
 
 /// 200 connections are open together; each works, in any order.
 fn open_at_once(ctx: &Ctx) -> Outcome {

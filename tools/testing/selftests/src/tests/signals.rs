@@ -1,8 +1,10 @@
 //! Signals: `O_ASYNC`, and what a signal does to a call that waits.
 
 use super::asleep::Sleeper;
+use super::hostile::{message, next_port, DECLINE, EYE};
 use super::network::Rules;
-use super::{any, fallback};
+use super::raw::{self, RawPeer};
+use super::{any, fallback, once};
 use crate::kind::Host;
 use crate::runner::{Ctx, Test};
 use crate::sys::{self, cvt, cvt_size, Epoll, Sock};
@@ -14,7 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub const TESTS: [Test; 12] = [
+pub const TESTS: [Test; 13] = [
     any("signals.io_of_data", 60, io_of_data),
     any("signals.io_without_number", 60, io_without_number),
     any("signals.io_of_space", 60, io_of_space),
@@ -26,6 +28,7 @@ pub const TESTS: [Test; 12] = [
     any("signals.restarted", 60, |ctx| interrupt_all(ctx, true)),
     any("signals.part_is_kept", 60, part_is_kept),
     any("signals.connect", 60, connect),
+    once("signals.handshake", 60, handshake),
     any("signals.broken_pipe", 60, broken_pipe),
 ];
 
@@ -742,6 +745,47 @@ fn connect(ctx: &Ctx) -> Outcome {
         sock.recv_all(&mut got)?;
         check_eq!(&got, b"hello", "what came");
     }
+    Ok(())
+}
+
+/// TCP is connected, and the server takes its time with the handshake of SMC: a signal ends the call and not the handshake, and time
+/// limits that are set meanwhile are the program's.
+fn handshake(ctx: &Ctx) -> Outcome {
+    handle(false)?;
+    raw::prepare()?;
+    let listening = RawPeer::listen(next_port())?;
+    let address = listening.address();
+    let client = Arc::new(Sock::new(Host::B, ctx.kind, 0)?);
+    let thread = {
+        let client = client.clone();
+        Sleeper::spawn(move || {
+            check_errno!(client.connect(address), libc::EINTR, "connect()");
+            Ok(())
+        })?
+    };
+    let mut peer = listening.accept()?;
+    let proposal = peer.receive(SOON)?;
+    check_eq!(proposal.first_chunk(), Some(&EYE), "a Proposal");
+    thread.signal(libc::SIGUSR1)?;
+    thread.wake_up("connect() is interrupted")?;
+    let limit = |seconds| libc::timeval {
+        tv_sec: seconds,
+        tv_usec: 0,
+    };
+    client.set(libc::SOL_SOCKET, libc::SO_RCVTIMEO, limit(33))?;
+    peer.send(&message(DECLINE, 2, &[0; 16]))?;
+    client.await_events(libc::POLLOUT)?;
+    check_eq!(client.error()?, 0, "SO_ERROR");
+    // The first word, the seconds.
+    check_eq!(
+        client.get(libc::SOL_SOCKET, libc::SO_RCVTIMEO)?,
+        33,
+        "SO_RCVTIMEO after the handshake"
+    );
+    peer.send(b"hello")?;
+    let mut got = [0; 5];
+    client.recv_all(&mut got)?;
+    check_eq!(&got, b"hello", "what came by TCP");
     Ok(())
 }
 
