@@ -10,13 +10,13 @@ use super::raw::{self, RawPeer, Refusing};
 use crate::kind::{Host, Kind};
 use crate::runner::{Ctx, Pair, Test};
 use crate::sys::{self, Sock};
-use crate::{check, check_eq, Context, Fail, Outcome};
+use crate::{check, check_eq, check_errno, Context, Fail, Outcome};
 use rand::Rng;
 use std::net::SocketAddr;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-pub const TESTS: [Test; 10] = [
+pub const TESTS: [Test; 11] = [
     once("clc.relayed", 120, relayed),
     once("clc.in_small_pieces", 120, in_small_pieces),
     once("clc.every_truncation", 200, every_truncation),
@@ -26,6 +26,7 @@ pub const TESTS: [Test; 10] = [
         300,
         half_done_keeps_nobody_waiting,
     ),
+    once("clc.twice", 300, twice),
     once("clc.plain_words", 200, plain_words),
     once("clc.decline_then_data", 200, decline_then_data),
     once("clc.wrong_fields", 600, wrong_fields),
@@ -389,6 +390,112 @@ fn passes_by(
     Err(Fail(
         "no first contact came to its end before the half-done one was given up".into(),
     ))
+}
+
+/// What must come of a handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    Rdma,
+    Error,
+    /// Depends on whether the link is confirmed before the message is seen.
+    RdmaOrError,
+}
+
+/// A message comes twice: where another one is due that is an error; where none is due any more nobody reads it, least
+/// of all the program.
+fn twice(ctx: &Ctx) -> Outcome {
+    raw::prepare()?;
+    let (listener, address) = ctx.listener(8)?;
+    for (there, step, due) in [
+        (false, Step::Proposal, Due::Error),
+        (false, Step::Accept, Due::Error),
+        (false, Step::Confirm, Due::RdmaOrError),
+        (true, Step::Proposal, Due::Error),
+        (true, Step::Accept, Due::Rdma),
+        (true, Step::Confirm, Due::Rdma),
+    ] {
+        let what = if there {
+            format!("{step:?} twice in a link group")
+        } else {
+            format!("{step:?} twice at first contact")
+        };
+        fresh(ctx)?;
+        if there {
+            let relayed = relay(ctx, address, 9000, |_, message| Some(message))?;
+            works_by_rdma(ctx, &listener, relayed.ok_or(Fail("no outcome".into()))?)
+                .during("the link group")?;
+        }
+        let healthy = ctx.pair()?;
+        let mut doubled = 0;
+        let relayed = relay(ctx, address, 9000, |now, message| {
+            Some(if now == step {
+                doubled += 1;
+                message.repeat(2)
+            } else {
+                message
+            })
+        })
+        .during(&what)?
+        .ok_or(Fail("no outcome".into()))?;
+        check_eq!(doubled, 1, "times that a {step:?} was said twice");
+        let by_rdma = match due {
+            Due::Rdma => true,
+            Due::Error => false,
+            Due::RdmaOrError => relayed.outcome.is_ok(),
+        };
+        println!("# {what}: {}", if by_rdma { "RDMA" } else { "an error" });
+        if by_rdma {
+            works_by_rdma(ctx, &listener, relayed).during(&what)?;
+        } else {
+            comes_to_nothing(&listener, relayed, there).during(&what)?;
+        }
+        echo(&healthy, b"healthy").during(&what)?;
+    }
+    others_are_served(ctx, &listener, address)?;
+    prove_by_queue_pairs(ctx)
+}
+
+/// Neither program gets a connection of use, or a byte. In a link group the client has it before the server sees what is wrong.
+fn comes_to_nothing(listener: &Sock, relayed: Relayed, there: bool) -> Outcome {
+    let Relayed {
+        outcome,
+        to_client,
+        mut to_server,
+    } = relayed;
+    let end = Instant::now() + sys::PATIENCE;
+    while there && !to_server.finished && !to_server.reset {
+        check!(Instant::now() < end, "the server keeps the connection");
+        let said = to_server.receive(Duration::from_millis(100))?;
+        check!(said.is_empty(), "the server says {said:02x?}");
+    }
+    drop((to_client, to_server));
+    check_eq!(
+        outcome.is_ok(),
+        there,
+        "whether connect() has succeeded: {:?}",
+        outcome.as_ref().err()
+    );
+    if let Ok(client) = outcome {
+        client.set(libc::SOL_SOCKET, libc::SO_RCVTIMEO, seconds(30, 0))?;
+        check_errno!(
+            client.recv(&mut [0; 512], 0),
+            libc::ECONNRESET,
+            "recv() of the client"
+        );
+    }
+    // Long enough for a server that is still about to give up.
+    while listener.poll(libc::POLLIN, Duration::from_secs(8))? != 0 {
+        match listener.accept() {
+            Ok(server) => check_errno!(
+                server.recv(&mut [0; 512], 0),
+                libc::ECONNRESET,
+                "recv() of the server"
+            ),
+            Err(error) if error.raw_os_error() == Some(libc::ECONNABORTED) => {}
+            Err(error) => return Err(error).during("accept()"),
+        }
+    }
+    Ok(())
 }
 
 /// Length of a CLC header: with less nobody can tell whether it is CLC.
