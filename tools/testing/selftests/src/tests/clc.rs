@@ -2,24 +2,31 @@
 //! Continues `hostile`: here the messages are genuine ones, relayed between a genuine client and a
 //! genuine server, and wrong in one place.
 
+use super::decline::{client_to_raw, genuine_handshake, new_peer_id, PEER_ID, QUEUE_PAIR};
 use super::hostile::{self, next_port, others_are_served, DECLINE, EYE};
-use super::link::{echo, fresh, prove_by_queue_pairs};
+use super::link::{echo, fresh, prove_by_queue_pairs, queue_pairs};
 use super::once;
 use super::raw::{self, RawPeer, Refusing};
 use crate::kind::{Host, Kind};
 use crate::runner::{Ctx, Pair, Test};
 use crate::sys::{self, Sock};
-use crate::{check, check_eq, Context, Fail, Outcome};
+use crate::{check, check_eq, check_errno, Context, Fail, Outcome};
 use rand::Rng;
 use std::net::SocketAddr;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-pub const TESTS: [Test; 9] = [
+pub const TESTS: [Test; 11] = [
     once("clc.relayed", 120, relayed),
     once("clc.in_small_pieces", 120, in_small_pieces),
     once("clc.every_truncation", 200, every_truncation),
     once("clc.silence", 200, silence),
+    once(
+        "clc.half_done_keeps_nobody_waiting",
+        300,
+        half_done_keeps_nobody_waiting,
+    ),
+    once("clc.twice", 300, twice),
     once("clc.plain_words", 200, plain_words),
     once("clc.decline_then_data", 200, decline_then_data),
     once("clc.wrong_fields", 600, wrong_fields),
@@ -243,6 +250,252 @@ fn silence(ctx: &Ctx) -> Outcome {
         }
     }
     others_are_served(ctx, &listener, address)
+}
+
+/// How far a handshake gets before its peer is silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Half {
+    /// The server has sent its Accept.
+    Accepted,
+    /// The server has the Confirm, too, and waits for the answer to its CONFIRM LINK.
+    Confirmed,
+    /// The client has sent its Proposal.
+    Proposed,
+    /// The client has the Accept, too, and waits for CONFIRM LINK.
+    Answered,
+}
+
+/// A handshake of host B that is half done.
+struct HalfDone {
+    peer: RawPeer,
+    /// Where host B has the client.
+    client: Option<JoinHandle<Outcome<std::io::Result<Sock>>>>,
+}
+
+impl HalfDone {
+    /// With a host that nobody has seen. `messages`: Proposal, Accept and Confirm of that one.
+    fn new(ctx: &Ctx, half: Half, server: SocketAddr, messages: &[Vec<u8>; 3]) -> Outcome<Self> {
+        let [proposal, accept, confirm] = messages;
+        if matches!(half, Half::Proposed | Half::Answered) {
+            let (mut peer, client) = client_to_raw(ctx)?;
+            if half == Half::Answered {
+                peer.send(accept)?;
+                let answer = peer.receive(sys::PATIENCE)?;
+                check!(
+                    answer.len() == 180 && answer[4] == 3,
+                    "the answer to a good Accept is no Confirm: {answer:02x?}"
+                );
+            }
+            let client = Some(client);
+            return Ok(HalfDone { peer, client });
+        }
+        let mut peer = RawPeer::connect(next_port(), server)?;
+        peer.send(proposal)?;
+        let answer = peer.receive(sys::PATIENCE)?;
+        check!(
+            answer.len() == 160 && answer[4] == 2,
+            "the answer to a good Proposal is no Accept: {answer:02x?}"
+        );
+        if half == Half::Confirmed {
+            peer.send(confirm)?;
+            peer.flush()?;
+        }
+        Ok(HalfDone { peer, client: None })
+    }
+
+    /// Whether host B still waits for the rest of it.
+    fn is_undecided(&mut self) -> Outcome<bool> {
+        let said = self.peer.receive(Duration::from_millis(50))?;
+        let ended = self.client.as_ref().is_some_and(JoinHandle::is_finished);
+        Ok(said.is_empty() && !self.peer.finished && !self.peer.reset && !ended)
+    }
+
+    /// The peer goes, and nobody waits for it any more.
+    fn end(self) -> Outcome {
+        let port = self.peer.address().port();
+        drop(self.peer);
+        match self.client {
+            // It comes again without SMC.
+            Some(client) => Refusing::new(port)?.until(|| client.is_finished()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A handshake that is half done holds up no handshake with another peer, at either side.
+fn half_done_keeps_nobody_waiting(ctx: &Ctx) -> Outcome {
+    raw::prepare()?;
+    let (accept, confirm) = genuine_handshake(ctx)?;
+    let genuine = [hostile::genuine_proposal(ctx)?, accept, confirm];
+    let (listener, address) = ctx.listener(8)?;
+    let halves = [
+        Half::Accepted,
+        Half::Confirmed,
+        Half::Proposed,
+        Half::Answered,
+    ];
+    for (number, half) in (500..).zip(halves) {
+        let mut messages = genuine.clone();
+        let peer_id = new_peer_id(ctx, number);
+        for message in &mut messages {
+            message[PEER_ID].copy_from_slice(&peer_id);
+        }
+        for message in &mut messages[1..] {
+            message[QUEUE_PAIR].copy_from_slice(&[0, 0xff, 0xfe]);
+        }
+        passes_by(ctx, half, &(&listener, address), &messages).during(&format!("{half:?}"))?;
+    }
+    others_are_served(ctx, &listener, address)?;
+    prove_by_queue_pairs(ctx)
+}
+
+/// A first contact begins and ends while that one is half done.
+fn passes_by(
+    ctx: &Ctx,
+    half: Half,
+    (listener, address): &(&Sock, SocketAddr),
+    messages: &[Vec<u8>; 3],
+) -> Outcome {
+    // On a slow machine its time may be up before the other one has begun.
+    for round in 0..4 {
+        fresh(ctx)?;
+        let mut waiting = HalfDone::new(ctx, half, *address, messages)?;
+        check_eq!(
+            queue_pairs(Host::A)?,
+            0,
+            "queue pairs of host A before its first contact"
+        );
+        let pair = if waiting.client.is_some() {
+            let pair = ctx.pair_the_other_way()?;
+            ctx.prove(Host::B, &pair.client)?;
+            ctx.prove(Host::A, &pair.server)?;
+            pair
+        } else {
+            ctx.pair_from(listener, *address)?
+        };
+        echo(&pair, b"another peer")?;
+        let passed = waiting.is_undecided()?;
+        waiting.end()?;
+        while listener.poll(libc::POLLIN, Duration::ZERO)? != 0 {
+            // What is left of the half-done one.
+            listener.accept().err();
+        }
+        if passed {
+            return Ok(());
+        }
+        println!(
+            "# {half:?}, round {round}: it was given up before the other one had begun and ended"
+        );
+    }
+    Err(Fail(
+        "no first contact came to its end before the half-done one was given up".into(),
+    ))
+}
+
+/// What must come of a handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    Rdma,
+    Error,
+    /// Depends on whether the link is confirmed before the message is seen.
+    RdmaOrError,
+}
+
+/// A message comes twice: where another one is due that is an error; where none is due any more nobody reads it, least
+/// of all the program.
+fn twice(ctx: &Ctx) -> Outcome {
+    raw::prepare()?;
+    let (listener, address) = ctx.listener(8)?;
+    for (there, step, due) in [
+        (false, Step::Proposal, Due::Error),
+        (false, Step::Accept, Due::Error),
+        (false, Step::Confirm, Due::RdmaOrError),
+        (true, Step::Proposal, Due::Error),
+        (true, Step::Accept, Due::Rdma),
+        (true, Step::Confirm, Due::Rdma),
+    ] {
+        let what = if there {
+            format!("{step:?} twice in a link group")
+        } else {
+            format!("{step:?} twice at first contact")
+        };
+        fresh(ctx)?;
+        if there {
+            let relayed = relay(ctx, address, 9000, |_, message| Some(message))?;
+            works_by_rdma(ctx, &listener, relayed.ok_or(Fail("no outcome".into()))?)
+                .during("the link group")?;
+        }
+        let healthy = ctx.pair()?;
+        let mut doubled = 0;
+        let relayed = relay(ctx, address, 9000, |now, message| {
+            Some(if now == step {
+                doubled += 1;
+                message.repeat(2)
+            } else {
+                message
+            })
+        })
+        .during(&what)?
+        .ok_or(Fail("no outcome".into()))?;
+        check_eq!(doubled, 1, "times that a {step:?} was said twice");
+        let by_rdma = match due {
+            Due::Rdma => true,
+            Due::Error => false,
+            Due::RdmaOrError => relayed.outcome.is_ok(),
+        };
+        println!("# {what}: {}", if by_rdma { "RDMA" } else { "an error" });
+        if by_rdma {
+            works_by_rdma(ctx, &listener, relayed).during(&what)?;
+        } else {
+            comes_to_nothing(&listener, relayed, there).during(&what)?;
+        }
+        echo(&healthy, b"healthy").during(&what)?;
+    }
+    others_are_served(ctx, &listener, address)?;
+    prove_by_queue_pairs(ctx)
+}
+
+/// Neither program gets a connection of use, or a byte. In a link group the client has it before the server sees what is wrong.
+fn comes_to_nothing(listener: &Sock, relayed: Relayed, there: bool) -> Outcome {
+    let Relayed {
+        outcome,
+        to_client,
+        mut to_server,
+    } = relayed;
+    let end = Instant::now() + sys::PATIENCE;
+    while there && !to_server.finished && !to_server.reset {
+        check!(Instant::now() < end, "the server keeps the connection");
+        let said = to_server.receive(Duration::from_millis(100))?;
+        check!(said.is_empty(), "the server says {said:02x?}");
+    }
+    drop((to_client, to_server));
+    check_eq!(
+        outcome.is_ok(),
+        there,
+        "whether connect() has succeeded: {:?}",
+        outcome.as_ref().err()
+    );
+    if let Ok(client) = outcome {
+        client.set(libc::SOL_SOCKET, libc::SO_RCVTIMEO, seconds(30, 0))?;
+        check_errno!(
+            client.recv(&mut [0; 512], 0),
+            libc::ECONNRESET,
+            "recv() of the client"
+        );
+    }
+    // Long enough for a server that is still about to give up.
+    while listener.poll(libc::POLLIN, Duration::from_secs(8))? != 0 {
+        match listener.accept() {
+            Ok(server) => check_errno!(
+                server.recv(&mut [0; 512], 0),
+                libc::ECONNRESET,
+                "recv() of the server"
+            ),
+            Err(error) if error.raw_os_error() == Some(libc::ECONNABORTED) => {}
+            Err(error) => return Err(error).during("accept()"),
+        }
+    }
+    Ok(())
 }
 
 /// Length of a CLC header: with less nobody can tell whether it is CLC.

@@ -60,9 +60,9 @@ const ERR_RDYLNK: u32 = 0x0999_0002;
 const ERR_REGBUF: u32 = 0x0999_0003;
 
 // Who a Proposal, Accept or Confirm is from.
-const PEER_ID: std::ops::Range<usize> = 8..16;
+pub(super) const PEER_ID: std::ops::Range<usize> = 8..16;
 // Fields of Accept and Confirm of SMC-Rv2.
-const QUEUE_PAIR: std::ops::Range<usize> = 38..41;
+pub(super) const QUEUE_PAIR: std::ops::Range<usize> = 38..41;
 const EID: usize = 64;
 const FIRST_CONTACT: usize = 104;
 const OS_AND_RELEASE: usize = 105;
@@ -146,7 +146,7 @@ fn write(draft: Draft, genuine: &[u8]) -> Vec<u8> {
     all
 }
 
-fn new_peer_id(ctx: &Ctx, stream: u64) -> [u8; 8] {
+pub(super) fn new_peer_id(ctx: &Ctx, stream: u64) -> [u8; 8] {
     let mut id = [0; 8];
     ctx.random(stream).fill_bytes(&mut id);
     id
@@ -319,7 +319,7 @@ fn too_late(ctx: &Ctx) -> Outcome {
 }
 
 /// Accept and Confirm of a genuine first contact.
-fn genuine_handshake(ctx: &Ctx) -> Outcome<(Vec<u8>, Vec<u8>)> {
+pub(super) fn genuine_handshake(ctx: &Ctx) -> Outcome<(Vec<u8>, Vec<u8>)> {
     fresh(ctx)?;
     let (listener, address) = ctx.listener(8)?;
     let (mut accept, mut confirm) = (Vec::new(), Vec::new());
@@ -364,7 +364,7 @@ fn as_later_contact(mut message: Vec<u8>) -> Vec<u8> {
 }
 
 /// A client of host B under way to a raw server, which has its Proposal.
-fn client_to_raw(
+pub(super) fn client_to_raw(
     ctx: &Ctx,
 ) -> Outcome<(
     RawPeer,

@@ -1,10 +1,12 @@
 //! LLC messages that are wrong (RFC 7609, appendix A.3; SMC-Rv2).
 
-use super::speaker::{llc, llc_message, Offer, Role, LEN};
-use super::{one, says, Ends, Failures, Meeting, Stage, Statement, VIOLATION};
+use super::speaker::{llc, llc_message, Offer, Peer, Role, LEN};
+use super::{join, one, says, Dialling, Ends, Failures, Meeting, Stage, Statement, VIOLATION};
 use crate::runner::Ctx;
+use crate::sys;
 use crate::{check, check_eq, Context, Outcome};
 use rand::Rng;
+use std::time::{Duration, Instant};
 
 /// Sends an LLC message with these fields.
 fn llc(meeting: &mut Meeting<'_>, kind: u8, flags: u8, fields: &[(usize, &[u8])]) -> Outcome {
@@ -73,6 +75,7 @@ fn add_link_message(flags: u8, gid: [u8; 16], qpn: u32, link: u8, mtu: u8) -> [u
 
 const REASON: u32 = 0x0003_0000;
 const UNKNOWN_LINK: u32 = 0x0010_0000;
+const LOST_PATH: u32 = 0x0001_0000;
 
 fn is_unknown_link(meeting: &mut Meeting<'_>) -> Outcome {
     let answer = meeting.peer.llc(llc::DELETE_LINK, llc::ANSWER)?;
@@ -414,12 +417,13 @@ pub(super) fn types(ctx: &Ctx) -> Outcome {
     stage.go_on()
 }
 
+const TWO: Offer = Offer {
+    immediates: false,
+    links: 2,
+};
+
 /// Where two links may be: offers that lead nowhere, and answers to none.
 pub(super) fn second_link(ctx: &Ctx) -> Outcome {
-    const TWO: Offer = Offer {
-        immediates: false,
-        links: 2,
-    };
     const TO_CLIENT: [Statement; 3] = [
         says("an offer that leads nowhere", Ends::No, |m| {
             let gid = m.peer.qp.gid();
@@ -480,4 +484,225 @@ pub(super) fn second_link(ctx: &Ctx) -> Outcome {
         }
     }
     failures.outcome()
+}
+
+/// The port with the address 10.9.0.`last`.
+const fn port(last: u8) -> [u8; 16] {
+    let [a, b, c] = [10, 9, 0];
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, last]
+}
+
+/// What an ADD LINK offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Link {
+    gid: [u8; 16],
+    qpn: u32,
+    number: u8,
+    mtu: u8,
+}
+
+/// To a client with one port from another port than that of the first link: 10.9.0.50, which host B finds at host A's MAC.
+const RIGHT: Link = Link {
+    gid: port(50),
+    qpn: 0x00ff_0000,
+    number: 2,
+    mtu: 5,
+};
+
+const REJECTED: u8 = 0x40;
+
+impl Link {
+    /// Offers it; the answer.
+    fn offer(&self, m: &mut Meeting<'_>) -> Outcome<Vec<u8>> {
+        add_link(m, 0, self.gid, self.qpn, self.number, self.mtu)?;
+        m.peer.llc(llc::ADD_LINK, llc::ANSWER)
+    }
+}
+
+/// The offer is rejected, and with the one field right that it has wrong it is taken.
+fn rejected(m: &mut Meeting<'_>, wrong: Link) -> Outcome {
+    let answer = wrong.offer(m)?;
+    check!(
+        answer[3] & REJECTED != 0,
+        "it is not rejected: {answer:02x?}"
+    );
+    // RFC 7609, appendix A.3.2. The reason is not in it: SMC-Rv2 has the length in its place.
+    let [_, qpn @ ..] = wrong.qpn.to_be_bytes();
+    check_eq!(
+        (&answer[12..28], &answer[28..31], answer[31]),
+        (wrong.gid.as_slice(), qpn.as_slice(), wrong.number),
+        "port, queue pair and link in the rejection"
+    );
+    m.echo(b"after a rejection")?;
+    taken(m)
+}
+
+/// Nothing shows at once that the offer leads nowhere: it is taken, and the link given up when nobody confirms it. The next
+/// offer is as good as ever.
+fn given_up(m: &mut Meeting<'_>, nowhere: Link) -> Outcome {
+    let answer = nowhere.offer(m)?;
+    check!(answer[3] & REJECTED == 0, "it is rejected: {answer:02x?}");
+    m.echo(b"while nobody confirms")?;
+    let deleted = m.peer.llc(llc::DELETE_LINK, 0)?;
+    let reason = u32::from_be_bytes([deleted[5], deleted[6], deleted[7], deleted[8]]);
+    check_eq!(
+        (deleted[3] & llc::ALL, deleted[4], reason),
+        (0, nowhere.number, LOST_PATH),
+        "flag, link and reason of the DELETE LINK"
+    );
+    taken(m)
+}
+
+/// The right offer is taken.
+fn taken(m: &mut Meeting<'_>) -> Outcome {
+    let end = Instant::now() + sys::PATIENCE;
+    let taken = loop {
+        let answer = RIGHT.offer(m)?;
+        if answer[3] & REJECTED == 0 {
+            break answer;
+        }
+        // What went before is said to be over before it is.
+        check!(
+            Instant::now() < end,
+            "the right offer is rejected: {answer:02x?}"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let own = port(2);
+    check_eq!(
+        (&taken[12..28], taken[31]),
+        (own.as_slice(), RIGHT.number),
+        "port and link in the answer to the right offer"
+    );
+    check!(
+        taken[28..31] != [0; 3] && (1..=5).contains(&(taken[32] & 15)),
+        "no queue pair or MTU in the answer to the right offer: {taken:02x?}"
+    );
+    m.echo(b"while a link is being added")
+}
+
+/// Where a client may have two links: each field of an offer wrong, all others right.
+pub(super) fn offers(ctx: &Ctx) -> Outcome {
+    const WRONG: [Statement; 9] = [
+        says("a queue pair nobody has", Ends::No, |m| given_up(m, RIGHT)),
+        says("link 0", Ends::No, |m| {
+            rejected(m, Link { number: 0, ..RIGHT })
+        }),
+        says("the link there is", Ends::No, |m| {
+            rejected(m, Link { number: 1, ..RIGHT })
+        }),
+        says("queue pair 0", Ends::No, |m| {
+            rejected(m, Link { qpn: 0, ..RIGHT })
+        }),
+        says("MTU 0", Ends::No, |m| rejected(m, Link { mtu: 0, ..RIGHT })),
+        says("MTU 6", Ends::No, |m| rejected(m, Link { mtu: 6, ..RIGHT })),
+        says("MTU 15", Ends::No, |m| {
+            rejected(m, Link { mtu: 15, ..RIGHT })
+        }),
+        says("a port nobody has", Ends::No, |m| {
+            given_up(
+                m,
+                Link {
+                    gid: [0xff; 16],
+                    ..RIGHT
+                },
+            )
+        }),
+        // RFC 7609, section 3.5.1.6.1: two links between the same ports are of no use.
+        says("the port of the first link", Ends::No, |m| {
+            rejected(
+                m,
+                Link {
+                    gid: port(1),
+                    ..RIGHT
+                },
+            )
+        }),
+    ];
+    let stage = Stage::new(ctx)?;
+    let mut failures = Failures::default();
+    for statement in &WRONG {
+        failures.note(one(&stage, Role::Server, TWO, statement), statement.what);
+    }
+    failures.outcome()
+}
+
+/// Fields of CONFIRM LINK that change nothing at first contact, and whether more links than the first are left.
+const CONFIRMED: [(&str, usize, &[u8], bool); 9] = [
+    ("as it should be", 34, &[2], true),
+    ("MAC 0", 4, &[0; 6], true),
+    ("MAC of all", 4, &[0xff; 6], true),
+    ("user 0", 30, &[0; 4], true),
+    ("user 0xffffffff", 30, &[0xff; 4], true),
+    ("no links", 34, &[0], false),
+    ("1 link", 34, &[1], false),
+    ("255 links", 34, &[255], true),
+    ("no connections", 35, &[0], true),
+];
+
+/// What CONFIRM LINK says about its sender, beside its end of the link, is no reason to refuse it; but who says that it can
+/// have one link is offered no other.
+pub(super) fn confirmed(ctx: &Ctx) -> Outcome {
+    let stage = Stage::new(ctx)?;
+    let mut failures = Failures::default();
+    for role in [Role::Client, Role::Server] {
+        for (what, at, bytes, more) in CONFIRMED {
+            let outcome =
+                confirmed_with(&stage, role, (at, bytes), more).and_then(|()| stage.go_on());
+            failures.note(outcome, &format!("'{what}' as a {role:?}"));
+        }
+    }
+    failures.outcome()
+}
+
+fn confirmed_with(stage: &Stage, role: Role, (at, bytes): (usize, &[u8]), more: bool) -> Outcome {
+    let change = |mut message: [u8; LEN]| {
+        message[at..at + bytes.len()].copy_from_slice(bytes);
+        message
+    };
+    let (peer, sock) = match role {
+        Role::Client => {
+            let mut peer = Peer::dial(TWO, stage.address)?;
+            peer.confirm()?;
+            peer.link = peer.llc(llc::CONFIRM_LINK, 0)?[29];
+            let answer = change(peer.confirm_link(llc::ANSWER));
+            peer.qp.send(&answer)?;
+            let sock = stage.accepted(&peer)?;
+            (peer, sock)
+        }
+        Role::Server => {
+            let dialling = Dialling::new(stage.kind)?;
+            let mut peer = Peer::accept(TWO, dialling.listening)?;
+            peer.take_confirm()?;
+            let request = change(peer.confirm_link(0));
+            peer.qp.send(&request)?;
+            peer.llc(llc::CONFIRM_LINK, llc::ANSWER)?;
+            let sock = join(dialling.thread)?.during("connect() to the peer")?;
+            (peer, sock)
+        }
+    };
+    let mut m = Meeting { stage, peer, sock };
+    m.echo(b"the link is confirmed")?;
+    if role == Role::Server {
+        return Ok(());
+    }
+    llc(&mut m, llc::REQUEST_ADD_LINK, 0, &[(24, &[1])])?;
+    if more {
+        let offer = m.peer.llc(llc::ADD_LINK, 0)?;
+        check!(
+            offer[31] > 1 && offer[28..31] != [0; 3],
+            "what is offered is no other link: {offer:02x?}"
+        );
+    } else {
+        // Where an offer is due it is here much sooner.
+        let end = Instant::now() + Duration::from_secs(3);
+        while Instant::now() < end {
+            m.peer.hear(Duration::from_millis(100))?;
+        }
+        check!(
+            !m.peer.requests.iter().any(|said| said[0] == llc::ADD_LINK),
+            "another link is offered"
+        );
+    }
+    m.echo(b"and goes on")
 }

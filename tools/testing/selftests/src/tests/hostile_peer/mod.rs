@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-pub const TESTS: [Test; 19] = [
+pub const TESTS: [Test; 21] = [
     peer("hostile_peer.honest_client", 120, honest_client),
     peer("hostile_peer.honest_server", 120, honest_server),
     peer("hostile_peer.cdc_to_server", 300, |ctx| {
@@ -53,6 +53,8 @@ pub const TESTS: [Test; 19] = [
     }),
     peer("hostile_peer.llc_types", 300, links::types),
     peer("hostile_peer.second_link", 300, links::second_link),
+    peer("hostile_peer.second_link_offers", 300, links::offers),
+    peer("hostile_peer.confirm_link", 300, links::confirmed),
     peer("hostile_peer.early", 300, moments::early),
     peer("hostile_peer.late", 300, moments::late),
     peer("hostile_peer.on_its_way", 300, moments::on_its_way),
