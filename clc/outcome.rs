@@ -7,6 +7,7 @@ use super::{
     io,
     wire::Decline, //
 };
+use crate::kapi::prelude::*;
 use crate::{
     kapi::clcsock::ClcSock,
     smc_core::conn::Conn, //
@@ -47,6 +48,10 @@ impl Outcome {
     /// its connection is nothing for a program, to which it would look like a stream that has ended well: TCP has
     /// told of its end already, here.
     pub(super) fn declined(clc: &ClcSock, decline: &Decline, reason: DeclineReason) -> Self {
+        // Between a message and its answer nobody has anything to say: it would be read as the program's.
+        if io::has_spoken(clc) {
+            return Self::NotSmc(EPROTO);
+        }
         match io::decline(clc, decline) {
             Ok(()) => Self::Fallback(reason, 0),
             Err(err) => Self::Failed(err),

@@ -24,11 +24,12 @@ use rand::RngCore;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-pub const TESTS: [Test; 10] = [
+pub const TESTS: [Test; 11] = [
     once("decline.proposal", 120, proposal),
     once("decline.too_late", 120, too_late),
     once("decline.accept", 120, accept),
     once("decline.confirm", 200, confirm),
+    once("decline.said_twice", 120, said_twice),
     once("decline.group_never_forms", 200, group_never_forms),
     once("decline.no_device", 120, no_device),
     once("decline.refused_resources", 300, refused_resources),
@@ -512,6 +513,84 @@ fn confirm(ctx: &Ctx) -> Outcome {
         })
         .during(name)?;
     }
+    others_are_served(ctx, &listener, address)?;
+    prove_by_queue_pairs(ctx)
+}
+
+/// The program of a connection whose handshake was declined gets the peer's data, or an error: nothing of the handshake.
+fn reads_no_clc(peer: &mut RawPeer, sock: std::io::Result<Sock>) -> Outcome {
+    peer.send(b"to the socket")?;
+    let mut got = [0; 13];
+    let Ok(()) = sock.and_then(|sock| sock.recv_all(&mut got)) else {
+        return Ok(());
+    };
+    check_eq!(&got, b"to the socket", "what the program received");
+    Ok(())
+}
+
+/// A message that is declined comes twice: the second one is no data of the program.
+fn said_twice(ctx: &Ctx) -> Outcome {
+    raw::prepare()?;
+    let (mut accept, mut confirm) = genuine_handshake(ctx)?;
+    let genuine = genuine_proposal(ctx)?;
+    let declined = |peer: &mut RawPeer| -> Outcome {
+        let answer = peer.receive(sys::PATIENCE)?;
+        check_eq!(
+            diagnosis(&answer),
+            Some(NOUEID),
+            "diagnosis in {answer:02x?}"
+        );
+        Ok(())
+    };
+    let (listener, address) = ctx.listener(8)?;
+    let proposal = || {
+        let strange = Draft {
+            strange_eid: true,
+            ..V2_ONLY
+        };
+        let mut peer = RawPeer::connect(next_port(), address)?;
+        peer.send(&write(strange, &genuine).repeat(2))?;
+        declined(&mut peer)?;
+        reads_no_clc(&mut peer, listener.accept())
+    };
+    let mut words = Vec::new();
+    let mut note = |what: &str, outcome: Outcome| {
+        if let Err(Fail(why)) = outcome {
+            words.push(format!("{what} twice: {why}"));
+        }
+    };
+    note("Proposal", proposal());
+    let peer_id = new_peer_id(ctx, 410);
+    accept[PEER_ID].copy_from_slice(&peer_id);
+    accept[EID] ^= 1;
+    let at_client = || {
+        let (mut peer, client) = client_to_raw(ctx)?;
+        peer.send(&accept.repeat(2))?;
+        declined(&mut peer)?;
+        let outcome = client
+            .join()
+            .map_err(|_| Fail("the client's thread panicked".into()))??;
+        reads_no_clc(&mut peer, outcome)
+    };
+    note("Accept", at_client());
+    let mut proposal = genuine.clone();
+    proposal[PEER_ID].copy_from_slice(&peer_id);
+    confirm[PEER_ID].copy_from_slice(&peer_id);
+    confirm[EID] ^= 1;
+    let at_server = || {
+        let mut peer = RawPeer::connect(next_port(), address)?;
+        peer.send(&proposal)?;
+        check_eq!(
+            peer.receive(sys::PATIENCE)?.len(),
+            160,
+            "length of the Accept"
+        );
+        peer.send(&confirm.repeat(2))?;
+        declined(&mut peer)?;
+        reads_no_clc(&mut peer, listener.accept())
+    };
+    note("Confirm", at_server());
+    check!(words.is_empty(), "{}", words.join("\n"));
     others_are_served(ctx, &listener, address)?;
     prove_by_queue_pairs(ctx)
 }
