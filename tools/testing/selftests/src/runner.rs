@@ -302,7 +302,8 @@ pub const SUITES: [Suite; 8] = [
         divisor: 1,
         roce: SoftRoce::Stock,
         subjects: &["netem"],
-        about: "over networks that lose, double, delay, damage and exchange packets",
+        about:
+            "over networks that lose, double, delay, damage and exchange packets, and through holes",
     },
     Suite {
         name: "hostile-peer",

@@ -4,6 +4,7 @@ mod aio;
 mod api;
 mod asleep;
 mod basic;
+mod black_hole;
 mod bulk;
 pub mod calls;
 mod clc;
@@ -146,6 +147,7 @@ pub fn all() -> Vec<Test> {
     tests.extend(v1::TESTS);
     tests.extend(memory::TESTS);
     tests.extend(netem::TESTS);
+    tests.extend(black_hole::TESTS);
     tests.extend(hostile_peer::TESTS);
     tests
 }

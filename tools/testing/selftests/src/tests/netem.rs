@@ -22,7 +22,7 @@ pub const TESTS: [Test; 5] = [
     rough("netem.delay", |ctx| under(ctx, "delay 20ms")),
 ];
 
-const fn rough(name: &'static str, body: fn(&Ctx) -> Outcome) -> Test {
+pub(super) const fn rough(name: &'static str, body: fn(&Ctx) -> Outcome) -> Test {
     Test {
         name,
         body,
