@@ -134,7 +134,8 @@ pub(crate) fn handshake(sk: &Sock<SmcSocket>, clc: &Arc<ClcSock>) -> Outcome {
         Err(Stop::NotSmc) => Outcome::Fallback(DeclineReason::NOCLC, 0),
         Err(Stop::Fail(err)) => Outcome::Failed(err),
     };
-    if let (Outcome::Failed(_), Some(stats)) = (&outcome, Stats::of(sk.net())) {
+    if let (Outcome::NotSmc(_) | Outcome::Failed(_), Some(stats)) = (&outcome, Stats::of(sk.net()))
+    {
         stats.count(counter::SERVER_FAILED);
     }
     outcome

@@ -282,7 +282,7 @@ impl HalfDone {
                 peer.send(accept)?;
                 let answer = peer.receive(sys::PATIENCE)?;
                 check!(
-                    answer.len() == 180 && answer[4] == 3,
+                    answer.len() == confirm.len() && answer[4] == 3,
                     "the answer to a good Accept is no Confirm: {answer:02x?}"
                 );
             }
@@ -293,7 +293,7 @@ impl HalfDone {
         peer.send(proposal)?;
         let answer = peer.receive(sys::PATIENCE)?;
         check!(
-            answer.len() == 160 && answer[4] == 2,
+            answer.len() == accept.len() && answer[4] == 2,
             "the answer to a good Proposal is no Accept: {answer:02x?}"
         );
         if half == Half::Confirmed {
