@@ -79,7 +79,6 @@ use crate::{
             Registry, //
         },
         sock::SmcSocket,
-        stats::Stats,
         types::{
             Gid,
             Mac, //
@@ -156,11 +155,7 @@ pub(crate) fn handshake(sk: &Sock<SmcSocket>, clc: &Arc<ClcSock>) -> Outcome {
         Err(Stop::NotSmc(err)) => Outcome::NotSmc(err),
         Err(Stop::Fail(err)) => Outcome::Failed(err),
     };
-    if let (Outcome::NotSmc(_) | Outcome::Failed(_), Some(stats)) = (&outcome, Stats::of(sk.net()))
-    {
-        stats.count(counter::CLIENT_FAILED);
-    }
-    outcome
+    outcome.counted(sk.net(), counter::CLIENT_FAILED)
 }
 
 /// What version 1 is offered with: where the connection's interface is attached, as far as the server

@@ -116,13 +116,17 @@ pub(super) fn send(clc: &ClcSock, message: &[u8]) -> Result {
     })
 }
 
+/// What [`ClcSock::recv`] of one byte would say now.
+fn look(clc: &ClcSock) -> Result<usize> {
+    clc.recv(&mut [0], MSG_PEEK | MSG_DONTWAIT)
+}
+
 /// Whether something waits to be received.
 pub(super) fn has_spoken(clc: &ClcSock) -> bool {
-    clc.recv(&mut [0], MSG_PEEK | MSG_DONTWAIT)
-        .is_ok_and(|n| n > 0)
+    look(clc).is_ok_and(|n| n > 0)
 }
 
 /// Whether something can be received, or nothing ever will.
 pub(super) fn has_input(clc: &ClcSock) -> bool {
-    clc.recv(&mut [0], MSG_PEEK | MSG_DONTWAIT) != Err(EAGAIN)
+    look(clc) != Err(EAGAIN)
 }

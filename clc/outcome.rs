@@ -9,8 +9,15 @@ use super::{
 };
 use crate::kapi::prelude::*;
 use crate::{
-    kapi::clcsock::ClcSock,
-    smc_core::conn::Conn, //
+    kapi::{
+        clcsock::ClcSock,
+        netns::Net, //
+    },
+    smc_core::{
+        conn::Conn,
+        counter::Counter,
+        stats::Stats, //
+    }, //
 };
 use kernel::{
     error::Error,
@@ -56,6 +63,14 @@ impl Outcome {
             Ok(()) => Self::Fallback(reason, 0),
             Err(err) => Self::Failed(err),
         }
+    }
+
+    /// Counts a handshake that has come to nothing.
+    pub(super) fn counted(self, net: &Net, failed: Counter) -> Self {
+        if let (Self::NotSmc(_) | Self::Failed(_), Some(stats)) = (&self, Stats::of(net)) {
+            stats.count(failed);
+        }
+        self
     }
 
     /// Nobody is interested any more.

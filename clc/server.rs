@@ -65,7 +65,6 @@ use crate::{
             Registry, //
         },
         sock::SmcSocket,
-        stats::Stats,
         types::Gid, //
     },
     sysctl::Settings, //
@@ -134,11 +133,7 @@ pub(crate) fn handshake(sk: &Sock<SmcSocket>, clc: &Arc<ClcSock>) -> Outcome {
         Err(Stop::NotSmc) => Outcome::Fallback(DeclineReason::NOCLC, 0),
         Err(Stop::Fail(err)) => Outcome::Failed(err),
     };
-    if let (Outcome::NotSmc(_) | Outcome::Failed(_), Some(stats)) = (&outcome, Stats::of(sk.net()))
-    {
-        stats.count(counter::SERVER_FAILED);
-    }
-    outcome
+    outcome.counted(sk.net(), counter::SERVER_FAILED)
 }
 
 fn negotiate(context: &Context<'_>) -> Result<Arc<Conn>, Stop> {

@@ -555,7 +555,7 @@ impl ClcSock {
         usize::try_from(n).map_err(|_| Error::from_errno(n))
     }
 
-    /// Throws away what has been received on a connection that has ended, and the error that it has ended with.
+    /// Throws away what has been received on a connection that has ended.
     pub(crate) fn discard(&self) {
         let mut rest = [0; 256];
         // No more comes: this ends with the receive queue.

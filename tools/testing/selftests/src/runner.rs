@@ -376,13 +376,7 @@ pub fn run(options: &Options, tests: &[Test]) -> bool {
             let subject = test.name.split('.').next().unwrap_or_default();
             subjects.is_empty() || subjects.contains(&subject)
         })
-        .filter(|(test, kind)| {
-            let name = format!("{}[{}]", test.name, kind.name());
-            options
-                .filter
-                .as_ref()
-                .is_none_or(|text| chosen_by(text, &name))
-        })
+        .filter(|(test, kind)| filter.is_none_or(|text| chosen_by(text, &full_name(test, *kind))))
         .enumerate()
         .filter(|(number, _)| options.part.is_none_or(|(part, of)| number % of == part))
         .map(|(_, chosen)| chosen)
@@ -428,7 +422,7 @@ pub fn run(options: &Options, tests: &[Test]) -> bool {
 
     for (number, (test, kind)) in chosen.iter().enumerate() {
         for round in 0..options.repeat {
-            let name = format!("{}[{}]", test.name, kind.name());
+            let name = full_name(test, *kind);
             let skip = options.skip.as_deref().unwrap_or_default();
             if skip
                 .split(',')
@@ -494,6 +488,11 @@ pub fn run(options: &Options, tests: &[Test]) -> bool {
     report.failed == 0
 }
 
+/// A test over a kind of socket, as the report names it.
+fn full_name(test: &Test, kind: Kind) -> String {
+    format!("{}[{}]", test.name, kind.name())
+}
+
 /// The first of the texts by which nothing is chosen, nor left out: a test that has got another name, say.
 fn without_effect<'a>(texts: &'a str, tests: &[Test]) -> Option<&'a str> {
     texts.split(',').find(|text| {
@@ -501,7 +500,7 @@ fn without_effect<'a>(texts: &'a str, tests: &[Test]) -> Option<&'a str> {
         !tests.iter().any(|test| {
             Kind::ALL
                 .iter()
-                .any(|kind| format!("{}[{}]", test.name, kind.name()).contains(text))
+                .any(|&kind| full_name(test, kind).contains(text))
         })
     })
 }

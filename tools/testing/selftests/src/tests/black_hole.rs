@@ -288,19 +288,14 @@ fn newcomers(ctx: &Ctx, count: usize, at_once: usize) -> Outcome<Tally> {
     let mut tally = Tally::default();
     let mut first = Ok(());
     for client in clients {
-        match client
-            .join()
-            .map_err(|_| Fail("a thread of the test panicked".into()))?
-        {
+        match join(client) {
             Ok(came) => came.into_iter().for_each(|came| tally.add(came)),
             Err(failure) => first = first.and(Err(failure)),
         }
     }
     over.store(true, Ordering::Release);
     first?;
-    let served = acceptor
-        .join()
-        .map_err(|_| Fail("a thread of the test panicked".into()))??;
+    let served = join(acceptor)?;
     check_eq!(
         served,
         tally.by_tcp,
@@ -482,9 +477,7 @@ fn links_end(ctx: &Ctx) -> Outcome {
         }
         *errors.entry(error.to_string()).or_default() += 1;
     }
-    let tally = newcomers
-        .join()
-        .map_err(|_| Fail("a thread of the test panicked".into()))??;
+    let tally = join(newcomers)?;
     check!(
         wrong.is_empty(),
         "ends that ended as they should not: {}",
@@ -599,9 +592,7 @@ fn converse(ctx: &Ctx, number: usize, pair: Pair) -> Outcome<usize> {
         thread::spawn(move || listen(far, last, &words).during("the one that ends last"))
     };
     let sent = speak(near, last, &Words::new(ctx, number)).during("the one that ends first")?;
-    let answered = other
-        .join()
-        .map_err(|_| Fail("a thread of the test panicked".into()))??;
+    let answered = join(other)?;
     Ok(sent + answered)
 }
 

@@ -153,7 +153,7 @@ pub fn all() -> Vec<Test> {
 }
 
 /// The outcome of a thread of a test.
-fn join(thread: JoinHandle<Outcome>) -> Outcome {
+fn join<T>(thread: JoinHandle<Outcome<T>>) -> Outcome<T> {
     thread
         .join()
         .map_err(|_| Fail("a thread of the test panicked".into()))?

@@ -130,9 +130,7 @@ fn under(ctx: &Ctx, what: &str) -> Outcome {
         .collect();
     let mut by_rdma = 0;
     for client in clients {
-        by_rdma += client
-            .join()
-            .map_err(|_| Fail("a thread of the test panicked".into()))??;
+        by_rdma += join(client)?;
     }
     join(acceptor)?;
     for host in Host::BOTH {

@@ -768,11 +768,11 @@ fn handshake(ctx: &Ctx) -> Outcome {
     check_eq!(proposal.first_chunk(), Some(&EYE), "a Proposal");
     thread.signal(libc::SIGUSR1)?;
     thread.wake_up("connect() is interrupted")?;
-    let limit = |seconds| libc::timeval {
-        tv_sec: seconds,
+    let limit = libc::timeval {
+        tv_sec: 33,
         tv_usec: 0,
     };
-    client.set(libc::SOL_SOCKET, libc::SO_RCVTIMEO, limit(33))?;
+    client.set(libc::SOL_SOCKET, libc::SO_RCVTIMEO, limit)?;
     peer.send(&message(DECLINE, 2, &[0; 16]))?;
     client.await_events(libc::POLLOUT)?;
     check_eq!(client.error()?, 0, "SO_ERROR");

@@ -16,7 +16,7 @@ mod vanished;
 
 pub use random::at_random;
 
-use super::raw;
+use super::{join, raw};
 use crate::kind::{Host, Kind};
 use crate::pattern::Pattern;
 use crate::runner::{Ctx, Needs, Pair, Test};
@@ -208,12 +208,6 @@ impl Dialling {
         });
         Ok(Dialling { listening, thread })
     }
-}
-
-fn join<T>(thread: std::thread::JoinHandle<Outcome<T>>) -> Outcome<T> {
-    thread
-        .join()
-        .map_err(|_| Fail("a thread of the test panicked".into()))?
 }
 
 /// No call on it hangs the test.
