@@ -6,6 +6,7 @@ use super::link::echo as echo_of;
 use super::network::{without_address, Rules};
 use super::{any, join, once};
 use crate::kind::{Host, Kind, AF_SMC, IPPROTO_SMC};
+use crate::rig::run_on;
 use crate::runner::{Ctx, Pair, Test};
 use crate::sys::{self, Sock};
 use crate::{check, check_eq, check_errno, Context, Fail, Outcome};
@@ -32,10 +33,9 @@ pub const TESTS: [Test; 12] = [
 
 /// An address of IPv6 that means nothing without a device: TCP learns it by bind(), connect() and the SYN, and keeps it.
 fn link_local(ctx: &Ctx) -> Outcome {
+    let [ip_a, ip_b] = [address_of_device(Host::A)?, address_of_device(Host::B)?];
     let address = |host: Host, port, scope| -> SocketAddr {
-        // By the host's MAC, as the kernel makes it.
-        let last = if host == Host::A { 1 } else { 2 };
-        let ip = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe09, last);
+        let ip = if host == Host::A { ip_a } else { ip_b };
         SocketAddrV6::new(ip, port, 0, scope).into()
     };
     let [scope_a, scope_b] = [ifindex(Host::A)?, ifindex(Host::B)?];
@@ -83,6 +83,17 @@ fn link_local(ctx: &Ctx) -> Outcome {
     }
     // Else it has shown nothing of SMC.
     ctx.pair().map(drop)
+}
+
+/// The link-local address that a host's network device has by its MAC.
+fn address_of_device(host: Host) -> Outcome<Ipv6Addr> {
+    let device = host.netdev();
+    let line = run_on(host, &format!("ip -6 -o addr show dev {device} scope link"))?;
+    line.split_whitespace()
+        .skip_while(|word| *word != "inet6")
+        .nth(1)
+        .and_then(|word| word.split('/').next()?.parse().ok())
+        .ok_or_else(|| Fail(format!("no link-local address on {device}: '{line}'")))
 }
 
 /// A TCP that has no way to a client when it repeats its SYN-ACK forgets it, whose connect() may be done: tests that take
