@@ -16,6 +16,7 @@ pub mod locking;
 pub mod message;
 pub mod mode;
 pub mod pattern;
+pub mod proc_net;
 pub mod programs;
 pub mod rig;
 pub mod runner;

@@ -3,6 +3,7 @@
 use crate::kind::Host;
 use crate::ktap::Report;
 use crate::locking;
+use crate::proc_net;
 use crate::sys::{self, Sock};
 use crate::{check, Context, Fail, Outcome};
 use std::io;
@@ -159,7 +160,8 @@ pub fn hears_roce(host: Host) -> Outcome<bool> {
     /// RoCEv2's.
     const PORT: u16 = 4791;
 
-    Ok(states(host, "udp", PORT)?.next().is_some())
+    let sockets = proc_net::sockets_of(host, "udp")?;
+    Ok(sockets.iter().any(|socket| socket.local.port() == PORT))
 }
 
 /// The network between the hosts.
@@ -572,23 +574,6 @@ fn no_memory_leaked() -> Outcome {
 
 /// Whether a TCP socket of host B listens on a port; SMC's have one below.
 pub fn listens(port: u16) -> io::Result<bool> {
-    Ok(states(Host::B, "tcp", port)?.any(|state| state == "0A"))
-}
-
-/// The states of the host's sockets of a protocol, of IPv4, whose own port is this one.
-fn states(host: Host, protocol: &str, port: u16) -> io::Result<impl Iterator<Item = String>> {
-    sys::enter(host)?;
-    let text = sys::read_file(&format!("/proc/thread-self/net/{protocol}"));
-    sys::leave()?;
-    let wanted = format!(":{port:04X}");
-    let states: Vec<_> = text?
-        .lines()
-        .filter_map(|line| {
-            let mut words = line.split_whitespace().skip(1);
-            let local = words.next()?;
-            let state = words.nth(1)?;
-            local.ends_with(&wanted).then(|| state.into())
-        })
-        .collect();
-    Ok(states.into_iter())
+    let sockets = proc_net::sockets_of(Host::B, "tcp")?;
+    Ok(sockets.iter().any(|socket| socket.listens_on(port)))
 }

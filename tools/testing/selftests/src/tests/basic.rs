@@ -6,6 +6,7 @@ use super::link::echo as echo_of;
 use super::network::{without_address, Rules};
 use super::{any, join, once};
 use crate::kind::{Host, Kind, AF_SMC, IPPROTO_SMC};
+use crate::proc_net::{self, Socket, SYN_RECV};
 use crate::rig::run_on;
 use crate::runner::{Ctx, Pair, Test};
 use crate::sys::{self, Sock};
@@ -105,13 +106,9 @@ fn forgotten_client(ctx: &Ctx) -> Outcome {
     let rule = format!("tcp dport {port} tcp flags & (syn | ack) == ack drop");
     let rules = Rules::new(Host::B, "input", &[&rule])?;
     let client = ctx.connect(address)?;
-    let half_open = || {
-        sys::enter(Host::B)?;
-        let all = sys::read_file("/proc/net/tcp")?;
-        // Its state is SYN_RECV.
-        io::Result::Ok(all.lines().any(|line| {
-            line.contains(&format!(":{port:04X} ")) && line.split_whitespace().nth(3) == Some("03")
-        }))
+    let half_open = || -> io::Result<bool> {
+        let is = |socket: &Socket| socket.local.port() == port && socket.state == SYN_RECV;
+        Ok(proc_net::sockets_of(Host::B, "tcp")?.iter().any(is))
     };
     check!(half_open()?, "no request of a connection");
     without_address(Host::B, || {

@@ -10,6 +10,7 @@ use crate::bulk::is_clean;
 use crate::kind::Host;
 use crate::mode::{self, Mode};
 use crate::pattern::Pattern;
+use crate::proc_net::{self, Socket, LISTEN, TIME_WAIT};
 use crate::rig;
 use crate::runner::{Ctx, Pair, Test};
 use crate::sys::{self, Sock, PATIENCE};
@@ -598,19 +599,15 @@ fn converse(ctx: &Ctx, number: usize, pair: Pair) -> Outcome<usize> {
 
 /// TCP sockets of a host that are about a port of host B, but for the listener and those in TIME_WAIT.
 fn tcp_sockets(host: Host, port: u16) -> io::Result<usize> {
-    sys::enter(host)?;
-    let text = sys::read_file("/proc/thread-self/net/tcp")?;
-    let wanted = format!(":{port:04X}");
-    Ok(text
-        .lines()
-        .filter(|line| {
-            let words: Vec<&str> = line.split_whitespace().take(4).collect();
-            let [_, local, remote, state] = words[..] else {
-                return false;
-            };
-            (local.ends_with(&wanted) || remote.ends_with(&wanted))
-                && !["06", "0A"].contains(&state)
-        })
+    let counts = |socket: &&Socket| {
+        [socket.local, socket.remote]
+            .iter()
+            .any(|end| end.port() == port)
+            && ![LISTEN, TIME_WAIT].contains(&socket.state)
+    };
+    Ok(proc_net::sockets_of(host, "tcp")?
+        .iter()
+        .filter(counts)
         .count())
 }
 

@@ -7,6 +7,7 @@ use super::settings::Changed;
 use crate::fault::{Fault, Verb, ALLOCATORS, VERBS};
 use crate::kind::Host;
 use crate::pattern::Pattern;
+use crate::proc_net::{self, Socket, ESTABLISHED, FIN_WAIT1};
 use crate::runner::{Ctx, Needs, Pair, Test};
 use crate::sys::{self, Sock, PATIENCE};
 use crate::{check, check_eq, check_errno, Context, Fail, Outcome};
@@ -604,14 +605,6 @@ struct TcpEnds {
     server: SocketAddr,
 }
 
-/// What `/proc/net/tcp` says of one end.
-#[derive(Debug, PartialEq, Eq)]
-struct TcpEnd {
-    state: String,
-    /// Sequence numbers that were not acknowledged, or not sent: one of them would be that of the FIN.
-    unacknowledged: u32,
-}
-
 impl TcpEnds {
     fn of(client: &Sock, server: &Sock) -> Outcome<TcpEnds> {
         Ok(TcpEnds {
@@ -621,33 +614,16 @@ impl TcpEnds {
     }
 
     /// One end, if there still is one.
-    fn end(&self, host: Host) -> Outcome<Option<TcpEnd>> {
-        let (local, remote) = match host {
+    fn end(&self, host: Host) -> Outcome<Option<Socket>> {
+        let wanted = match host {
             Host::A => (self.client, self.server),
             Host::B => (self.server, self.client),
         };
-        sys::enter(host)?;
-        let text = sys::read_file("/proc/thread-self/net/tcp");
-        sys::leave()?;
-        let wanted = [shown(local)?, shown(remote)?];
-        for line in text?.lines().skip(1) {
-            let words: Vec<_> = line.split_whitespace().collect();
-            let &[_, local, remote, state, queues, ..] = words.as_slice() else {
-                continue;
-            };
-            if [local, remote] == wanted {
-                let queue = queues.split(':').next().unwrap_or_default();
-                return Ok(Some(TcpEnd {
-                    state: state.into(),
-                    unacknowledged: u32::from_str_radix(queue, 16)
-                        .during("a queue of /proc/net/tcp")?,
-                }));
-            }
-        }
-        Ok(None)
+        let mut sockets = proc_net::sockets_of(host, "tcp")?.into_iter();
+        Ok(sockets.find(|socket| (socket.local, socket.remote) == wanted))
     }
 
-    fn both(&self) -> Outcome<[Option<TcpEnd>; 2]> {
+    fn both(&self) -> Outcome<[Option<Socket>; 2]> {
         Ok([self.end(Host::A)?, self.end(Host::B)?])
     }
 
@@ -682,7 +658,7 @@ impl TcpEnds {
 /// What is known of a connection that is not as it should be.
 struct Seen {
     /// At the client, and at the server.
-    tcp: [Option<TcpEnd>; 2],
+    tcp: [Option<Socket>; 2],
     smc: Vec<Option<crate::diag::Entry>>,
 }
 
@@ -722,8 +698,8 @@ impl Display for Seen {
 
 /// Whether the TCP of the side that has closed got no memory for its FIN: it takes it for said (FIN_WAIT1), and has nothing left to
 /// say; the other one's goes on (ESTABLISHED).
-fn is_lost_end([client, server]: &[Option<TcpEnd>; 2], closed: Host) -> bool {
-    let is = |end: &Option<TcpEnd>, state: &str| {
+fn is_lost_end([client, server]: &[Option<Socket>; 2], closed: Host) -> bool {
+    let is = |end: &Option<Socket>, state| {
         end.as_ref()
             .is_some_and(|end| end.state == state && end.unacknowledged == 0)
     };
@@ -731,16 +707,7 @@ fn is_lost_end([client, server]: &[Option<TcpEnd>; 2], closed: Host) -> bool {
         Host::A => (client, server),
         Host::B => (server, client),
     };
-    is(closed, "04") && is(other, "01")
-}
-
-/// An address as in `/proc/net/tcp`.
-fn shown(address: SocketAddr) -> Outcome<String> {
-    let SocketAddr::V4(address) = address else {
-        return Err(Fail(format!("{address} is not of IPv4")));
-    };
-    let ip = u32::from_ne_bytes(address.ip().octets());
-    Ok(format!("{ip:08X}:{:04X}", address.port()))
+    is(closed, FIN_WAIT1) && is(other, ESTABLISHED)
 }
 
 /// So that a call that hangs is told as one: sleeps of the kernel's own end later.

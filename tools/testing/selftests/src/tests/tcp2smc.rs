@@ -6,6 +6,7 @@ use super::{join, once};
 use crate::fault::Fault;
 use crate::kind::{Host, Kind, AF_SMC, IPPROTO_SMC};
 use crate::mode::{self, Mode};
+use crate::proc_net;
 use crate::runner::{Ctx, Pair, Test};
 use crate::sys::{self, cvt, Child, Sock};
 use crate::{check, check_eq, check_errno, diag, rig, Context, Fail, Outcome};
@@ -759,14 +760,10 @@ fn no_probe(_: &Ctx) -> Outcome {
 
 /// Somebody in the kernel listens on this port of the calling thread's namespace, and by TCP.
 fn kernel_listens(port: u16, what: &str) -> Outcome {
-    let end = format!(":{port:04X}");
     sys::eventually(&format!("{what} listens on port {port}"), || {
-        let mut all = sys::read_file("/proc/thread-self/net/tcp")?;
-        all += &sys::read_file("/proc/thread-self/net/tcp6")?;
-        Ok(all.lines().any(|line| {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            words.len() > 3 && words[1].ends_with(&end) && words[3] == "0A"
-        }))
+        let mut all = proc_net::sockets("tcp")?;
+        all.extend(proc_net::sockets("tcp6")?);
+        Ok(all.iter().any(|socket| socket.listens_on(port)))
     })?;
     let smc = diag::dump(0)?;
     check!(
