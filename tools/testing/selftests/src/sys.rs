@@ -401,6 +401,21 @@ impl Sock {
         self.set(libc::SOL_SOCKET, libc::SO_LINGER, linger)
     }
 
+    /// How long calls may wait: SO_RCVTIMEO or SO_SNDTIMEO.
+    pub fn set_timeout(&self, option: i32, limit: Duration) -> io::Result<()> {
+        let time = libc::timeval {
+            tv_sec: limit.as_secs() as i64,
+            tv_usec: limit.subsec_micros().into(),
+        };
+        self.set(libc::SOL_SOCKET, option, time)
+    }
+
+    /// Both of them, so that no call hangs.
+    pub fn set_timeouts(&self, limit: Duration) -> io::Result<()> {
+        self.set_timeout(libc::SO_RCVTIMEO, limit)?;
+        self.set_timeout(libc::SO_SNDTIMEO, limit)
+    }
+
     pub fn set_nonblocking(&self, on: bool) -> io::Result<()> {
         // SAFETY: no pointers.
         let flags = cvt(unsafe { libc::fcntl(self.as_raw_fd(), libc::F_GETFL) })?;

@@ -253,12 +253,8 @@ impl World {
             }
             Op::Receive { parts, flags, .. } => receive(fd, parts, flags | libc::MSG_DONTWAIT),
             Op::ReceiveWaiting { len, flags, .. } => {
-                let time = libc::timeval {
-                    tv_sec: 0,
-                    tv_usec: 15_000,
-                };
                 sock.set_nonblocking(false)?;
-                sock.set(libc::SOL_SOCKET, libc::SO_RCVTIMEO, time)?;
+                sock.set_timeout(libc::SO_RCVTIMEO, Duration::from_millis(15))?;
                 receive(fd, &[*len], *flags)
             }
             Op::Poll(_, events) => seen(sock.poll(*events, Duration::ZERO).map(i64::from)),

@@ -305,11 +305,8 @@ fn fionread(ctx: &Ctx) -> Outcome {
 
 fn receive_timeout(ctx: &Ctx) -> Outcome {
     let pair = ctx.pair()?;
-    let time = libc::timeval {
-        tv_sec: 0,
-        tv_usec: 200_000,
-    };
-    pair.server.set(libc::SOL_SOCKET, libc::SO_RCVTIMEO, time)?;
+    pair.server
+        .set_timeout(libc::SO_RCVTIMEO, Duration::from_millis(200))?;
     check_errno!(
         pair.server.recv(&mut [0; 1], 0),
         libc::EAGAIN,
@@ -327,11 +324,8 @@ fn receive_timeout(ctx: &Ctx) -> Outcome {
 
 fn send_timeout(ctx: &Ctx) -> Outcome {
     let pair = ctx.pair()?;
-    let time = libc::timeval {
-        tv_sec: 0,
-        tv_usec: 200_000,
-    };
-    pair.client.set(libc::SOL_SOCKET, libc::SO_SNDTIMEO, time)?;
+    pair.client
+        .set_timeout(libc::SO_SNDTIMEO, Duration::from_millis(200))?;
     let pattern = Pattern::new(ctx, 5);
     let mut sent = 0;
     loop {

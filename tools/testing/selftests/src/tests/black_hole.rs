@@ -136,15 +136,7 @@ impl Hole {
 
 /// Ends a hang, and nothing else: what waits for so long gets EAGAIN, which is no clean end.
 fn limited(sock: &Sock) -> io::Result<()> {
-    let seconds = 3 * PATIENCE.as_secs() * rig::slowness();
-    for option in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
-        let time = libc::timeval {
-            tv_sec: seconds as i64,
-            tv_usec: 0,
-        };
-        sock.set(libc::SOL_SOCKET, option, time)?;
-    }
-    Ok(())
+    sock.set_timeouts(3 * PATIENCE * rig::slowness() as u32)
 }
 
 /// What became of a client in the hole.

@@ -52,17 +52,10 @@ pub(super) struct Relayed {
 fn dial(kind: Kind, address: SocketAddr) -> JoinHandle<Outcome<std::io::Result<Sock>>> {
     std::thread::spawn(move || -> Outcome<std::io::Result<Sock>> {
         let client = Sock::new(Host::B, kind, 0)?;
-        client.set(libc::SOL_SOCKET, libc::SO_RCVTIMEO, seconds(0, 500_000))?;
-        client.set(libc::SOL_SOCKET, libc::SO_SNDTIMEO, seconds(20, 0))?;
+        client.set_timeout(libc::SO_RCVTIMEO, Duration::from_millis(500))?;
+        client.set_timeout(libc::SO_SNDTIMEO, Duration::from_secs(20))?;
         Ok(client.connect(address).map(|()| client))
     })
-}
-
-fn seconds(seconds: i64, micros: i64) -> libc::timeval {
-    libc::timeval {
-        tv_sec: seconds,
-        tv_usec: micros,
-    }
 }
 
 /// A client of host B and a server of host B shake hands through a raw peer, which may change each
@@ -149,7 +142,7 @@ fn works_by_rdma(ctx: &Ctx, listener: &Sock, relayed: Relayed) -> Outcome {
     let server = listener.accept()?;
     ctx.prove(Host::B, &client)?;
     ctx.prove(Host::B, &server)?;
-    client.set(libc::SOL_SOCKET, libc::SO_RCVTIMEO, seconds(30, 0))?;
+    client.set_timeout(libc::SO_RCVTIMEO, Duration::from_secs(30))?;
     let pair = Pair { client, server };
     echo(&pair, b"not seen by the relay")?;
     for mut peer in [relayed.to_client, relayed.to_server] {
@@ -476,7 +469,7 @@ fn comes_to_nothing(listener: &Sock, relayed: Relayed, there: bool) -> Outcome {
         outcome.as_ref().err()
     );
     if let Ok(client) = outcome {
-        client.set(libc::SOL_SOCKET, libc::SO_RCVTIMEO, seconds(30, 0))?;
+        client.set_timeout(libc::SO_RCVTIMEO, Duration::from_secs(30))?;
         check_errno!(
             client.recv(&mut [0; 512], 0),
             libc::ECONNRESET,

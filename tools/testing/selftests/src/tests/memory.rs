@@ -550,9 +550,10 @@ fn or_broken<T>(what: &str, result: io::Result<T>) -> Result<T, Ended> {
 }
 
 fn live(ctx: &Ctx, pattern: &Pattern) -> Result<(), Ended> {
+    // A call that hangs is told as one: sleeps of the kernel's own end later.
     let socket = |host| -> Result<Sock, Ended> {
         let sock = or_broken("socket()", Sock::new(host, ctx.kind, libc::SOCK_CLOEXEC))?;
-        limit_calls(&sock)?;
+        or_broken("setsockopt()", sock.set_timeouts(PATIENCE))?;
         Ok(sock)
     };
     let listener = socket(Host::B)?;
@@ -562,7 +563,7 @@ fn live(ctx: &Ctx, pattern: &Pattern) -> Result<(), Ended> {
     let client = socket(Host::A)?;
     or_broken("connect()", client.connect(address))?;
     let server = accept(&listener, &client)?;
-    limit_calls(&server)?;
+    or_broken("setsockopt()", server.set_timeouts(PATIENCE))?;
     for (from, to) in [(&client, &server), (&server, &client)] {
         let mut sent = 0;
         let mut got = 0;
@@ -708,18 +709,6 @@ fn is_lost_end([client, server]: &[Option<Socket>; 2], closed: Host) -> bool {
         Host::B => (server, client),
     };
     is(closed, FIN_WAIT1) && is(other, ESTABLISHED)
-}
-
-/// So that a call that hangs is told as one: sleeps of the kernel's own end later.
-fn limit_calls(sock: &Sock) -> Result<(), Ended> {
-    let limit = libc::timeval {
-        tv_sec: PATIENCE.as_secs() as i64,
-        tv_usec: 0,
-    };
-    for option in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
-        or_broken("setsockopt()", sock.set(libc::SOL_SOCKET, option, limit))?;
-    }
-    Ok(())
 }
 
 /// The server's end, or the news that the client's is gone.

@@ -399,16 +399,13 @@ fn time(sock: &Sock, name: i32) -> Outcome<(i64, i64)> {
 }
 
 fn timeouts(ctx: &Ctx) -> Outcome {
-    let short = libc::timeval {
-        tv_sec: 0,
-        tv_usec: 80_000,
-    };
+    let short = Duration::from_millis(80);
     let (listener, address) = ctx.listener(8)?;
     let pair = ctx.pair_from(&listener, address)?;
     for sock in [&listener, &pair.client, &pair.server] {
         for name in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
             check_eq!(time(sock, name)?, (0, 0), "option {name} at first");
-            sock.set(libc::SOL_SOCKET, name, short)?;
+            sock.set_timeout(name, short)?;
             check_eq!(time(sock, name)?, (0, 80_000), "option {name}");
             let wrong = libc::timeval {
                 tv_sec: 0,
@@ -438,7 +435,7 @@ fn timeouts(ctx: &Ctx) -> Outcome {
     let rule = format!("tcp dport {} drop", address.port());
     let rules = Rules::new(Host::B, "prerouting", &[&rule])?;
     let client = ctx.socket(Host::A)?;
-    client.set(libc::SOL_SOCKET, libc::SO_SNDTIMEO, short)?;
+    client.set_timeout(libc::SO_SNDTIMEO, short)?;
     check_errno!(
         client.connect(address),
         libc::EINPROGRESS,

@@ -83,14 +83,7 @@ fn relayed(ctx: &Ctx) -> Outcome<(Pair, Relayed)> {
         relay(ctx, address, 9000, |_, message| Some(message))?.ok_or(Fail("no outcome".into()))?;
     let client = std::mem::replace(&mut relayed.outcome, Err(std::io::Error::other("taken")))
         .during("connect() through the relay")?;
-    client.set(
-        libc::SOL_SOCKET,
-        libc::SO_RCVTIMEO,
-        libc::timeval {
-            tv_sec: 30,
-            tv_usec: 0,
-        },
-    )?;
+    client.set_timeout(libc::SO_RCVTIMEO, Duration::from_secs(30))?;
     let server = listener.accept()?;
     ctx.prove(Host::B, &client)?;
     ctx.prove(Host::B, &server)?;

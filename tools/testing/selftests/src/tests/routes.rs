@@ -216,11 +216,7 @@ fn device_goes(ctx: &Ctx) -> Outcome {
             std::thread::spawn(move || -> Outcome {
                 while !stop.load(Ordering::Relaxed) {
                     let client = ctx.socket(Host::A)?;
-                    let limit = libc::timeval {
-                        tv_sec: 0,
-                        tv_usec: 300_000,
-                    };
-                    client.set(libc::SOL_SOCKET, libc::SO_SNDTIMEO, limit)?;
+                    client.set_timeout(libc::SO_SNDTIMEO, Duration::from_millis(300))?;
                     // Without the device there is no way.
                     if client.connect(address).is_ok() {
                         made.fetch_add(1, Ordering::Relaxed);

@@ -406,13 +406,8 @@ struct Call {
     body: fn(&Ends) -> io::Result<usize>,
 }
 
-fn timeout(sock: &Sock, option: i32) -> io::Result<()> {
-    let time = libc::timeval {
-        tv_sec: 60,
-        tv_usec: 0,
-    };
-    sock.set(libc::SOL_SOCKET, option, time)
-}
+/// A time limit that no call reaches.
+const LONG: Duration = Duration::from_secs(60);
 
 fn receive_message(sock: &Sock) -> io::Result<usize> {
     let mut data = [0u8; 8];
@@ -562,7 +557,7 @@ const CALLS: &[Call] = &[
         restarts: false,
         full: false,
         body: |e| {
-            timeout(&e.near, libc::SO_RCVTIMEO)?;
+            e.near.set_timeout(libc::SO_RCVTIMEO, LONG)?;
             e.near.recv(&mut [0; 8], 0)
         },
     },
@@ -571,7 +566,7 @@ const CALLS: &[Call] = &[
         restarts: false,
         full: true,
         body: |e| {
-            timeout(&e.near, libc::SO_SNDTIMEO)?;
+            e.near.set_timeout(libc::SO_SNDTIMEO, LONG)?;
             e.near.send(&[0; 8], libc::MSG_NOSIGNAL)
         },
     },
@@ -580,7 +575,7 @@ const CALLS: &[Call] = &[
         restarts: false,
         full: false,
         body: |e| {
-            timeout(&e.listener, libc::SO_RCVTIMEO)?;
+            e.listener.set_timeout(libc::SO_RCVTIMEO, LONG)?;
             e.listener.accept().map(|_| 8)
         },
     },
@@ -768,11 +763,7 @@ fn handshake(ctx: &Ctx) -> Outcome {
     check_eq!(proposal.first_chunk(), Some(&EYE), "a Proposal");
     thread.signal(libc::SIGUSR1)?;
     thread.wake_up("connect() is interrupted")?;
-    let limit = libc::timeval {
-        tv_sec: 33,
-        tv_usec: 0,
-    };
-    client.set(libc::SOL_SOCKET, libc::SO_RCVTIMEO, limit)?;
+    client.set_timeout(libc::SO_RCVTIMEO, Duration::from_secs(33))?;
     peer.send(&message(DECLINE, 2, &[0; 16]))?;
     client.await_events(libc::POLLOUT)?;
     check_eq!(client.error()?, 0, "SO_ERROR");

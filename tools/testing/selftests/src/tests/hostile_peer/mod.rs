@@ -167,7 +167,7 @@ impl Stage {
             // Connections of the peer that came to nothing may be in the queue.
             match self.listener.accept_from(0) {
                 Ok((sock, from)) if from == peer.tcp.address() => {
-                    patient(&sock)?;
+                    sock.set_timeouts(sys::PATIENCE)?;
                     return Ok(sock);
                 }
                 Ok(_) => {}
@@ -203,22 +203,11 @@ impl Dialling {
         let thread = std::thread::spawn(move || {
             let sock = Sock::new(Host::B, kind, 0)?;
             let outcome = sock.connect(address);
-            patient(&sock)?;
+            sock.set_timeouts(sys::PATIENCE)?;
             Ok(outcome.map(|()| sock))
         });
         Ok(Dialling { listening, thread })
     }
-}
-
-/// No call on it hangs the test.
-fn patient(sock: &Sock) -> Outcome {
-    let limit = libc::timeval {
-        tv_sec: 30,
-        tv_usec: 0,
-    };
-    sock.set(libc::SOL_SOCKET, libc::SO_RCVTIMEO, limit)?;
-    sock.set(libc::SOL_SOCKET, libc::SO_SNDTIMEO, limit)?;
-    Ok(())
 }
 
 impl Meeting<'_> {
@@ -342,7 +331,7 @@ impl Others {
         const STREAM: u64 = 95;
 
         let Pair { client, server } = ctx.pair()?;
-        patient(&client)?;
+        client.set_timeouts(sys::PATIENCE)?;
         let pattern = Pattern::new(ctx, STREAM);
         let others = Others {
             rounds: Arc::default(),

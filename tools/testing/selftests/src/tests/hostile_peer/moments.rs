@@ -1,7 +1,7 @@
 //! Words that come too early or too late: before the Confirm, before CONFIRM LINK, after the close, after DELETE LINK.
 
 use super::speaker::{llc, llc_message, producer, state, Cursor, Offer, Peer, Role, LEN};
-use super::{join, patient, Dialling, Failures, Meeting, Stage};
+use super::{join, Dialling, Failures, Meeting, Stage};
 use crate::fault::Fault;
 use crate::kind::Host;
 use crate::mode;
@@ -311,7 +311,7 @@ impl Stage {
             check!(events != 0, "the peer's connection is never accepted");
             match self.listener.accept_from(0) {
                 Ok((sock, from)) if from == peer.tcp.address() => {
-                    patient(&sock)?;
+                    sock.set_timeouts(crate::sys::PATIENCE)?;
                     return Ok(Some(sock));
                 }
                 Ok(_) => {}
