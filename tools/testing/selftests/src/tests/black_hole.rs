@@ -239,7 +239,7 @@ fn newcomers(ctx: &Ctx, count: usize, at_once: usize) -> Outcome<Tally> {
     let acceptor = {
         let (ctx, over) = (ctx.with_kind(ctx.kind), over.clone());
         thread::spawn(move || -> Outcome<usize> {
-            let mut servers: Vec<JoinHandle<io::Result<bool>>> = Vec::new();
+            let mut servers: Vec<JoinHandle<Outcome<bool>>> = Vec::new();
             loop {
                 // Looked at first: what has come before is accepted.
                 let last = over.load(Ordering::Acquire);
@@ -252,14 +252,13 @@ fn newcomers(ctx: &Ctx, count: usize, at_once: usize) -> Outcome<Tally> {
                 let sock = listener.accept().during("accept()")?;
                 limited(&sock)?;
                 let pattern = Pattern::new(&ctx, 94);
-                servers.push(thread::spawn(move || serve(&sock, &pattern)));
+                servers.push(thread::spawn(move || {
+                    serve(&sock, &pattern).during("a server")
+                }));
             }
             let mut served = 0;
             for server in servers {
-                let outcome = server
-                    .join()
-                    .map_err(|_| Fail("a thread of the test panicked".into()))?;
-                served += usize::from(outcome.during("a server")?);
+                served += usize::from(join(server)?);
             }
             Ok(served)
         })
@@ -417,7 +416,7 @@ fn links_end(ctx: &Ctx) -> Outcome {
     let known = (0..AT_ONCE / 2)
         .map(|_| ctx.pair_from(&listener, address))
         .collect::<Outcome<Vec<Pair>>>()?;
-    let mut ends: Vec<(String, JoinHandle<io::Error>)> = Vec::new();
+    let mut ends: Vec<(String, JoinHandle<Outcome<io::Error>>)> = Vec::new();
     let mut moving = Vec::new();
     for number in 0..count {
         let pair = ctx.pair_from(&listener, address)?;
@@ -432,8 +431,8 @@ fn links_end(ctx: &Ctx) -> Outcome {
             let side = if is_client { "client" } else { "server" };
             let end = thread::spawn(move || {
                 match until_error(&sock, doing, is_client, &pattern, &moved) {
-                    Ok(()) => io::Error::other("no error"),
-                    Err(error) => error,
+                    Ok(()) => Ok(io::Error::other("no error")),
+                    Err(error) => Ok(error),
                 }
             });
             ends.push((format!("{side} {number} ({doing:?})"), end));
@@ -458,9 +457,7 @@ fn links_end(ctx: &Ctx) -> Outcome {
     let mut errors = BTreeMap::<String, usize>::new();
     let mut wrong = Vec::new();
     for (who, end) in ends {
-        let error = end
-            .join()
-            .map_err(|_| Fail("a thread of the test panicked".into()))?;
+        let error = join(end)?;
         let right = [libc::ECONNABORTED, libc::ECONNRESET];
         if !error
             .raw_os_error()

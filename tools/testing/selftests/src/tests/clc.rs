@@ -5,8 +5,8 @@
 use super::decline::{client_to_raw, genuine_handshake, new_peer_id, PEER_ID, QUEUE_PAIR};
 use super::hostile::{self, next_port, others_are_served, DECLINE, EYE};
 use super::link::{echo, fresh, prove_by_queue_pairs, queue_pairs};
-use super::once;
 use super::raw::{self, RawPeer, Refusing};
+use super::{join, once};
 use crate::kind::{Host, Kind};
 use crate::runner::{Ctx, Pair, Test};
 use crate::sys::{self, Sock};
@@ -113,11 +113,8 @@ pub(super) fn relay(
             Refusing::new(to_client.address().port())?.until(|| client.is_finished())?;
         }
     }
-    let outcome = client
-        .join()
-        .map_err(|_| Fail("the client's thread panicked".into()))??;
     Ok(Some(Relayed {
-        outcome,
+        outcome: join(client)?,
         to_client,
         to_server,
     }))
@@ -544,10 +541,7 @@ fn decline_then_data(ctx: &Ctx) -> Outcome {
                 peer.receive(Duration::from_millis(50))?;
             }
             check!(client.is_finished(), "connect() hangs: {what}");
-            let client = client
-                .join()
-                .map_err(|_| Fail("the client's thread panicked".into()))??
-                .during(&what)?;
+            let client = join(client)?.during(&what)?;
             let mut got = [0; 7];
             client.recv_all(&mut got).during(&what)?;
             check_eq!(&got, b"welcome", "what the client received");

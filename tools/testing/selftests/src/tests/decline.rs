@@ -9,17 +9,17 @@ use super::cycles::Memory;
 use super::genl::{counted, handshakes_in_vain};
 use super::hostile::{genuine_proposal, message, next_port, others_are_served, PROPOSAL};
 use super::link::{echo, fresh, prove_by_queue_pairs, queue_pairs, stream};
-use super::once;
 use super::raw::{self, RawPeer, Refusing};
 use super::settings::Changed;
 use super::wiretap::{diagnosis, Wiretap};
+use super::{join, once};
 use crate::fault::Fault;
 use crate::kind::Host;
 use crate::mode;
 use crate::rig::{self, SoftRoce};
 use crate::runner::{Ctx, Pair, Test};
 use crate::sys::{self, Sock};
-use crate::{check, check_eq, check_errno, Context, Fail, Outcome};
+use crate::{check, check_eq, check_errno, Context, Outcome};
 use rand::RngCore;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -390,10 +390,7 @@ pub(super) fn client_to_raw(
 }
 
 fn connected(client: std::thread::JoinHandle<Outcome<std::io::Result<Sock>>>) -> Outcome<Sock> {
-    client
-        .join()
-        .map_err(|_| Fail("the client's thread panicked".into()))??
-        .during("connect()")
+    join(client)?.during("connect()")
 }
 
 /// The client's answer to an Accept is a Decline for this reason, and then there is TCP.
@@ -552,10 +549,7 @@ fn said_twice(ctx: &Ctx) -> Outcome {
     peer.send(&accept.repeat(2))?;
     is_reset(&mut peer, "Accept")?;
     Refusing::new(peer.address().port())?.until(|| client.is_finished())?;
-    let outcome = client
-        .join()
-        .map_err(|_| Fail("the client's thread panicked".into()))??;
-    check_errno!(outcome, libc::ECONNREFUSED, "connect(), without SMC");
+    check_errno!(join(client)?, libc::ECONNREFUSED, "connect(), without SMC");
     let mut proposal = genuine;
     proposal[PEER_ID].copy_from_slice(&peer_id);
     confirm[PEER_ID].copy_from_slice(&peer_id);
@@ -847,11 +841,9 @@ fn smaller_rings(ctx: &Ctx) -> Outcome {
     // No memory at all: from 512 KiB to 8 KiB. It does with the ring that it has.
     let fault = Fault::new("rust_helper_alloc_pages", 0, 0, 7)?;
     let writer = second.server.dup()?;
-    let thread = std::thread::spawn(move || writer.send_all(&[9; 20_000]));
+    let thread = std::thread::spawn(move || writer.send_all(&[9; 20_000]).during("the writer"));
     second.client.recv_all(&mut room)?;
-    thread
-        .join()
-        .map_err(|_| Fail("the writer died".into()))??;
+    join(thread)?;
     check_eq!(fault.hits()?, 7, "allocations that failed");
     drop(fault);
     check_eq!(room, [9; 20_000], "what came by the small ring");

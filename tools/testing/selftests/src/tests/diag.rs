@@ -260,9 +260,7 @@ fn cursors(ctx: &Ctx) -> Outcome {
     });
     let mut got = vec![0; (SENT - READ + rest) as usize];
     server.recv_all(&mut got)?;
-    let client = thread
-        .join()
-        .map_err(|_| Fail("a thread panicked".into()))??;
+    let client = join(thread)?;
     let far = conn(&server)?;
     let end = Cursor {
         wrap: 1,

@@ -9,7 +9,7 @@ use crate::kind::{Host, Kind};
 use crate::mode;
 use crate::runner::{Ctx, Pair, Test};
 use crate::sys::{self, Epoll, Sock};
-use crate::{check, check_eq, check_errno, Context, Fail, Outcome};
+use crate::{check, check_eq, check_errno, Context, Outcome};
 use std::net::SocketAddr;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -95,12 +95,6 @@ fn server(ctx: &Ctx, manner: Manner) -> Outcome<(SocketAddr, JoinHandle<Outcome<
     Ok((address, thread))
 }
 
-fn served(thread: JoinHandle<Outcome<Sock>>) -> Outcome<Sock> {
-    thread
-        .join()
-        .map_err(|_| Fail("the server's thread panicked".into()))?
-}
-
 /// Data both ways, and the end; each byte where it belongs.
 fn converse(ctx: &Ctx, pair: Pair) -> Outcome {
     const TOTAL: usize = 60_000;
@@ -142,7 +136,7 @@ fn what_servers_do(ctx: &Ctx) -> Outcome {
         let (address, thread) = server(ctx, manner)?;
         middlebox.syns();
         let client = counted((Host::A, false, NOCLC), || ctx.connect(address)).during(&what)?;
-        let server = served(thread).during(&what)?;
+        let server = join(thread).during(&what)?;
         fell_back(&client, NOCLC).during(&what)?;
         let (with_option, without) = middlebox.syns();
         check!(
@@ -178,7 +172,7 @@ fn found_out(ctx: &Ctx) -> Outcome<Sock> {
         Ok(second)
     });
     let client = ctx.connect(address)?;
-    served(thread)?;
+    join(thread)?;
     fell_back(&client, NOCLC)?;
     let mut greeting = [0; 28];
     client.recv_all(&mut greeting)?;
@@ -214,7 +208,7 @@ fn ways_to_connect(ctx: &Ctx) -> Outcome {
             }
             check_errno!(client.connect(address), libc::EISCONN, "one more connect()");
             fell_back(&client, NOCLC).during(&what)?;
-            let server = served(thread)?;
+            let server = join(thread)?;
             client.set_nonblocking(false)?;
             converse(ctx, Pair { client, server }).during(&what)?;
         }
@@ -233,7 +227,7 @@ fn ways_to_connect(ctx: &Ctx) -> Outcome {
         let buffer = client.get(libc::SOL_SOCKET, libc::SO_RCVBUF)?;
         client.connect(address).during(&what)?;
         fell_back(&client, NOCLC).during(&what)?;
-        let server = served(thread)?;
+        let server = join(thread)?;
         check_eq!(client.local()?, own, "own address of {what}");
         check_eq!(server.peer()?, own, "the server's peer: {what}");
         for (level, option, value) in [
@@ -262,7 +256,7 @@ fn ways_to_connect(ctx: &Ctx) -> Outcome {
         client.await_events(libc::POLLOUT)?;
         client.set_nonblocking(false)?;
         kept |= client.local()? == own;
-        let server = served(thread)?;
+        let server = join(thread)?;
         converse(ctx, Pair { client, server })?;
         if kept {
             break;
@@ -365,7 +359,7 @@ fn habit(ctx: &Ctx) -> Outcome {
             Ok(copy.accept()?)
         });
         let client = ctx.connect(address)?;
-        served(thread)?;
+        join(thread)?;
         fell_back(&client, NOCLC)
     };
     twice(&listener).during("the first time")?;

@@ -1,8 +1,8 @@
 //! A peer that says wrong things in the handshake. Whatever it says: an error or a fallback for
 //! this one connection, nothing else.
 
-use super::once;
 use super::raw::{self, RawPeer, Refusing};
+use super::{join, once};
 use crate::kind::{Host, Kind};
 use crate::mode::{self, Mode};
 use crate::runner::{Ctx, Test};
@@ -217,9 +217,7 @@ fn client_against(ctx: &Ctx, answer: &[u8], then_finish: bool) -> Outcome<std::i
     Refusing::new(address.port())?
         .until(|| thread.is_finished())
         .during(&format!("after the answer {answer:02x?}"))?;
-    thread
-        .join()
-        .map_err(|_| crate::Fail("the client's thread panicked".into()))?
+    join(thread)
 }
 
 fn garbage_to_client(ctx: &Ctx) -> Outcome {
@@ -305,11 +303,8 @@ fn server_goes_away(ctx: &Ctx) -> Outcome {
     drop(peer);
     // It comes again without SMC, to a host where nobody listens any more.
     Refusing::new(address.port())?.until(|| thread.is_finished())?;
-    let outcome = thread
-        .join()
-        .map_err(|_| crate::Fail("the client's thread panicked".into()))??;
     check_errno!(
-        outcome,
+        join(thread)?,
         libc::ECONNREFUSED,
         "connect() to a server that is gone"
     );

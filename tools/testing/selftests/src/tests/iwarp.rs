@@ -4,13 +4,13 @@
 
 use super::link::{echo, fresh, queue_pairs};
 use super::ports::{siw, siw_gone, Log, Restore};
-use super::{once, Pattern};
+use super::{join, once, Pattern};
 use crate::kind::{Host, Kind};
 use crate::mode::{self, Mode};
 use crate::rig;
 use crate::runner::{Ctx, Test};
 use crate::sys::Sock;
-use crate::{check, check_eq, check_errno, Context, Fail, Outcome};
+use crate::{check, check_eq, check_errno, Context, Outcome};
 use std::net::SocketAddr;
 
 pub const TESTS: [Test; 2] = [
@@ -65,9 +65,7 @@ fn iwarp_falls_back(ctx: &Ctx) -> Outcome {
             sent += part.len();
         }
         client.shutdown(libc::SHUT_WR)?;
-        let (accepted, got) = thread
-            .join()
-            .map_err(|_| Fail("the receiver panicked".into()))??;
+        let (accepted, got) = join(thread)?;
         check_eq!(got.len(), total, "bytes that arrived");
         pattern.verify(0, &got)?;
         accepted.send_all(b"answer")?;

@@ -2,8 +2,8 @@
 //! interrupt, during the whole life of a connection. On kernels with fault injection (`vm --kernel debug`).
 
 use super::link::{await_queue_pairs, echo, fresh};
-use super::once;
 use super::settings::Changed;
+use super::{join, once};
 use crate::fault::{Fault, Verb, ALLOCATORS, VERBS};
 use crate::kind::Host;
 use crate::pattern::Pattern;
@@ -416,11 +416,11 @@ fn at_random(ctx: &Ctx) -> Outcome {
             })
         })
         .collect();
-    let ends: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
+    let ends: Vec<_> = threads.into_iter().map(join).collect();
     refusals.set("probability", "0")?;
     let (mut whole, mut silent) = (0, 0);
     for end in ends {
-        let counts = end.map_err(|_| Fail("a thread of the test panicked".into()))??;
+        let counts = end?;
         whole += counts[0];
         silent += counts[1];
     }

@@ -377,11 +377,7 @@ fn threads_write_and_read(ctx: &Ctx) -> Outcome {
     near.shutdown(libc::SHUT_WR)?;
     let mut total = vec![0; 256];
     for reader in readers {
-        let counts = reader
-            .join()
-            .map_err(|_| crate::Fail("a reader panicked".into()))?
-            .during("a reader")?;
-        for (sum, count) in total.iter_mut().zip(counts) {
+        for (sum, count) in total.iter_mut().zip(join(reader).during("a reader")?) {
             *sum += count;
         }
     }
@@ -477,9 +473,7 @@ fn shutdown_under_send(ctx: &Ctx) -> Outcome {
         let reader = std::thread::spawn(move || -> Outcome<Vec<u8>> { Ok(far.recv_to_end()?) });
         std::thread::sleep(Duration::from_micros(random.gen_range(0..5_000)));
         near.shutdown(libc::SHUT_WR)?;
-        let panicked = |_| crate::Fail("a thread of the test panicked".into());
-        let sent = sender.join().map_err(panicked)??;
-        let got = reader.join().map_err(panicked)??;
+        let (sent, got) = (join(sender)?, join(reader)?);
         check_eq!(
             got.len(),
             sent,

@@ -96,10 +96,7 @@ fn bulk_sha256(ctx: &Ctx) -> Outcome {
         hash.update(&part[..count]);
         got += count;
     }
-    let sent: [u8; 32] = sender
-        .join()
-        .map_err(|_| crate::Fail("the sender panicked".into()))?
-        .during("sender")?;
+    let sent = join(sender).during("sender")?;
     check_eq!(got, total, "bytes that arrived");
     let received: [u8; 32] = hash.finalize().into();
     check_eq!(received, sent, "SHA-256 of what arrived");

@@ -265,13 +265,10 @@ fn on_host<T: Send + 'static>(
     host: Host,
     f: impl FnOnce() -> Outcome<T> + Send + 'static,
 ) -> Outcome<T> {
-    let thread = std::thread::spawn(move || {
+    join(std::thread::spawn(move || {
         sys::enter(host)?;
         f()
-    });
-    thread
-        .join()
-        .map_err(|_| Fail("a thread of the test panicked".into()))?
+    }))
 }
 
 /// Both modes, every triple, every way: what is TCP is converted, and nothing else. What the others are
@@ -638,10 +635,9 @@ fn on_and_off_under_load(ctx: &Ctx) -> Outcome {
     let mut seen = Vec::new();
     let mut outcome = Ok(());
     for worker in workers {
-        match worker.join() {
-            Ok(Ok(mut part)) => seen.append(&mut part),
-            Ok(Err(failure)) => outcome = Err(failure),
-            Err(_) => outcome = Err(Fail("a thread of the test panicked".into())),
+        match join(worker) {
+            Ok(mut part) => seen.append(&mut part),
+            Err(failure) => outcome = Err(failure),
         }
     }
     join(changer)?;

@@ -1,7 +1,7 @@
 //! The tools that users have (tools/smc-tools), against live sockets and what sock_diag says of them,
 //! and unmodified programs under smc_run.
 
-use super::once;
+use super::{join, once};
 use crate::diag::{self, Entry};
 use crate::kind::{Host, Kind};
 use crate::mode::{self, Mode};
@@ -1137,11 +1137,7 @@ fn redis_load(ctx: &Ctx) -> Outcome {
         "smcr stats says {live} bytes, and the program {least} before and {most} after"
     );
     load.stop.store(true, Ordering::SeqCst);
-    let mut socks = Vec::new();
-    for thread in threads {
-        let ended = thread.join();
-        socks.push(ended.map_err(|_| Fail("a client's thread panicked".into()))??);
-    }
+    let socks: Vec<Sock> = threads.into_iter().map(join).collect::<Outcome<_>>()?;
     check!(
         load.sent.load(Ordering::SeqCst) > least,
         "nothing was sent while the tools ran"
