@@ -390,13 +390,6 @@ void smc_rs_helper_put_timestamp(struct msghdr *msg, struct sock *sk, s64 when)
 	kfree_skb(skb);
 }
 
-/* What TCP has found out about where the packets of a connection go. */
-void smc_rs_helper_follow_route(struct sock *sk, struct sock *tcp)
-{
-	WRITE_ONCE(sk->sk_bound_dev_if, READ_ONCE(tcp->sk_bound_dev_if));
-	WRITE_ONCE(sk->sk_mark, READ_ONCE(tcp->sk_mark));
-}
-
 /* SO_REUSEPORT of @tcp shows at @sk, too. A bit field. May sleep. */
 void smc_rs_helper_follow_reuseport(struct sock *sk, struct sock *tcp)
 {

@@ -122,8 +122,15 @@ fn look(clc: &ClcSock) -> Result<usize> {
 }
 
 /// Whether something waits to be received.
-pub(super) fn has_spoken(clc: &ClcSock) -> bool {
-    look(clc).is_ok_and(|n| n > 0)
+///
+/// # Errors
+///
+/// TCP's own, which it tells once.
+pub(super) fn has_spoken(clc: &ClcSock) -> Result<bool> {
+    match look(clc) {
+        Err(err) if err == EAGAIN => Ok(false),
+        said => said.map(|n| n > 0),
+    }
 }
 
 /// Whether something can be received, or nothing ever will.

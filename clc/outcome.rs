@@ -55,13 +55,16 @@ impl Outcome {
     /// its connection is nothing for a program, to which it would look like a stream that has ended well: TCP has
     /// told of its end already, here.
     pub(super) fn declined(clc: &ClcSock, decline: &Decline, reason: DeclineReason) -> Self {
-        // Between a message and its answer nobody has anything to say: it would be read as the program's.
-        if io::has_spoken(clc) {
-            return Self::NotSmc(EPROTO);
-        }
+        let told = match io::has_spoken(clc) {
+            // Between a message and its answer nobody has anything to say: it would be read as the program's.
+            Ok(true) => return Self::NotSmc(EPROTO),
+            Ok(false) => None,
+            // Not the end yet, perhaps: ICMP can say this of a connection that lives.
+            Err(err) => Some(err),
+        };
         match io::decline(clc, decline) {
             Ok(()) => Self::Fallback(reason, 0),
-            Err(err) => Self::Failed(err),
+            Err(err) => Self::Failed(told.unwrap_or(err)),
         }
     }
 

@@ -1356,7 +1356,8 @@ impl LinkGroup {
                 self.pool.put(&rmb, rmb.len());
             }
             Some(Settled::Confirmed(rmb)) => {
-                rmb.set_confirmed(true);
+                // Unless a link has come meanwhile by which it is still to be said: `link_added`.
+                rmb.set_confirmed(rmb.is_known());
                 self.changed.wake_all();
             }
             Some(Settled::Refused(rmb)) => {

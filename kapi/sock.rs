@@ -354,20 +354,31 @@ impl<T: Protocol> Sock<T> {
         unsafe { bindings::follow_reuseport(self.as_ptr(), clc.sk()) };
     }
 
-    /// Takes the device and the mark over from `clc`, which has them from an address of IPv6 with a scope, or as an accepted
-    /// connection from its SYN ([`Self::copy_options_to`] would take them away).
-    pub(crate) fn follow_route(&self, clc: &ClcSock) {
-        // SAFETY: Both sockets are alive.
-        unsafe { bindings::follow_route(self.as_ptr(), clc.sk()) };
+    /// Takes the device over from `clc`, where none was asked for: TCP has it from an address of IPv6 with a scope, or as an
+    /// accepted connection from its SYN ([`Self::copy_options_to`] would take it away).
+    pub(crate) fn follow_device(&self, clc: &ClcSock) {
+        let (to, from) = (self.as_ptr(), clc.sk());
+        // SAFETY: Both sockets are alive; single words.
+        unsafe {
+            let own = &raw mut (*to).__sk_common.skc_bound_dev_if;
+            if ptr::read_volatile(own) == 0 {
+                follow(own, &raw const (*from).__sk_common.skc_bound_dev_if);
+            }
+        }
+    }
+
+    /// Takes the mark over from `clc`, an accepted connection, which may have it from its SYN.
+    pub(crate) fn follow_mark(&self, clc: &ClcSock) {
+        let (to, from) = (self.as_ptr(), clc.sk());
+        // SAFETY: Both sockets are alive; a single word.
+        unsafe { follow(&raw mut (*to).sk_mark, &raw const (*from).sk_mark) };
     }
 
     /// Takes the priority over from `clc`.
     pub(crate) fn follow_priority(&self, clc: &ClcSock) {
+        let (to, from) = (self.as_ptr(), clc.sk());
         // SAFETY: Both sockets are alive; a single word.
-        unsafe {
-            let priority = ptr::read_volatile(&raw const (*clc.sk()).sk_priority);
-            ptr::write_volatile(&raw mut (*self.as_ptr()).sk_priority, priority);
-        }
+        unsafe { follow(&raw mut (*to).sk_priority, &raw const (*from).sk_priority) };
     }
 
     /// Has this socket wake the queue of `clc` instead of its own: so who polls or sleeps need not know
@@ -742,4 +753,14 @@ impl<T: Protocol> Sock<T> {
         unsafe { bindings::remove_wait_queue(queue.as_ptr(), &mut entry) };
         result
     }
+}
+
+/// `WRITE_ONCE(*to, READ_ONCE(*from))`.
+///
+/// # Safety
+///
+/// Both can be accessed, and whoever else does so does it by whole words.
+unsafe fn follow<W: Copy>(to: *mut W, from: *const W) {
+    // SAFETY: By the caller.
+    unsafe { ptr::write_volatile(to, ptr::read_volatile(from)) };
 }

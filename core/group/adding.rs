@@ -427,8 +427,10 @@ impl LinkGroup {
             if !told {
                 ring.set_confirmed(false);
                 if ring.is_known() && self.confirm_rmb(&ring).is_err() {
-                    // No memory to remember it by: the next connection that uses it has it said.
+                    // No memory to remember it by: the next connection that uses it has it said. Who waits for the
+                    // answer is not to.
                     ring.set_known(false);
+                    self.changed.wake_all();
                 }
             }
         }

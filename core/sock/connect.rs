@@ -102,7 +102,7 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
                         return Err(err);
                     }
                 }
-                sk.follow_route(&clc);
+                sk.follow_device(&clc);
                 set_phase(sk, Phase::Connecting);
                 life.unreported = true;
                 life.watch = Some(watch);
@@ -284,9 +284,10 @@ fn settle(sk: &Sock<SmcSocket>, clc: &Arc<ClcSock>, outcome: Outcome) {
             if clc.state() != TcpState::Closed {
                 // Half a handshake is in the stream of TCP: nobody is to get at that.
                 clc.abort(err);
-                let _ = clc.take_error();
             }
             clc.discard();
+            // `err` is what the program is told, whatever else TCP has to say: once.
+            let _ = clc.take_error();
             clc.wake_front();
             // In this order: who polls in between is not to see a socket that seems connected.
             sk.report_error(err);

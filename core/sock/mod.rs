@@ -388,7 +388,7 @@ impl SocketOps for SmcSocket {
         let clc = sk.try_clc()?;
         sk.copy_options_to(&clc);
         clc.bind(addr)?;
-        sk.follow_route(&clc);
+        sk.follow_device(&clc);
         Ok(())
     }
 

@@ -12,7 +12,10 @@ use super::{
 };
 use crate::kapi::prelude::*;
 use crate::kapi::{
-    clcsock::ClcSock,
+    clcsock::{
+        ClcSock,
+        NameOf, //
+    },
     proto_ops::{
         GetOption,
         Ioctl,
@@ -36,7 +39,10 @@ use kernel::{
         c_int,
         c_uint, //
     },
-    sync::atomic::Relaxed, //
+    sync::{
+        atomic::Relaxed,
+        Arc, //
+    },
 };
 
 const SOL_SMC: c_int = 286;
@@ -44,6 +50,10 @@ const SMC_LIMIT_HS: c_int = 1;
 const SOL_SOCKET: c_int = 1;
 const SOL_IP: c_int = 0;
 const IP_TOS: c_int = 1;
+const SOL_IPV6: c_int = 41;
+const IPV6_ADDRFORM: c_int = 1;
+const AF_INET: c_int = 2;
+const AF_INET6: u16 = 10;
 const SOL_TCP: c_int = 6;
 
 const SO_KEEPALIVE: c_int = 9;
@@ -92,6 +102,13 @@ pub(super) fn set(sk: &Sock<SmcSocket>, option: &SetOption) -> Result {
         SOL_SOCKET => set_generic(sk, option),
         SOL_SMC => set_own(sk, option),
         SOL_TCP => set_tcp(sk, option),
+        SOL_IPV6
+            if option.name == IPV6_ADDRFORM
+                && is_v6_without_connection(sk)?
+                && option.int()? == AF_INET =>
+        {
+            Err(ENOTCONN)
+        }
         _ => {
             option.delegate(&*sk.try_clc()?)?;
             if (option.level, option.name) == (SOL_IP, IP_TOS) {
@@ -101,6 +118,18 @@ pub(super) fn set(sk: &Sock<SmcSocket>, option: &SetOption) -> Result {
             Ok(())
         }
     }
+}
+
+/// Whether this is a socket of IPv6 (`IPV6_ADDRFORM` makes another one of it) whose connection is not there yet or has ended,
+/// while the one of TCP below is there.
+fn is_v6_without_connection(sk: &Sock<SmcSocket>) -> Result<bool> {
+    let ended = |conn: &Arc<Conn>| conn.shown_state() != ShownState::Established;
+    let lacks = match sk.phase() {
+        Phase::Connecting => true,
+        Phase::Smc => sk.conn().is_none_or(ended),
+        _ => false,
+    };
+    Ok(lacks && sk.try_clc()?.name(NameOf::Own)?.family() == AF_INET6)
 }
 
 /// Sets an option that TCP has and SMC-R has not: before the socket is connected, that makes it a TCP
@@ -251,6 +280,9 @@ pub(super) fn get(sk: &Sock<SmcSocket>, option: &GetOption) -> Result {
         return get_own(sk, option);
     }
     let clc = sk.try_clc()?;
+    if (option.level, option.name) == (SOL_IPV6, IPV6_ADDRFORM) && is_v6_without_connection(sk)? {
+        return Err(ENOTCONN);
+    }
     if option.level == SOL_TCP {
         match option.name {
             TCP_INFO => return info(sk, &clc).put(option),

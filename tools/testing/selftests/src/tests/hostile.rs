@@ -13,13 +13,14 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-pub const TESTS: [Test; 9] = [
+pub const TESTS: [Test; 10] = [
     once("hostile.option_is_negotiated", 60, option_is_negotiated),
     once("hostile.garbage_to_server", 300, garbage_to_server),
     once("hostile.truncated_to_server", 300, truncated_to_server),
     once("hostile.mutated_proposal", 600, mutated_proposal),
     once("hostile.garbage_to_client", 300, garbage_to_client),
     once("hostile.damaged_and_used", 60, damaged_and_used),
+    once("hostile.ended_and_reset", 120, ended_and_reset),
     once("hostile.silent_server", 200, silent_server),
     once("hostile.server_goes_away", 120, server_goes_away),
     once("hostile.silent_clients", 200, silent_clients),
@@ -278,6 +279,39 @@ fn damaged_and_used(ctx: &Ctx) -> Outcome {
         "connect() again"
     );
     Ok(())
+}
+
+/// A server that ends the connection in the middle of the handshake, and resets it: TCP tells of that by another error than
+/// the handshake does, and the program gets one of the two, once.
+fn ended_and_reset(ctx: &Ctx) -> Outcome {
+    raw::prepare()?;
+    let (listener, server) = ctx.listener(8)?;
+    // It takes luck that TCP has seen both before the client looks.
+    for _ in 0..20 {
+        let listening = RawPeer::listen(next_port())?;
+        let address = listening.address();
+        let client = Sock::new(Host::B, ctx.kind, libc::SOCK_NONBLOCK)?;
+        check_errno!(client.connect(address), libc::EINPROGRESS, "connect()");
+        let mut to_client = listening.accept()?;
+        let mut to_server = RawPeer::connect(next_port(), server)?;
+        let patience = Duration::from_secs(20);
+        to_server.send(&to_client.receive(patience)?)?;
+        to_client.send(&to_server.receive(patience)?)?;
+        let confirm = to_client.receive(patience)?;
+        check!(!confirm.is_empty(), "the client does not confirm");
+        to_client.finish()?;
+        drop(to_client);
+        client.await_events(libc::POLLOUT | libc::POLLERR)?;
+        check_eq!(client.error()?, libc::ECONNRESET, "SO_ERROR");
+        let events = client.poll(!0, Duration::ZERO)?;
+        check_eq!(events & libc::POLLERR, 0, "another error in {events:#x}");
+        check_errno!(
+            client.connect(address),
+            libc::ECONNABORTED,
+            "connect() again"
+        );
+    }
+    others_are_served(ctx, &listener, server)
 }
 
 /// A server that never answers: the handshake's own time limit ends it.

@@ -2,17 +2,18 @@
 
 use super::asleep::Sleeper;
 use super::network::Rules;
-use super::{any, Pattern};
+use super::{any, once, Pattern};
 use crate::kind::{Host, Kind};
 use crate::runner::{Ctx, Pair, Test};
 use crate::sys::{self, cvt, Sock};
 use crate::{check, check_eq, check_errno, Context, Outcome};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-pub const TESTS: [Test; 15] = [
+pub const TESTS: [Test; 16] = [
     any("options.all_read", 60, all_read),
     any("options.all_set", 120, all_set),
     any("options.buffer_sizes", 60, buffer_sizes),
@@ -28,6 +29,7 @@ pub const TESTS: [Test; 15] = [
     any("options.congestion", 60, congestion),
     any("options.peer_name", 60, peer_name),
     any("options.backlog_changes", 60, backlog_changes),
+    once("options.family_of_the_ended", 60, family_of_the_ended),
 ];
 
 /// How long to look for something that must not come.
@@ -745,6 +747,42 @@ fn backlog_changes(ctx: &Ctx) -> Outcome {
     for client in &clients {
         client.set_nonblocking(false)?;
         client.recv_all(&mut [0])?;
+    }
+    Ok(())
+}
+
+/// `IPV6_ADDRFORM` is for connections that are there: half of one is none, though TCP below may have all of it.
+fn family_of_the_ended(ctx: &Ctx) -> Outcome {
+    const IPV6_ADDRFORM: i32 = 1;
+
+    let errno = |outcome: io::Result<()>| outcome.err().and_then(|error| error.raw_os_error());
+    let asked = |sock: &Sock| {
+        [
+            errno(sock.set(libc::SOL_IPV6, IPV6_ADDRFORM, libc::AF_INET)),
+            errno(sock.get(libc::SOL_IPV6, IPV6_ADDRFORM).map(drop)),
+        ]
+    };
+    let none = [Some(libc::ENOTCONN); 2];
+    for kind in [Kind::Tcp6, Kind::Smc6, Kind::IpSmc6] {
+        let what = format!("{kind:?}");
+        let listener = Sock::new(Host::B, kind, 0)?;
+        listener.bind((Ipv6Addr::UNSPECIFIED, 0).into())?;
+        listener.listen(1)?;
+        let client = Sock::new(Host::A, kind, 0)?;
+        let address = Host::B.ipv4().to_ipv6_mapped();
+        client.connect((address, listener.local()?.port()).into())?;
+        let server = listener.accept()?;
+        if kind != Kind::Tcp6 {
+            ctx.prove(Host::A, &client).during(&what)?;
+        }
+        client.shutdown(libc::SHUT_WR)?;
+        check_eq!(server.recv(&mut [0], 0)?, 0, "{what}: recv()");
+        check_eq!(asked(&server), none, "{what}: the peer has ended");
+        sys::eventually("the end is acknowledged", || Ok(asked(&client) == none)).during(&what)?;
+        server.shutdown(libc::SHUT_WR)?;
+        check_eq!(client.recv(&mut [0], 0)?, 0, "{what}: recv()");
+        check_eq!(asked(&server), none, "{what}: both have ended, server");
+        check_eq!(asked(&client), none, "{what}: both have ended, client");
     }
     Ok(())
 }
