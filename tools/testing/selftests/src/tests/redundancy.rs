@@ -67,11 +67,14 @@ pub(super) struct Streams {
     threads: Vec<JoinHandle<Outcome>>,
     stop: Arc<AtomicUsize>,
     moved: Arc<AtomicUsize>,
+    divisor: usize,
 }
 
 impl Streams {
     pub(super) fn start(ctx: &Ctx, pairs: Vec<Pair>) -> Outcome<Streams> {
         let (stop, moved) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        // Where all is slow they leave some time to what happens meanwhile.
+        let pause = Duration::from_millis(if ctx.divisor > 1 { 20 } else { 0 });
         let mut threads = Vec::new();
         for (number, Pair { client, server }) in pairs.into_iter().enumerate() {
             for (way, sock) in [client, server].into_iter().enumerate() {
@@ -87,6 +90,7 @@ impl Streams {
                         let part = own.at(sent, 30_000);
                         sock.send_all(part).during(&what)?;
                         sent += part.len();
+                        std::thread::sleep(pause);
                     }
                     sock.shutdown(libc::SHUT_WR).during(&what)?;
                     Ok(())
@@ -113,6 +117,7 @@ impl Streams {
             threads,
             stop,
             moved,
+            divisor: ctx.divisor.clamp(1, 4),
         })
     }
 
@@ -133,8 +138,9 @@ impl Streams {
         streams.end()
     }
 
-    /// Until so many more bytes have arrived.
+    /// Until so many more bytes have arrived: at full size, and in any case more than all rings hold.
     pub(super) fn await_more(&self, bytes: usize) -> Outcome {
+        let bytes = bytes.min(300_000).max(bytes / self.divisor);
         let before = self.moved();
         sys::within(
             &format!("{bytes} bytes more"),
