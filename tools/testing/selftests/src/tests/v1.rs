@@ -3,6 +3,7 @@
 use super::hostile::{self, next_port};
 use super::link::{echo, queue_pairs};
 use super::raw::{self, RawPeer};
+use super::two_links::Second;
 use super::wiretap::{diagnosis, Seen, Wiretap};
 use super::{join, Pattern};
 use crate::kind::{Host, Kind};
@@ -473,33 +474,48 @@ fn other_subnet(ctx: &Ctx) -> Outcome {
     Ok(())
 }
 
-/// RoCEv1 is not routed: the link leads to the peer itself, also where TCP goes by a gateway of the subnet.
+/// RoCEv1 is not routed: the link leads to the peer itself, also where TCP goes by a gateway of the subnet, which is here the
+/// switch between the hosts.
 fn host_route(ctx: &Ctx) -> Outcome {
-    /// Host B by another Ethernet address: that of vA, so that what RDMA sends there stays on host A.
-    const GATEWAY: &str = "02:00:00:09:00:01";
-
-    let _devices = Devices::new(ONLY_V1, ONLY_V1)?;
-    rig::run(&format!(
-        "ip -n B link add gate link vB address {GATEWAY} mtu 9000 type macvlan mode bridge"
-    ))?;
-    let outcome = rig::run("ip -n B link set gate up")
-        .and_then(|_| {
-            rig::run(&format!(
-                "ip -n A neigh add 10.9.0.99 lladdr {GATEWAY} dev vA nud permanent"
-            ))
-        })
-        .and_then(|_| rig::run("ip -n A route add 10.9.0.2/32 via 10.9.0.99 dev vA"))
-        .and_then(|_| {
-            let outcome = converse(ctx, Kind::Smc4);
-            rig::run("ip -n A route del 10.9.0.2/32 via 10.9.0.99 dev vA")?;
-            outcome
-        });
-    rig::run("ip -n A neigh del 10.9.0.99 dev vA")?;
-    rig::run("ip -n B link del gate")?;
-    let (went, seen) = outcome?;
+    let switched = Second::new(&[])?;
+    let settings = "net.ipv4.ip_forward=1 net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.br0.send_redirects=0";
+    for line in [
+        "ip -n S addr add 10.9.0.99/24 dev br0",
+        &format!("ip netns exec S sysctl -qw {settings}"),
+        "ip -n A route add 10.9.0.2/32 via 10.9.0.99 dev vA",
+        // It asks for the gateway's address now, not while TCP waits for it.
+        "ip netns exec A ping -q -c 1 -W 10 10.9.0.2",
+    ] {
+        rig::run(line)?;
+    }
+    let (went, seen) = converse(ctx, Kind::Smc4)?;
     check_eq!(went, Went::V1, "a host behind a gateway of the subnet");
     check!(!seen.clc.is_empty(), "no CLC messages");
+    let forwarded = forwarded_by("S")?;
+    check!(
+        forwarded > 4,
+        "TCP did not go by the gateway, which has passed on {forwarded} packets"
+    );
+    drop(switched);
     Ok(())
+}
+
+/// Packets of IPv4 that a namespace has passed on.
+fn forwarded_by(name: &str) -> Outcome<u64> {
+    let text = rig::run(&format!("ip netns exec {name} cat /proc/net/snmp"))?;
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Ip: "));
+    let (names, numbers) = (
+        lines.next().unwrap_or_default(),
+        lines.next().unwrap_or_default(),
+    );
+    names
+        .split(' ')
+        .zip(numbers.split(' '))
+        .find(|(name, _)| *name == "ForwDatagrams")
+        .ok_or_else(|| Fail("no ForwDatagrams in /proc/net/snmp".into()))?
+        .1
+        .parse()
+        .during("ForwDatagrams")
 }
 
 /// A Proposal of RFC 7609, section A.2.2, for IPv4: 52 bytes.
