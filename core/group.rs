@@ -1355,11 +1355,7 @@ impl LinkGroup {
                 rmb.set_known(false);
                 self.pool.put(&rmb, rmb.len());
             }
-            Some(Settled::Confirmed(rmb)) => {
-                // Unless a link has come meanwhile by which it is still to be said: `link_added`.
-                rmb.set_confirmed(rmb.is_known());
-                self.changed.wake_all();
-            }
+            Some(Settled::Confirmed) => self.changed.wake_all(),
             Some(Settled::Refused(rmb)) => {
                 // With a single link that does not matter: the CLC messages have told it all. The next connection that
                 // uses it has it said again.

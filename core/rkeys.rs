@@ -62,8 +62,8 @@ impl Queue {
 pub(super) enum Settled {
     /// The peer does not use this RMB any more.
     Returned(Arc<Ring>),
-    /// The peer knows this RMB.
-    Confirmed(Arc<Ring>),
+    /// The peer knows an RMB.
+    Confirmed,
     /// The peer does not know all keys of this RMB, and does not want to.
     Refused(Arc<Ring>),
     /// The peer may go on to use this RMB.
@@ -131,8 +131,13 @@ impl Rkeys {
         let confirms = queue
             .waiting(|other| other.subject == Subject::Confirm && Arc::ptr_eq(&other.rmb, &rmb));
         match (subject, confirms) {
-            (Subject::Confirm, Some(_)) => {}
-            (Subject::Confirm, None) => queue.errands.push(errand, GFP_KERNEL)?,
+            (Subject::Confirm, waits) => {
+                if waits.is_none() {
+                    queue.errands.push(errand, GFP_KERNEL)?;
+                }
+                // Under the lock: the answer to an earlier one is not taken for this one's.
+                rmb.set_confirmed(false);
+            }
             (Subject::Delete, confirms) => {
                 queue.errands.push(errand, GFP_KERNEL)?;
                 // That it is new need not be said any more.
@@ -215,14 +220,17 @@ impl Rkeys {
             Verdict::Over | Verdict::Replaced => {}
         }
         let Errand { subject, rmb, .. } = queue.errands.remove(0).ok()?;
-        drop(guard);
         if verdict == Verdict::Replaced {
             return None;
         }
+        if (subject, answer) == (Subject::Confirm, Answer::Done) {
+            rmb.set_confirmed(true);
+        }
+        drop(guard);
         match (subject, answer) {
             (Subject::Delete, Answer::Done) => Some(Settled::Returned(rmb)),
             (Subject::Delete, _) => Some(Settled::Kept(rmb)),
-            (Subject::Confirm, Answer::Done) => Some(Settled::Confirmed(rmb)),
+            (Subject::Confirm, Answer::Done) => Some(Settled::Confirmed),
             (Subject::Confirm, _) => Some(Settled::Refused(rmb)),
         }
     }

@@ -79,6 +79,15 @@ pub(crate) enum Ending {
     Broken,
 }
 
+/// What a socket asks of the way that its packets take: `SO_BINDTOIFINDEX` and `SO_MARK`.
+#[derive(Clone, Copy)]
+pub(crate) struct Route {
+    /// Index of the device; 0 for any.
+    pub(super) device: c_int,
+    /// The mark.
+    pub(super) mark: u32,
+}
+
 /// Options of TCP that mean something for data that TCP does not carry, too.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct StreamOptions {
@@ -422,6 +431,18 @@ impl ClcSock {
             .map_err(|_| Error::from_errno(len))?
             .min(size_of::<bindings::__kernel_sockaddr_storage>());
         Ok(addr)
+    }
+
+    /// By which device it sends, and with which mark. Any context.
+    pub(crate) fn route(&self) -> Route {
+        let sk = self.sk();
+        // SAFETY: The `sk` is valid; plain words that may change concurrently.
+        unsafe {
+            Route {
+                device: ptr::read_volatile(&raw const (*sk).__sk_common.skc_bound_dev_if),
+                mark: ptr::read_volatile(&raw const (*sk).sk_mark),
+            }
+        }
     }
 
     /// Own addresses and the peer's. Any context; while the connection is being made, some may be

@@ -9,7 +9,10 @@
 use crate::{
     bindings,
     kapi::{
-        clcsock::ClcSock,
+        clcsock::{
+            ClcSock,
+            Route, //
+        },
         netns::Net,
         sock_table::Listed, //
     }, //
@@ -354,31 +357,31 @@ impl<T: Protocol> Sock<T> {
         unsafe { bindings::follow_reuseport(self.as_ptr(), clc.sk()) };
     }
 
-    /// Takes the device over from `clc`, where none was asked for: TCP has it from an address of IPv6 with a scope, or as an
-    /// accepted connection from its SYN ([`Self::copy_options_to`] would take it away).
-    pub(crate) fn follow_device(&self, clc: &ClcSock) {
-        let (to, from) = (self.as_ptr(), clc.sk());
-        // SAFETY: Both sockets are alive; single words.
+    /// Takes over what TCP has made of the device and the mark of `clc`: by an address of IPv6 with a scope, by what BPF programs
+    /// say, or as of an accepted connection by its SYN. [`Self::copy_options_to`] would take that away.
+    ///
+    /// `copied` is what they were before ([`ClcSock::route`]): what TCP has left alone is not taken over, nor what somebody has
+    /// set here meanwhile. `None` for a socket that nobody else has.
+    pub(crate) fn follow_route(&self, clc: &ClcSock, copied: Option<Route>) {
+        let (to, now) = (self.as_ptr(), clc.route());
+        // SAFETY: The socket is alive; single words.
         unsafe {
-            let own = &raw mut (*to).__sk_common.skc_bound_dev_if;
-            if ptr::read_volatile(own) == 0 {
-                follow(own, &raw const (*from).__sk_common.skc_bound_dev_if);
-            }
+            let (device, mark) = (
+                &raw mut (*to).__sk_common.skc_bound_dev_if,
+                &raw mut (*to).sk_mark,
+            );
+            follow(device, now.device, copied.map(|old| old.device));
+            follow(mark, now.mark, copied.map(|old| old.mark));
         }
-    }
-
-    /// Takes the mark over from `clc`, an accepted connection, which may have it from its SYN.
-    pub(crate) fn follow_mark(&self, clc: &ClcSock) {
-        let (to, from) = (self.as_ptr(), clc.sk());
-        // SAFETY: Both sockets are alive; a single word.
-        unsafe { follow(&raw mut (*to).sk_mark, &raw const (*from).sk_mark) };
     }
 
     /// Takes the priority over from `clc`.
     pub(crate) fn follow_priority(&self, clc: &ClcSock) {
-        let (to, from) = (self.as_ptr(), clc.sk());
         // SAFETY: Both sockets are alive; a single word.
-        unsafe { follow(&raw mut (*to).sk_priority, &raw const (*from).sk_priority) };
+        unsafe {
+            let now = ptr::read_volatile(&raw const (*clc.sk()).sk_priority);
+            follow(&raw mut (*self.as_ptr()).sk_priority, now, None);
+        }
     }
 
     /// Has this socket wake the queue of `clc` instead of its own: so who polls or sleeps need not know
@@ -755,12 +758,16 @@ impl<T: Protocol> Sock<T> {
     }
 }
 
-/// `WRITE_ONCE(*to, READ_ONCE(*from))`.
+/// Sets `*own` to what it is below now: if there is an `old`, only where that has changed below and not here.
 ///
 /// # Safety
 ///
-/// Both can be accessed, and whoever else does so does it by whole words.
-unsafe fn follow<W: Copy>(to: *mut W, from: *const W) {
+/// It can be accessed, and whoever else does so does it by whole words.
+unsafe fn follow<W: Copy + PartialEq>(own: *mut W, now: W, old: Option<W>) {
     // SAFETY: By the caller.
-    unsafe { ptr::write_volatile(to, ptr::read_volatile(from)) };
+    unsafe {
+        if old.is_none_or(|old| now != old && ptr::read_volatile(own) == old) {
+            ptr::write_volatile(own, now);
+        }
+    }
 }

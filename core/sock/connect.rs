@@ -66,6 +66,7 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
             Phase::Init => {
                 let clc = sk.try_clc()?;
                 sk.copy_options_to(&clc);
+                let copied = clc.route();
                 if addr.family() == AF_UNSPEC {
                     return rendezvous::connect(&clc, addr);
                 }
@@ -102,7 +103,7 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
                         return Err(err);
                     }
                 }
-                sk.follow_device(&clc);
+                sk.follow_route(&clc, Some(copied));
                 set_phase(sk, Phase::Connecting);
                 life.unreported = true;
                 life.watch = Some(watch);

@@ -164,8 +164,7 @@ fn welcome(sk: &Sock<SmcSocket>, clc: ClcSock) {
         return;
     };
     let clc: Arc<ClcSock> = room.write(clc).into();
-    child.follow_device(&clc);
-    child.follow_mark(&clc);
+    child.follow_route(&clc, None);
     let unwanted = sk.life.lock().unwanted;
     let place = learning::port(sk.net(), || clc.name(NameOf::Own).ok());
     *child.clc.lock() = Some(clc.clone());

@@ -387,8 +387,9 @@ impl SocketOps for SmcSocket {
         }
         let clc = sk.try_clc()?;
         sk.copy_options_to(&clc);
+        let copied = clc.route();
         clc.bind(addr)?;
-        sk.follow_device(&clc);
+        sk.follow_route(&clc, Some(copied));
         Ok(())
     }
 

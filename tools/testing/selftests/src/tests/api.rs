@@ -108,6 +108,13 @@ fn divergences(ctx: &Ctx) -> Outcome {
             "option {name}"
         );
     }
+    // The table is of the first namespace.
+    crate::sys::leave()?;
+    let ulps = crate::sys::read_file("/proc/sys/net/ipv4/tcp_available_ulp")?;
+    check!(
+        !ulps.split_whitespace().any(|ulp| ulp == "smc"),
+        "sockets of TCP can be made SMC in place: {ulps}"
+    );
     check_errno!(
         pair.client.set(libc::SOL_TCP, TCP_ULP, *b"tls\0"),
         libc::EOPNOTSUPP,

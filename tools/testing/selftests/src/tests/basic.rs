@@ -50,6 +50,8 @@ fn link_local(ctx: &Ctx) -> Outcome {
         let to = listener.local()?;
         check_eq!(to, address(Host::B, to.port(), scope_b), "the listener");
         let client = Sock::new(Host::A, kind, 0)?;
+        // What the address says is stronger.
+        client.set(libc::SOL_SOCKET, libc::SO_BINDTODEVICE, *b"lo\0")?;
         client
             .bind(address(Host::A, 0, scope_a))
             .during(&format!("bind() of the client, {what}"))?;

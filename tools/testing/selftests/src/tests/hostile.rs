@@ -1,6 +1,7 @@
 //! A peer that says wrong things in the handshake. Whatever it says: an error or a fallback for
 //! this one connection, nothing else.
 
+use super::link::fresh;
 use super::raw::{self, RawPeer, Refusing};
 use super::{join, once};
 use crate::kind::{Host, Kind};
@@ -285,6 +286,8 @@ fn damaged_and_used(ctx: &Ctx) -> Outcome {
 /// the handshake does, and the program gets one of the two, once.
 fn ended_and_reset(ctx: &Ctx) -> Outcome {
     raw::prepare()?;
+    // In a link group connect() is done with the Confirm.
+    fresh(ctx)?;
     let (listener, server) = ctx.listener(8)?;
     // It takes luck that TCP has seen both before the client looks.
     for _ in 0..20 {

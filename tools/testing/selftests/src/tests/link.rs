@@ -15,9 +15,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub const TESTS: [Test; 19] = [
+pub const TESTS: [Test; 20] = [
     once("link.unread_data_stays", 120, unread_data_stays),
     once("link.group_is_shared", 120, group_is_shared),
+    once("link.asks_for_little", 120, asks_for_little),
     once("link.group_is_freed", 200, group_is_freed),
     once(
         "link.group_is_freed_by_client",
@@ -120,11 +121,42 @@ fn group_is_shared(ctx: &Ctx) -> Outcome {
     let other_way = ctx.pair_the_other_way()?;
     echo(&other_way, b"other way")?;
     await_queue_pairs(2).during("after a connection the other way")?;
+    for host in Host::BOTH {
+        // For what is sent and for what comes: the other group's traffic fills neither.
+        check_eq!(
+            completion_queues(host)?,
+            4,
+            "completion queues of host {} for two link groups",
+            host.name()
+        );
+    }
     // The groups outlive their connections for a while, to be used again.
     drop(pairs);
     let again = ctx.pair()?;
     echo(&again, b"again")?;
     await_queue_pairs(2).during("after all were closed and one was opened")?;
+    prove_by_queue_pairs(ctx)
+}
+
+/// Completion queues of the kernel's users that a host's device has, but for the one of its own management.
+fn completion_queues(host: Host) -> Outcome<usize> {
+    let device = format!("dev {} ", host.rdma_device());
+    Ok(rig::run("rdma resource show cq")?
+        .lines()
+        .filter(|line| line.contains(&device) && line.contains(&format!("[{}]", rig::MODULE)))
+        .count())
+}
+
+/// What first contact and a connection do without: a work queue of the group's own, and the state of a queue pair, which some
+/// devices cannot tell.
+fn asks_for_little(ctx: &Ctx) -> Outcome {
+    for (function, result) in [("alloc_workqueue_noprof", 0), ("ib_query_qp", -5)] {
+        let fault = Fault::new(function, result, 0, i32::MAX as u32)?;
+        fresh(ctx)?;
+        let pair = ctx.pair().during(function)?;
+        echo(&pair, b"without").during(function)?;
+        check_eq!(fault.hits()?, 0, "calls of {function}");
+    }
     prove_by_queue_pairs(ctx)
 }
 

@@ -13,9 +13,11 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-pub const TESTS: [Test; 16] = [
+pub const TESTS: [Test; 18] = [
     any("options.all_read", 60, all_read),
     any("options.all_set", 120, all_set),
+    any("options.one_byte", 60, one_byte),
+    any("options.of_other_levels", 60, of_other_levels),
     any("options.buffer_sizes", 60, buffer_sizes),
     any("options.kept_in_a_fallback", 60, kept_in_a_fallback),
     any("options.low_water", 60, low_water),
@@ -238,6 +240,39 @@ fn all_set(ctx: &Ctx) -> Outcome {
         different.len(),
         different[..different.len().min(60)].join("\n")
     );
+    Ok(())
+}
+
+/// Options of IP may be one byte long.
+fn one_byte(ctx: &Ctx) -> Outcome {
+    for (name, value) in [(libc::IP_TOS, 16u8), (libc::IP_TTL, 77)] {
+        let asked = |sock: &Sock| {
+            let set = sock.set(libc::SOL_IP, name, value);
+            let errno = set.err().and_then(|error| error.raw_os_error());
+            (errno, read(sock, libc::SOL_IP, name))
+        };
+        let wanted = asked(&tcp(ctx).socket(Host::A)?);
+        check_eq!(asked(&ctx.socket(Host::A)?), wanted, "option {name}, fresh");
+        check_eq!(asked(&ctx.pair()?.client), wanted, "option {name}");
+    }
+    Ok(())
+}
+
+/// Options of IP with the numbers of those of TCP that SMC-R has not: they do not make a connection fall back.
+fn of_other_levels(ctx: &Ctx) -> Outcome {
+    // TCP_REPAIR, TCP_FASTOPEN, TCP_FASTOPEN_CONNECT, TCP_ULP, TCP_FASTOPEN_KEY, TCP_FASTOPEN_NO_COOKIE.
+    for name in [19, 23, 30, 31, 33, 34] {
+        let (listener, address) = ctx.listener(1)?;
+        let client = ctx.socket(Host::A)?;
+        for level in [libc::SOL_IP, libc::SOL_IPV6] {
+            // TCP may refuse it; its own answer is compared in `all_set`.
+            client.set(level, name, 1).err();
+        }
+        client.connect(address).during(&format!("option {name}"))?;
+        ctx.prove(Host::A, &client)
+            .during(&format!("option {name}"))?;
+        drop(listener);
+    }
     Ok(())
 }
 
@@ -774,6 +809,10 @@ fn family_of_the_ended(ctx: &Ctx) -> Outcome {
         let server = listener.accept()?;
         if kind != Kind::Tcp6 {
             ctx.prove(Host::A, &client).during(&what)?;
+        }
+        for sock in [&client, &server] {
+            let family = sock.get(libc::SOL_IPV6, IPV6_ADDRFORM)?;
+            check_eq!(family, libc::AF_INET6, "{what}: of a connection");
         }
         client.shutdown(libc::SHUT_WR)?;
         check_eq!(server.recv(&mut [0], 0)?, 0, "{what}: recv()");

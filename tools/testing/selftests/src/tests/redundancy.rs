@@ -14,6 +14,7 @@ use crate::diag;
 use crate::fault::{Fault, VERBS};
 use crate::kind::{Host, Kind};
 use crate::link_groups::Link;
+use crate::mode::{self, Mode};
 use crate::rig;
 use crate::runner::{Ctx, Pair, Test};
 use crate::sys::{self, Sock};
@@ -24,7 +25,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-pub const TESTS: [Test; 14] = [
+pub const TESTS: [Test; 15] = [
     once("link.second_link_is_added", 120, second_link_is_added),
     once("link.failover_loses_nothing", 300, failover_loses_nothing),
     once(
@@ -42,6 +43,7 @@ pub const TESTS: [Test; 14] = [
     once("link.closed_connection_moves", 200, closed_connection_moves),
     once("link.no_key_for_the_other", 200, no_key_for_the_other),
     once("link.second_link_refused", 300, second_link_refused),
+    once("link.refused_offers", 300, refused_offers),
     once("link.network_named_later", 120, network_named_later),
 ];
 
@@ -74,7 +76,7 @@ impl Streams {
     pub(super) fn start(ctx: &Ctx, pairs: Vec<Pair>) -> Outcome<Streams> {
         let (stop, moved) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         // Where all is slow they leave some time to what happens meanwhile.
-        let pause = Duration::from_millis(if ctx.divisor > 1 { 20 } else { 0 });
+        let pause = Duration::from_millis(if rig::slowness() > 1 { 20 } else { 0 });
         let mut threads = Vec::new();
         for (number, Pair { client, server }) in pairs.into_iter().enumerate() {
             for (way, sock) in [client, server].into_iter().enumerate() {
@@ -138,9 +140,10 @@ impl Streams {
         streams.end()
     }
 
-    /// Until so many more bytes have arrived: at full size, and in any case more than all rings hold.
+    /// Until so many more bytes have arrived at full size; fewer otherwise, but more than all rings hold.
     pub(super) fn await_more(&self, bytes: usize) -> Outcome {
-        let bytes = bytes.min(300_000).max(bytes / self.divisor);
+        let pairs = self.threads.len() / 4;
+        let bytes = bytes.min(300_000 * pairs).max(bytes / self.divisor);
         let before = self.moved();
         sys::within(
             &format!("{bytes} bytes more"),
@@ -750,6 +753,49 @@ fn second_link_refused(ctx: &Ctx) -> Outcome {
         }
     }
     streams.end()?;
+    drop(second);
+    prove_by_queue_pairs(&ctx)
+}
+
+/// The device refuses one of the messages by which the hosts agree on a second link, long ones among them: the link that was to
+/// send it is lost, and all is well with the next one.
+fn refused_offers(ctx: &Ctx) -> Outcome {
+    let ctx = ctx.with_kind(Kind::Smc4);
+    let second = Second::new(&[])?;
+    let (listener, address) = ctx.listener(64)?;
+    let post_send = VERBS
+        .into_iter()
+        .find(|verb| verb.name == "rxe_post_send")
+        .ok_or_else(|| Fail("no such verb".into()))?;
+    for number in 1..=4 {
+        let what = format!("message {number}");
+        second.fresh(&ctx)?;
+        let before = ctx.pair_from(&listener, address)?;
+        echo(&before, b"before").during(&what)?;
+        let fault = Fault::of_verb(post_send)?;
+        fault.arm(Some(number))?;
+        add_second(Host::A)?;
+        add_second(Host::B)?;
+        sys::eventually("a message is refused", || Ok(fault.hits()? == 1)).during(&what)?;
+        drop(fault);
+        // While a link is being lost, connections may fall back.
+        let unasked = ctx.unasked();
+        let mut after = None;
+        sys::eventually("a connection by RDMA", || {
+            let pair = unasked.pair_from(&listener, address)?;
+            let by_rdma = mode::of(&pair.client)? == Mode::Rdma;
+            after = by_rdma.then_some(pair);
+            Ok(by_rdma)
+        })
+        .during(&what)?;
+        let after = after.ok_or_else(|| Fail("no connection".into()))?;
+        echo(&after, b"after").during(&what)?;
+        await_both().during(&what)?;
+        Streams::play(&ctx, vec![after], 300_000).during(&what)?;
+        for host in Host::BOTH {
+            rig::run(&format!("rdma link del {}", second_device(host)))?;
+        }
+    }
     drop(second);
     prove_by_queue_pairs(&ctx)
 }

@@ -1,16 +1,19 @@
 //! Much data: nothing lost, nothing doubled, nothing out of place.
 
-use super::{any, join, Pattern};
+use super::network::Rules;
+use super::{any, join, once, Pattern};
 use crate::kind::{Expect, Host};
-use crate::runner::{Ctx, Test};
+use crate::rig::SoftRoce;
+use crate::runner::{Ctx, Pair, Test};
 use crate::sys::Sock;
 use crate::{check, check_eq, Context, Outcome};
 use rand::Rng;
 use sha2::{Digest, Sha256};
 
-pub const TESTS: [Test; 6] = [
+pub const TESTS: [Test; 7] = [
     any("stream.random_sizes_both_ways", 400, random_sizes_both_ways),
     any("stream.small_messages", 200, small_messages),
+    once("stream.nodelay", 60, nodelay),
     any("stream.ping_pong_growing", 200, ping_pong_growing),
     any("stream.slow_reader", 200, slow_reader),
     any("stream.send_buffer_grows", 200, send_buffer_grows),
@@ -193,6 +196,33 @@ fn small_messages(ctx: &Ctx) -> Outcome {
     join(thread)?;
     check_eq!(got.len(), total, "bytes that arrived");
     check_pattern.verify(0, &got)
+}
+
+/// With `TCP_NODELAY` a second small message does not wait until the device has told of the first one, which it cannot while
+/// no acknowledgement comes.
+fn nodelay(ctx: &Ctx) -> Outcome {
+    let Pair { client, server } = ctx.pair()?;
+    client.set(libc::SOL_TCP, libc::TCP_NODELAY, 1)?;
+    client.send_all(b"0")?;
+    server.recv_all(&mut [0])?;
+    let roce = match SoftRoce::here() {
+        SoftRoce::Stock => "udp dport 4791 counter drop",
+        // Not of IP.
+        SoftRoce::V1 | SoftRoce::Adapter => return Ok(()),
+    };
+    let deaf = Rules::new(Host::A, "input", &[roce])?;
+    for message in [b"a", b"b"] {
+        client.send_all(message)?;
+    }
+    let mut got = [0; 2];
+    server.recv_all(&mut got)?;
+    check_eq!(&got, b"ab", "what came");
+    check!(deaf.seen()? > 0, "no acknowledgement was lost");
+    drop(deaf);
+    server.send_all(b"c")?;
+    client.recv_all(&mut got[..1])?;
+    check_eq!(got[0], b'c', "what came back");
+    Ok(())
 }
 
 /// Messages of every size around the ring's and the pages' edges, each answered.

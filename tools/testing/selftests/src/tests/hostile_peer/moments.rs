@@ -177,6 +177,13 @@ const INSTEAD: &[Early] = &[
     }),
 ];
 
+/// The server gives the link its number, the client says it again.
+const INSTEAD_TO_SERVER: &[Early] = &[early_word(
+    "CONFIRM LINK of another link",
+    WRONG_PEER,
+    |p| wrong_confirm_link(p, |bytes| bytes[29] ^= 0x55),
+)];
+
 pub(super) fn early(ctx: &Ctx) -> Outcome {
     let stage = Stage::new(ctx)?;
     let mut failures = Failures::default();
@@ -185,14 +192,14 @@ pub(super) fn early(ctx: &Ctx) -> Outcome {
         failures.note(outcome, &format!("'{}' as a {role:?}{when}", word.what));
     };
     for role in [Role::Client, Role::Server] {
-        let own = match role {
-            Role::Client => EARLY_TO_SERVER,
-            Role::Server => EARLY_TO_CLIENT,
+        let (own, own_instead) = match role {
+            Role::Client => (EARLY_TO_SERVER, INSTEAD_TO_SERVER),
+            Role::Server => (EARLY_TO_CLIENT, [].as_slice()),
         };
         for word in EARLY.iter().chain(own) {
             say(role, word, false, "");
         }
-        for word in INSTEAD {
+        for word in INSTEAD.iter().chain(own_instead) {
             say(role, word, true, "");
         }
     }
