@@ -111,6 +111,10 @@ pub fn hosts_up(roce: SoftRoce) -> Outcome {
     if roce == SoftRoce::V1 {
         set_gid_types(1)?;
     }
+    if slowness() > 1 {
+        // Before the kernel complains that somebody keeps a network device (Documentation/testing.rst, "What rxe itself does").
+        sys::write_file("/proc/sys/net/core/netdev_unregister_timeout_secs", "90")?;
+    }
     run("ip netns add A")?;
     run("ip netns add B")?;
     for host in Host::BOTH {

@@ -886,7 +886,7 @@ pub(super) fn namespaces_come_and_go(ctx: &Ctx) -> Outcome {
         let path = format!("/sys/class/infiniband/{device}");
         sys::within(
             &format!("{device} gone with its namespace"),
-            Duration::from_secs(100),
+            Duration::from_secs(100 * rig::slowness()),
             &mut || Ok(!std::path::Path::new(&path).exists()),
         )?;
     }
