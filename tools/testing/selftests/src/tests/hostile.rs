@@ -1,7 +1,7 @@
 //! A peer that says wrong things in the handshake. Whatever it says: an error or a fallback for
 //! this one connection, nothing else.
 
-use super::link::fresh;
+use super::link::{fresh, prove_by_queue_pairs};
 use super::raw::{self, RawPeer, Refusing};
 use super::{join, once};
 use crate::kind::{Host, Kind};
@@ -314,7 +314,8 @@ fn ended_and_reset(ctx: &Ctx) -> Outcome {
             "connect() again"
         );
     }
-    others_are_served(ctx, &listener, server)
+    others_are_served(ctx, &listener, server)?;
+    prove_by_queue_pairs(ctx)
 }
 
 /// A server that never answers: the handshake's own time limit ends it.
