@@ -53,6 +53,8 @@ pub struct Llc {
     pub response: bool,
     /// It says no.
     pub negative: bool,
+    /// The shortest message there is, all of it: a packet that is sent again has the same.
+    pub bytes: [u8; 44],
 }
 
 #[derive(Default)]
@@ -127,11 +129,12 @@ impl Wiretap {
         const CDC: u8 = 0xfe;
 
         let head = |packet: &Roce| match packet.message.as_deref() {
-            Some(&[kind, _, _, flags, ..]) if kind != CDC => Some(Llc {
+            Some(message @ &[kind, _, _, flags, ..]) if kind != CDC => Some(Llc {
                 from: packet.from,
                 kind,
                 response: flags & 0x80 != 0,
                 negative: flags & 0x20 != 0,
+                bytes: message.get(..44)?.try_into().ok()?,
             }),
             _ => None,
         };
