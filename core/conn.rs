@@ -555,9 +555,7 @@ impl Conn {
         let place = self.place().ok_or(ENOTCONN)?;
         let rmb = place.rmb_ring();
         if !rmb.set_known(true) {
-            place.group.confirm_rmb(rmb).inspect_err(|_| {
-                rmb.set_known(false);
-            })?;
+            place.group.confirm_rmb(rmb)?;
         }
         place.group.await_confirmed(rmb);
         Ok(())

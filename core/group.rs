@@ -1309,8 +1309,16 @@ impl LinkGroup {
     ///
     /// With a single link the connection need not wait for the answer: its CLC messages name the key for
     /// that link. With several the peer must know all keys, to be able to move the connection.
+    ///
+    /// # Errors
+    ///
+    /// No memory to remember it by, or the group has ended: the RMB does not count as known any more.
     pub(super) fn confirm_rmb(self: &Arc<Self>, rmb: &Arc<Ring>) -> Result {
-        self.rkeys.confirm(rmb)?;
+        self.rkeys.confirm(rmb).inspect_err(|_| {
+            // Nothing remembers it: the next connection that uses it has it said. Who waits for the answer is not to.
+            rmb.set_known(false);
+            self.changed.wake_all();
+        })?;
         self.kick();
         Ok(())
     }

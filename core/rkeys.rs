@@ -220,13 +220,14 @@ impl Rkeys {
             Verdict::Over | Verdict::Replaced => {}
         }
         let Errand { subject, rmb, .. } = queue.errands.remove(0).ok()?;
-        if verdict == Verdict::Replaced {
-            return None;
-        }
-        if (subject, answer) == (Subject::Confirm, Answer::Done) {
+        if (verdict, subject, answer) == (Verdict::Over, Subject::Confirm, Answer::Done) {
+            // Under the lock, as in `add`.
             rmb.set_confirmed(true);
         }
         drop(guard);
+        if verdict == Verdict::Replaced {
+            return None;
+        }
         match (subject, answer) {
             (Subject::Delete, Answer::Done) => Some(Settled::Returned(rmb)),
             (Subject::Delete, _) => Some(Settled::Kept(rmb)),

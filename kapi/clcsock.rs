@@ -434,7 +434,7 @@ impl ClcSock {
     }
 
     /// By which device it sends, and with which mark. Any context.
-    pub(crate) fn route(&self) -> Route {
+    pub(super) fn route(&self) -> Route {
         let sk = self.sk();
         // SAFETY: The `sk` is valid; plain words that may change concurrently.
         unsafe {

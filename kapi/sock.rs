@@ -339,10 +339,11 @@ impl<T: Protocol> Sock<T> {
         unsafe { ClcSock::create(bindings::sock_net(self.as_ptr()), family) }
     }
 
-    /// Carries the `SOL_SOCKET` options set here over to `clc`.
-    pub(crate) fn copy_options_to(&self, clc: &ClcSock) {
+    /// Carries the `SOL_SOCKET` options set here over to `clc`; the route that it has by that, for [`Self::follow_route`].
+    pub(crate) fn copy_options_to(&self, clc: &ClcSock) -> Route {
         // SAFETY: Both sockets are alive.
         unsafe { bindings::copy_sock_options(self.as_ptr(), clc.sk()) };
+        clc.route()
     }
 
     /// Carries `SO_RCVLOWAT` and `SO_PEEK_OFF` over to `clc`, which is the user's from now on. May sleep.
@@ -360,7 +361,7 @@ impl<T: Protocol> Sock<T> {
     /// Takes over what TCP has made of the device and the mark of `clc`: by an address of IPv6 with a scope, by what BPF programs
     /// say, or as of an accepted connection by its SYN. [`Self::copy_options_to`] would take that away.
     ///
-    /// `copied` is what they were before ([`ClcSock::route`]): what TCP has left alone is not taken over, nor what somebody has
+    /// `copied` is what they were before: what TCP has left alone is not taken over, nor what somebody has
     /// set here meanwhile. `None` for a socket that nobody else has.
     pub(crate) fn follow_route(&self, clc: &ClcSock, copied: Option<Route>) {
         let (to, now) = (self.as_ptr(), clc.route());

@@ -426,11 +426,9 @@ impl LinkGroup {
             // The peer finds it by another key only if it knew that one when it was told: else CONFIRM RKEY is still to come.
             if !told {
                 ring.set_confirmed(false);
-                if ring.is_known() && self.confirm_rmb(&ring).is_err() {
-                    // No memory to remember it by: the next connection that uses it has it said. Who waits for the
-                    // answer is not to.
-                    ring.set_known(false);
-                    self.changed.wake_all();
+                if ring.is_known() {
+                    // Else it is not known any more.
+                    let _ = self.confirm_rmb(&ring);
                 }
             }
         }

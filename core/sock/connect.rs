@@ -65,8 +65,7 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
         match sk.phase() {
             Phase::Init => {
                 let clc = sk.try_clc()?;
-                sk.copy_options_to(&clc);
-                let copied = clc.route();
+                let copied = sk.copy_options_to(&clc);
                 if addr.family() == AF_UNSPEC {
                     return rendezvous::connect(&clc, addr);
                 }

@@ -386,8 +386,7 @@ impl SocketOps for SmcSocket {
             return Err(EINVAL);
         }
         let clc = sk.try_clc()?;
-        sk.copy_options_to(&clc);
-        let copied = clc.route();
+        let copied = sk.copy_options_to(&clc);
         clc.bind(addr)?;
         sk.follow_route(&clc, Some(copied));
         Ok(())
