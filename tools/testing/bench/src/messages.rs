@@ -36,11 +36,7 @@ impl Listener {
 fn connect(kind: Kind, address: SocketAddr) -> std::io::Result<Sock> {
     let sock = socket(Host::A, kind)?;
     // A server that never answers is a failure, and no hang.
-    let limit = libc::timeval {
-        tv_sec: 60,
-        tv_usec: 0,
-    };
-    sock.set(libc::SOL_SOCKET, libc::SO_RCVTIMEO, limit)?;
+    sock.set_timeout(libc::SO_RCVTIMEO, Duration::from_secs(60))?;
     sock.connect(address)?;
     sock.set(libc::IPPROTO_TCP, libc::TCP_NODELAY, 1i32)?;
     Ok(sock)

@@ -3,7 +3,7 @@
 use smc_selftest::kind::Host;
 use smc_selftest::mode::{self, Mode};
 use smc_selftest::transport::Transport;
-use smc_selftest::{rig, sys, Fail, Outcome};
+use smc_selftest::{proc_net, rig, sys, Fail, Outcome};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,7 +51,8 @@ fn counters() -> Outcome<Counters> {
         sum.rdma_bytes += filter_bytes(host, "by_rdma")?;
         sum.tcp_bytes += filter_bytes(host, "by_tcp")?;
         sys::enter(host)?;
-        sum.opened += tcp_opens()?;
+        let snmp = sys::read_file("/proc/thread-self/net/snmp")?;
+        sum.opened += proc_net::counter(&snmp, "Tcp", "ActiveOpens")?;
     }
     sys::leave()?;
     Ok(sum)
@@ -65,21 +66,6 @@ fn filter_bytes(host: Host, name: &str) -> Outcome<u64> {
         .and_then(|_| words.next())
         .and_then(|word| word.parse().ok())
         .ok_or_else(|| Fail(format!("nft shows no byte count: {text}")))
-}
-
-/// Connections that this namespace has opened actively (Tcp: ActiveOpens).
-fn tcp_opens() -> Outcome<u64> {
-    let text = sys::read_file("/proc/thread-self/net/snmp")?;
-    let mut lines = text.lines().filter(|line| line.starts_with("Tcp:"));
-    let (Some(names), Some(values)) = (lines.next(), lines.next()) else {
-        return Err(Fail("no TCP line in /proc/net/snmp".into()));
-    };
-    names
-        .split_whitespace()
-        .zip(values.split_whitespace())
-        .find(|&(name, _)| name == "ActiveOpens")
-        .and_then(|(_, value)| value.parse().ok())
-        .ok_or_else(|| Fail("no ActiveOpens in /proc/net/snmp".into()))
 }
 
 /// Looks at the sockets of both hosts while a program runs.

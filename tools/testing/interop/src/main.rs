@@ -190,13 +190,7 @@ pub fn socket(kind: Kind) -> Outcome<Sock> {
 }
 
 fn limited(sock: Sock) -> Outcome<Sock> {
-    let limit = libc::timeval {
-        tv_sec: PATIENCE.as_secs() as libc::time_t,
-        tv_usec: 0,
-    };
-    for option in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
-        sock.set(libc::SOL_SOCKET, option, limit)?;
-    }
+    sock.set_timeouts(PATIENCE)?;
     Ok(sock)
 }
 

@@ -47,8 +47,11 @@ pub const VERBS: [Verb; 11] = [
     Verb::new("ib_map_mr_sg", -22, By::Core),
     Verb::new("rxe_req_notify_cq", -12, By::Driver),
     Verb::new("rxe_post_recv", -12, By::DriverPosts),
-    Verb::new("rxe_post_send", -12, By::DriverPosts),
+    POST_SEND,
 ];
+
+/// The one by which everything is sent.
+pub const POST_SEND: Verb = Verb::new("rxe_post_send", -12, By::DriverPosts);
 
 /// How smc_rs gets memory, in all the ways that may fail.
 pub const ALLOCATORS: [Verb; 8] = [
@@ -87,7 +90,7 @@ impl Fault {
 
     /// Soft-RoCE does not take requests to register memory.
     pub fn of_registration(skip: u32, count: u32) -> Outcome<Fault> {
-        let function = of_soft_roce("rxe_post_send");
+        let function = of_soft_roce(POST_SEND.name);
         Fault::load(&format!(
             "function={function} result=-12 skip={skip} count={count} registrations=Y"
         ))

@@ -1,7 +1,8 @@
-//! What `/proc/net/tcp`, `tcp6` and `udp` tell of a namespace's sockets.
+//! What `/proc/net` tells of a namespace: its sockets (`tcp`, `tcp6`, `udp`), and counters of protocols (`snmp`).
 
 use crate::kind::Host;
 use crate::sys;
+use crate::{Fail, Outcome};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
@@ -41,6 +42,21 @@ pub fn sockets_of(host: Host, protocol: &str) -> io::Result<Vec<Socket>> {
     let sockets = sockets(protocol);
     sys::leave()?;
     sockets
+}
+
+/// A counter out of what `/proc/net/snmp` says: a line of names for each protocol, and then one of numbers.
+pub fn counter(snmp: &str, protocol: &str, name: &str) -> Outcome<u64> {
+    let mut lines = snmp.lines().filter_map(|line| {
+        let (of, words) = line.split_once(": ")?;
+        (of == protocol).then(|| words.split(' '))
+    });
+    let names = lines.next().into_iter().flatten();
+    let numbers = lines.next().into_iter().flatten();
+    names
+        .zip(numbers)
+        .find(|(of, _)| *of == name)
+        .and_then(|(_, number)| number.parse().ok())
+        .ok_or_else(|| Fail(format!("no number of {protocol} {name} in /proc/net/snmp")))
 }
 
 fn socket(line: &str) -> Option<Socket> {

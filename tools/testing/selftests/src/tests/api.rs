@@ -2,7 +2,7 @@
 
 use super::{any, join, Pattern};
 use crate::runner::{Ctx, Needs, Test};
-use crate::sys::{cvt, cvt_size};
+use crate::sys::{self, cvt, cvt_size};
 use crate::{check, check_eq, check_errno, Context, Outcome};
 use rand::Rng;
 use std::io::Write;
@@ -53,7 +53,7 @@ fn bad_buffer(ctx: &Ctx) -> Outcome {
     for _ in 0..3 {
         pair.client.send_all(&[7; 300])?;
     }
-    crate::sys::eventually("everything that was sent has arrived", || {
+    sys::eventually("everything that was sent has arrived", || {
         Ok(pair.server.readable_bytes()? == 900)
     })?;
     // SAFETY: the kernel checks the buffer, of which 100 bytes are there; that is what is tested.
@@ -109,8 +109,8 @@ fn divergences(ctx: &Ctx) -> Outcome {
         );
     }
     // The table is of the first namespace.
-    crate::sys::leave()?;
-    let ulps = crate::sys::read_file("/proc/sys/net/ipv4/tcp_available_ulp")?;
+    sys::leave()?;
+    let ulps = sys::read_file("/proc/sys/net/ipv4/tcp_available_ulp")?;
     check!(
         !ulps.split_whitespace().any(|ulp| ulp == "smc"),
         "sockets of TCP can be made SMC in place: {ulps}"
@@ -151,7 +151,7 @@ fn peek(ctx: &Ctx) -> Outcome {
     for _ in 0..40 {
         let length = random.gen_range(1..=seen.len());
         pair.client.send_all(pattern.at(offset, length))?;
-        crate::sys::eventually("everything that was sent has arrived", || {
+        sys::eventually("everything that was sent has arrived", || {
             Ok(pair.server.recv(&mut seen[..length], libc::MSG_PEEK)? == length)
         })?;
         pattern
@@ -292,7 +292,7 @@ fn fionread(ctx: &Ctx) -> Outcome {
         "FIONREAD before anything was sent"
     );
     pair.client.send_all(&[7; 1000])?;
-    crate::sys::eventually("FIONREAD says 1000", || {
+    sys::eventually("FIONREAD says 1000", || {
         Ok(pair.server.readable_bytes()? == 1000)
     })?;
     pair.server.recv_all(&mut [0; 300])?;

@@ -430,10 +430,10 @@ fn links_end(ctx: &Ctx) -> Outcome {
             let pattern = Pattern::new(ctx, 95);
             let side = if is_client { "client" } else { "server" };
             let end = thread::spawn(move || {
-                match until_error(&sock, doing, is_client, &pattern, &moved) {
-                    Ok(()) => Ok(io::Error::other("no error")),
-                    Err(error) => Ok(error),
-                }
+                let outcome = until_error(&sock, doing, is_client, &pattern, &moved);
+                Ok(outcome
+                    .err()
+                    .unwrap_or_else(|| io::Error::other("no error")))
             });
             ends.push((format!("{side} {number} ({doing:?})"), end));
         }

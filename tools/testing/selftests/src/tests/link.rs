@@ -44,10 +44,19 @@ pub const TESTS: [Test; 20] = [
 
 /// Queue pairs of connections that a host's device has.
 pub(super) fn queue_pairs(host: Host) -> Outcome<usize> {
-    let device = format!("link {}/", host.rdma_device());
-    Ok(rig::run("rdma resource show qp")?
+    resources("qp", &[&format!("link {}/", host.rdma_device()), "type RC"])
+}
+
+/// Memory regions that a host's device has.
+pub(super) fn regions(host: Host) -> Outcome<usize> {
+    resources("mr", &[&format!("dev {} ", host.rdma_device())])
+}
+
+/// Resources of RDMA that are shown with all of these words.
+fn resources(kind: &str, words: &[&str]) -> Outcome<usize> {
+    Ok(rig::run(&format!("rdma resource show {kind}"))?
         .lines()
-        .filter(|line| line.contains(&device) && line.contains("type RC"))
+        .filter(|line| words.iter().all(|word| line.contains(word)))
         .count())
 }
 
@@ -138,13 +147,13 @@ fn group_is_shared(ctx: &Ctx) -> Outcome {
     prove_by_queue_pairs(ctx)
 }
 
-/// Completion queues of the kernel's users that a host's device has, but for the one of its own management.
+/// Completion queues of the module that a host's device has.
 fn completion_queues(host: Host) -> Outcome<usize> {
-    let device = format!("dev {} ", host.rdma_device());
-    Ok(rig::run("rdma resource show cq")?
-        .lines()
-        .filter(|line| line.contains(&device) && line.contains(&format!("[{}]", rig::MODULE)))
-        .count())
+    let (device, user) = (
+        format!("dev {} ", host.rdma_device()),
+        format!("[{}]", rig::MODULE),
+    );
+    resources("cq", &[&device, &user])
 }
 
 /// What first contact and a connection do without: a work queue of the group's own, and the state of a queue pair, which some
@@ -333,12 +342,6 @@ fn memory_is_cleared(ctx: &Ctx) -> Outcome {
 fn is_cleared(ctx: &Ctx, listener: &Sock, address: SocketAddr, parts: usize) -> Outcome {
     // What is lost is one packet.
     const LENGTH: usize = 1000;
-    let regions = || -> Outcome<usize> {
-        Ok(rig::run("rdma resource show mr")?
-            .lines()
-            .filter(|line| line.contains("dev rxeB ") || line.contains(" rxeB "))
-            .count())
-    };
     let Pair { client, server } = ctx.pair_from(listener, address)?;
     for _ in 0..parts {
         client.send_all(&[0xaa; 8192])?;
@@ -351,10 +354,14 @@ fn is_cleared(ctx: &Ctx, listener: &Sock, address: SocketAddr, parts: usize) -> 
     // Both sides have said goodbye: then the ring is for others.
     sys::enter(Host::B)?;
     sys::eventually("no SMC connection is left", || Ok(rig::smc_sockets()? == 1))?;
-    let before = regions()?;
+    let before = regions(Host::B)?;
     check!(before > 0, "rdma resource shows no memory regions of rxeB");
     let pair = ctx.pair_from(listener, address)?;
-    check_eq!(regions()?, before, "memory regions: the ring was made anew");
+    check_eq!(
+        regions(Host::B)?,
+        before,
+        "memory regions: the ring was made anew"
+    );
     let fault = Fault::of_rdma_write(LENGTH)?;
     pair.client.send_all(&[0x55; LENGTH])?;
     let mut got = [1; LENGTH];

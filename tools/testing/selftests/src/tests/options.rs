@@ -205,13 +205,14 @@ fn set_all(sock: &Sock) -> BTreeMap<(i32, i32, i32), (i32, Answer)> {
         .filter(|option| *option != (libc::SOL_SOCKET, libc::SO_RCVLOWAT, -1))
         .map(|option| {
             let (level, name, value) = option;
-            let errno = match sock.set(level, name, value) {
-                Ok(()) => 0,
-                Err(error) => error.raw_os_error().unwrap_or(0),
-            };
+            let errno = errno(sock.set(level, name, value)).unwrap_or(0);
             (option, (errno, read(sock, level, name)))
         })
         .collect()
+}
+
+fn errno(outcome: io::Result<()>) -> Option<i32> {
+    outcome.err().and_then(|error| error.raw_os_error())
 }
 
 fn all_set(ctx: &Ctx) -> Outcome {
@@ -247,9 +248,8 @@ fn all_set(ctx: &Ctx) -> Outcome {
 fn one_byte(ctx: &Ctx) -> Outcome {
     for (name, value) in [(libc::IP_TOS, 16u8), (libc::IP_TTL, 77)] {
         let asked = |sock: &Sock| {
-            let set = sock.set(libc::SOL_IP, name, value);
-            let errno = set.err().and_then(|error| error.raw_os_error());
-            (errno, read(sock, libc::SOL_IP, name))
+            let set = errno(sock.set(libc::SOL_IP, name, value));
+            (set, read(sock, libc::SOL_IP, name))
         };
         let wanted = asked(&tcp(ctx).socket(Host::A)?);
         check_eq!(asked(&ctx.socket(Host::A)?), wanted, "option {name}, fresh");
@@ -790,7 +790,6 @@ fn backlog_changes(ctx: &Ctx) -> Outcome {
 fn family_of_the_ended(ctx: &Ctx) -> Outcome {
     const IPV6_ADDRFORM: i32 = 1;
 
-    let errno = |outcome: io::Result<()>| outcome.err().and_then(|error| error.raw_os_error());
     let asked = |sock: &Sock| {
         [
             errno(sock.set(libc::SOL_IPV6, IPV6_ADDRFORM, libc::AF_INET)),

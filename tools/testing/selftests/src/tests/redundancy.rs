@@ -4,14 +4,14 @@ use super::link::{await_queue_pairs, echo, prove_by_queue_pairs};
 use super::network::{Rules, Sysctl};
 use super::settings::Changed;
 use super::two_links::{
-    add_second, await_both, await_links, second_device, second_gid_comes, second_netdev,
-    second_netdev_comes, second_netdev_goes, shown, Second, Sorted, ASYMMETRIC_LOCAL,
-    ASYMMETRIC_PEER, SINGLE, SYMMETRIC,
+    add_second, await_both, await_links, remove_second, second_device, second_gid_comes,
+    second_netdev, second_netdev_comes, second_netdev_goes, shown, Second, Sorted,
+    ASYMMETRIC_LOCAL, ASYMMETRIC_PEER, SINGLE, SYMMETRIC,
 };
 use super::wiretap::{Wiretap, REQUEST_ADD_LINK};
 use super::{join, once, pnet, Pattern};
 use crate::diag;
-use crate::fault::{Fault, VERBS};
+use crate::fault::{Fault, POST_SEND};
 use crate::kind::{Host, Kind};
 use crate::link_groups::Link;
 use crate::mode::{self, Mode};
@@ -262,10 +262,6 @@ fn failover_loses_nothing(ctx: &Ctx) -> Outcome {
 fn refused_post_loses_nothing(ctx: &Ctx) -> Outcome {
     let ctx = ctx.with_kind(Kind::Smc4);
     let second = Second::new(&Host::BOTH)?;
-    let post_send = VERBS
-        .into_iter()
-        .find(|verb| verb.name == "rxe_post_send")
-        .ok_or_else(|| Fail("no such verb".into()))?;
     // So that something is posted at every moment: the peer's memory has room for little.
     let _small = Changed::new(&Host::BOTH, "rmem", 16_384)?;
     // Fewer where all is slow.
@@ -275,7 +271,7 @@ fn refused_post_loses_nothing(ctx: &Ctx) -> Outcome {
         second.fresh(&ctx)?;
         let streams = Streams::start(&ctx, over_two_links(&ctx, 8).during(&what)?)?;
         streams.await_more(300_000).during(&what)?;
-        let fault = Fault::of_verb(post_send)?;
+        let fault = Fault::of_verb(POST_SEND)?;
         fault.arm(Some(number))?;
         sys::eventually("a request is refused", || Ok(fault.hits()? == 1))?;
         drop(fault);
@@ -384,9 +380,7 @@ fn comes_back(ctx: &Ctx) -> Outcome {
         add_second(other)?;
         await_both().during(&format!("round {round}"))?;
         streams.await_more(300_000)?;
-        for host in Host::BOTH {
-            rig::run(&format!("rdma link del {}", second_device(host)))?;
-        }
+        Host::BOTH.into_iter().try_for_each(remove_second)?;
         for host in Host::BOTH {
             await_links(host, SINGLE, &[host.rdma_device()])?;
         }
@@ -514,7 +508,7 @@ fn asymmetric(ctx: &Ctx) -> Outcome {
         ];
         let streams = Streams::start(&ctx, pairs)?;
         streams.await_more(1_000_000)?;
-        rig::run(&format!("rdma link del {}", second_device(host)))?;
+        remove_second(host)?;
         await_links(host, SINGLE, &[host.rdma_device()])?;
         await_links(other, SINGLE, &[other.rdma_device()])?;
         let more = streams.await_more(1_000_000);
@@ -745,9 +739,7 @@ fn second_link_refused(ctx: &Ctx) -> Outcome {
         drop(fault);
         await_both().during(&what)?;
         streams.await_more(300_000).during(&what)?;
-        for host in Host::BOTH {
-            rig::run(&format!("rdma link del {}", second_device(host)))?;
-        }
+        Host::BOTH.into_iter().try_for_each(remove_second)?;
         for host in Host::BOTH {
             await_links(host, SINGLE, &[host.rdma_device()]).during(&what)?;
         }
@@ -763,16 +755,12 @@ fn refused_offers(ctx: &Ctx) -> Outcome {
     let ctx = ctx.with_kind(Kind::Smc4);
     let second = Second::new(&[])?;
     let (listener, address) = ctx.listener(64)?;
-    let post_send = VERBS
-        .into_iter()
-        .find(|verb| verb.name == "rxe_post_send")
-        .ok_or_else(|| Fail("no such verb".into()))?;
     for number in 1..=4 {
         let what = format!("message {number}");
         second.fresh(&ctx)?;
         let before = ctx.pair_from(&listener, address)?;
         echo(&before, b"before").during(&what)?;
-        let fault = Fault::of_verb(post_send)?;
+        let fault = Fault::of_verb(POST_SEND)?;
         fault.arm(Some(number))?;
         add_second(Host::A)?;
         add_second(Host::B)?;
@@ -792,9 +780,7 @@ fn refused_offers(ctx: &Ctx) -> Outcome {
         echo(&after, b"after").during(&what)?;
         await_both().during(&what)?;
         Streams::play(&ctx, vec![after], 300_000).during(&what)?;
-        for host in Host::BOTH {
-            rig::run(&format!("rdma link del {}", second_device(host)))?;
-        }
+        Host::BOTH.into_iter().try_for_each(remove_second)?;
     }
     drop(second);
     prove_by_queue_pairs(&ctx)

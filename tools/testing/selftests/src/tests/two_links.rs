@@ -67,9 +67,9 @@ impl Second {
 
     /// Ends all link groups.
     pub(super) fn fresh(&self, ctx: &Ctx) -> Outcome {
-        for host in &self.hosts {
-            rig::run(&format!("rdma link del {}", second_device(*host)))?;
-        }
+        self.hosts
+            .iter()
+            .try_for_each(|host| remove_second(*host))?;
         fresh(ctx)?;
         self.hosts.iter().try_for_each(|host| add_second(*host))
     }
@@ -180,6 +180,11 @@ pub fn add_second(host: Host) -> Outcome {
         &format!("rdma link add {device} type {kind} netdev {netdev}"),
     )?;
     Ok(())
+}
+
+/// Takes it away again.
+pub(super) fn remove_second(host: Host) -> Outcome {
+    rig::run(&format!("rdma link del {}", second_device(host))).map(drop)
 }
 
 /// Until a host's second RDMA device has the address that SMC-Rv2 names.

@@ -8,6 +8,7 @@ use super::wiretap::{diagnosis, Seen, Wiretap};
 use super::{join, Pattern};
 use crate::kind::{Host, Kind};
 use crate::mode;
+use crate::proc_net;
 use crate::rig;
 use crate::runner::{Ctx, Needs, Pair, Test};
 use crate::sys::{self, Sock};
@@ -491,31 +492,14 @@ fn host_route(ctx: &Ctx) -> Outcome {
     let (went, seen) = converse(ctx, Kind::Smc4)?;
     check_eq!(went, Went::V1, "a host behind a gateway of the subnet");
     check!(!seen.clc.is_empty(), "no CLC messages");
-    let forwarded = forwarded_by("S")?;
+    let snmp = rig::run("ip netns exec S cat /proc/net/snmp")?;
+    let forwarded = proc_net::counter(&snmp, "Ip", "ForwDatagrams")?;
     check!(
         forwarded > 4,
         "TCP did not go by the gateway, which has passed on {forwarded} packets"
     );
     drop(switched);
     Ok(())
-}
-
-/// Packets of IPv4 that a namespace has passed on.
-fn forwarded_by(name: &str) -> Outcome<u64> {
-    let text = rig::run(&format!("ip netns exec {name} cat /proc/net/snmp"))?;
-    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Ip: "));
-    let (names, numbers) = (
-        lines.next().unwrap_or_default(),
-        lines.next().unwrap_or_default(),
-    );
-    names
-        .split(' ')
-        .zip(numbers.split(' '))
-        .find(|(name, _)| *name == "ForwDatagrams")
-        .ok_or_else(|| Fail("no ForwDatagrams in /proc/net/snmp".into()))?
-        .1
-        .parse()
-        .during("ForwDatagrams")
 }
 
 /// A Proposal of RFC 7609, section A.2.2, for IPv4: 52 bytes.
