@@ -293,14 +293,7 @@ impl Receiver {
         self.update_forced = true;
     }
 
-    /// The peer has written data. Returns the number of new bytes.
-    pub fn on_peer_prod(&mut self, prod: Cursor) -> Result<u32, Violation> {
-        let n = self.check_peer_prod(prod)?;
-        self.take_peer_prod(prod);
-        Ok(n)
-    }
-
-    /// As [`Self::on_peer_prod`], of a cursor that [`Self::check_peer_prod`] has just found possible.
+    /// The peer has written data, up to a cursor that [`Self::check_peer_prod`] has just found possible.
     pub(super) fn take_peer_prod(&mut self, prod: Cursor) {
         self.prod = prod;
     }
@@ -341,6 +334,14 @@ impl Receiver {
 #[cfg(any(test, CONFIG_KUNIT = "y"))]
 mod tests {
     use super::*;
+
+    impl Receiver {
+        fn on_peer_prod(&mut self, prod: Cursor) -> Result<u32, Violation> {
+            let n = self.check_peer_prod(prod)?;
+            self.take_peer_prod(prod);
+            Ok(n)
+        }
+    }
 
     fn receiver(len: u32) -> Receiver {
         Receiver::new(Ring::new(len).unwrap())

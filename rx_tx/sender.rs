@@ -448,15 +448,8 @@ impl Sender {
         }
     }
 
-    /// The peer has consumed data. Returns by how much the window has opened.
-    pub fn on_peer_cons(&mut self, cons: Cursor) -> Result<u32, Violation> {
-        let n = self.check_peer_cons(cons)?;
-        self.take_peer_cons(cons, n);
-        Ok(n)
-    }
-
-    /// As [`Self::on_peer_cons`], with what [`Self::check_peer_cons`] has just said. Returns how many bytes that were to go again
-    /// had arrived: they are free.
+    /// The peer has consumed data, `n` bytes by [`Self::check_peer_cons`]. Returns how many bytes that were to go again had arrived:
+    /// they are free.
     pub(super) fn take_peer_cons(&mut self, cons: Cursor, n: u32) -> u32 {
         if n == 0 && self.urgent == Urgent::Idle {
             return 0;
@@ -531,6 +524,14 @@ impl Former {
 #[cfg(any(test, CONFIG_KUNIT = "y"))]
 mod tests {
     use super::*;
+
+    impl Sender {
+        fn on_peer_cons(&mut self, cons: Cursor) -> Result<u32, Violation> {
+            let n = self.check_peer_cons(cons)?;
+            self.take_peer_cons(cons, n);
+            Ok(n)
+        }
+    }
 
     fn sender(len: u32, peer_len: u32) -> Sender {
         Sender::new(Ring::new(len).unwrap(), Ring::new(peer_len).unwrap())

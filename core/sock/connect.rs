@@ -28,6 +28,7 @@ use crate::{
     kapi::{
         clcsock::{
             ClcSock,
+            Ending,
             SockAddr,
             TcpState, //
         },
@@ -124,8 +125,7 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
             }
             Phase::Fallback | Phase::Smc => {
                 if life.unreported {
-                    report(sk, &mut life);
-                    return Ok(());
+                    return report(sk, &mut life);
                 }
                 return Err(EISCONN);
             }
@@ -139,10 +139,7 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
     }
     let mut life = sk.life.lock();
     match sk.phase() {
-        Phase::Fallback | Phase::Smc => {
-            report(sk, &mut life);
-            Ok(())
-        }
+        Phase::Fallback | Phase::Smc => report(sk, &mut life),
         phase => {
             // TCP, when it has told of a failure, can be connected at once; when the program learns of
             // it in another way, the next `connect` tells it once more.
@@ -156,13 +153,30 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
 }
 
 /// Notes that the program is told that it is connected, which it is once.
-fn report(sk: &Sock<SmcSocket>, life: &mut Life) {
+///
+/// # Errors
+///
+/// As TCP: that of a connection that has ended since it was made; `ECONNABORTED` if `SO_ERROR` has told of that.
+fn report(sk: &Sock<SmcSocket>, life: &mut Life) -> Result {
     life.unreported = false;
     sk.set_connected(true);
-    // After a fallback it is the TCP socket that is asked from now on.
-    if let (Phase::Fallback, Some(clc)) = (sk.phase(), sk.clc()) {
-        clc.set_connected();
+    match (sk.phase(), sk.clc()) {
+        (Phase::Fallback, Some(clc)) => {
+            // It is the TCP socket that is asked from now on.
+            clc.set_connected();
+            if clc.ending() != Some(Ending::Broken) {
+                return Ok(());
+            }
+            clc.take_error()?;
+        }
+        _ => {
+            if !sk.conn().is_some_and(|conn| conn.is_disconnected()) {
+                return Ok(());
+            }
+            sk.take_error()?;
+        }
     }
+    Err(ECONNABORTED)
 }
 
 /// Why the server is not to be asked for SMC: that is known before.

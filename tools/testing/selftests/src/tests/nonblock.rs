@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-pub const TESTS: [Test; 13] = [
+pub const TESTS: [Test; 14] = [
     any("nonblock.connect_poll", 60, connect_poll),
     any("nonblock.connect_epoll_level", 60, |ctx| {
         connect_epoll(ctx, 0)
@@ -22,6 +22,7 @@ pub const TESTS: [Test; 13] = [
     }),
     any("nonblock.connect_refused", 60, connect_refused),
     any("nonblock.connect_again", 60, connect_again),
+    any("nonblock.connect_reset", 60, connect_reset),
     any("nonblock.connect_in_progress", 60, connect_in_progress),
     any("nonblock.connect_no_way", 120, connect_no_way),
     any("nonblock.by_ioctl", 60, by_ioctl),
@@ -295,6 +296,31 @@ fn connect_again(ctx: &Ctx) -> Outcome {
         libc::ECONNABORTED,
         "connect() when SO_ERROR has told of the failure"
     );
+    Ok(())
+}
+
+/// A connection that was made, and reset before anybody asked for it.
+fn connect_reset(ctx: &Ctx) -> Outcome {
+    for told in [false, true] {
+        let (listener, address) = ctx.listener(1)?;
+        let client = start(ctx, address)?;
+        let server = listener.accept()?;
+        server.set_linger(Some(0))?;
+        drop(server);
+        client.await_events(libc::POLLHUP)?;
+        let expected = if told {
+            check_eq!(client.error()?, libc::ECONNRESET, "SO_ERROR");
+            libc::ECONNABORTED
+        } else {
+            libc::ECONNRESET
+        };
+        check_errno!(
+            client.connect(address),
+            expected,
+            "connect() when the connection has been reset (asked for SO_ERROR: {told})"
+        );
+        check_eq!(client.error()?, 0, "SO_ERROR after that");
+    }
     Ok(())
 }
 
