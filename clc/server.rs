@@ -34,7 +34,10 @@ use super::{
 use crate::kapi::prelude::*;
 use crate::{
     kapi::{
-        clcsock::ClcSock,
+        clcsock::{
+            ClcSock,
+            NameOf, //
+        },
         sock::Sock, //
     },
     smc_core::{
@@ -278,10 +281,21 @@ fn connect(
     if let Err(Stop::PeerDeclined(declined)) = &result {
         // RFC 7609, section A.2.5: the client does not have this link group any more.
         if declined.out_of_sync && group.key().peer_id.agrees_with(&declined.peer_id) {
-            group.end(DeleteReason::LOST_PATH, false);
+            if comes_from(context.clc, &group.key().peer_gid) {
+                group.end(DeleteReason::LOST_PATH, false);
+            } else {
+                // Anyone can say so in its name. If it is true, the links do not answer either.
+                group.doubt_links();
+            }
         }
     }
     result.map(|()| conn)
+}
+
+/// Whether TCP has shown that the client has the address in a GID.
+fn comes_from(clc: &ClcSock, gid: &Gid) -> bool {
+    let own = clc.name(NameOf::Peer).ok().and_then(|name| name.ipv4());
+    own.is_some_and(|own| Gid::from_ipv4(own) == *gid)
 }
 
 fn finish(

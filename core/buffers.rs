@@ -556,8 +556,8 @@ impl Pool {
         }
     }
 
-    /// Sets aside a ring that a peer may still write to: as long as the links are there it is not used again.
-    pub(crate) fn forget(&self, ring: &Arc<Ring>) {
+    /// Frees a ring that cannot be used.
+    fn forget(&self, ring: &Arc<Ring>) {
         let mut all = self.all.lock();
         let index = all.iter().position(|entry| Arc::ptr_eq(&entry.ring, ring));
         let entry = index.and_then(|index| all.remove(index).ok());
@@ -578,8 +578,9 @@ impl Pool {
 
     /// Forgets the mappings for a link after [`Link::shut`]. Process context.
     pub(crate) fn unmap(&self, slot: Slot) {
-        for entry in self.all.lock().iter() {
-            entry.ring.unmap(slot);
+        // Without the lock: a device that is about to die takes its time for each.
+        for ring in self.rings() {
+            ring.unmap(slot);
         }
     }
 

@@ -158,6 +158,8 @@ pub(crate) struct Conn {
     user_timeout: Atomic<u32>,
     /// Bytes that the send buffer may have from the beginning, and whether it grows.
     sndbuf: (u32, bool),
+    /// `SO_OOBINLINE` when the handshake began.
+    urgent_inline: bool,
     #[pin]
     data: SpinLockBh<Data>,
     /// Held by whoever copies into the send buffer.
@@ -373,6 +375,7 @@ impl Conn {
                 link,
                 settings,
                 &stats,
+                sk.urgent_inline(),
                 (token, sndbuf),
                 (rings.clone(), origins),
             )
@@ -398,6 +401,7 @@ impl Conn {
         link: &Arc<Link>,
         settings: &Settings,
         stats: &Arc<Stats>,
+        urgent_inline: bool,
         (token, sndbuf): (u32, (u32, bool)),
         (rings, [of_send, of_rmb]): (Rings, [Origin; 2]),
     ) -> Result<Arc<Self>> {
@@ -443,6 +447,7 @@ impl Conn {
                 tells_inq: Atomic::new(false),
                 user_timeout: Atomic::new(0),
                 sndbuf,
+                urgent_inline,
                 data <- new_spinlock_bh!(data, "Conn::data"),
                 tx <- new_mutex!((), "Conn::tx"),
                 rx <- new_mutex!((), "Conn::rx"),
@@ -612,6 +617,8 @@ impl Conn {
         })
         .ok_or(EINVAL)?;
         flow.tx.raise_limit(self.sndbuf.0);
+        // What comes before the handshake is over may be urgent.
+        flow.rx.set_oob_inline(self.urgent_inline);
         data.flow = Some(flow);
         let early = core::mem::take(&mut data.early);
         for (link, message) in early.messages() {
@@ -642,6 +649,9 @@ impl Conn {
         }
         if let Some(flow) = data.flow.as_mut() {
             flow.rx.set_oob_inline(sk.urgent_inline());
+            if flow.rx.readable() > 0 && sk.wants_time() {
+                data.received_at = Some(host::time_of_day_ns());
+            }
         }
         data.sk = Some(sk);
         self.apply(&mut data, actions, ECONNRESET);
@@ -1004,7 +1014,7 @@ impl Conn {
         let view = cork::CorkView {
             in_flight,
             unsent: flow.tx.unsent(),
-            free: flow.tx.free(),
+            writable: flow.tx.is_writable(),
             sndbuf_len: flow.tx.sndbuf_len(),
             autocorking_size: self.autocorking_size,
             corked,

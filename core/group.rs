@@ -622,6 +622,13 @@ impl LinkGroup {
         }
     }
 
+    /// The peer may not have the group any more: all links are to be tested.
+    pub(crate) fn doubt_links(&self) {
+        for link in self.links() {
+            link.doubt();
+        }
+    }
+
     /// Has it a link between the two ports of `key`?
     pub(crate) fn is_between(&self, key: &GroupKey) -> bool {
         self.key == *key
@@ -695,7 +702,10 @@ impl LinkGroup {
             link.far()
                 .is_some_and(|end| (end.gid, end.qpn) == (far.gid, far.qpn))
         };
-        self.links().find(leads_there)
+        // A lost one may have had the same number.
+        self.links()
+            .filter(|link| !link.is_lost())
+            .find(leads_there)
     }
 
     /// Enters a link.
@@ -1258,13 +1268,7 @@ impl LinkGroup {
         drop(flows);
         let mut said = true;
         for message in [&actions.send, &answer].into_iter().flatten() {
-            let sent = link.send_llc(message);
-            said &= sent.is_ok();
-            match sent {
-                // The peer has asked for more than can wait, and asks again for what it misses; so do we.
-                Ok(()) | Err(EBUSY) => {}
-                Err(_) => self.link_failed(link, LinkFailure::Post),
-            }
+            said &= self.say(link, message);
         }
         match actions.event {
             Some(LlcEvent::ConfirmLinkReceived(peer) | LlcEvent::LinkConfirmed(peer)) => {
@@ -1345,16 +1349,15 @@ impl LinkGroup {
                     self.link_failed(&link, LinkFailure::Unanswered);
                 }
             }
-            // Without memory for the request the RMB stays out of use as long as the links are there.
+            // There is no memory for the request.
             Err(_) => self.set_aside(&rmb),
         }
     }
 
-    /// A ring to which the peer may still write is not used again, and nothing is said about it any more, so that what it
-    /// has of a link goes with that link. Process context.
-    fn set_aside(&self, ring: &Arc<Ring>) {
-        self.pool.forget(ring);
-        self.rkeys.forget(ring);
+    /// An RMB to which the peer may still write is not used again, and nothing is said about it any more. It stays one of
+    /// those that a group can have, so that there is an end of them. Process context.
+    pub(super) fn set_aside(&self, rmb: &Arc<Ring>) {
+        self.rkeys.forget(rmb);
     }
 
     fn rkey_answered(self: &Arc<Self>, link: &Link, request: Request, answer: Answer) {
@@ -1370,7 +1373,8 @@ impl LinkGroup {
                 rmb.set_known(false);
                 self.changed.wake_all();
             }
-            Some(Settled::Kept(rmb)) => self.pool.forget(&rmb),
+            // It stays out of use.
+            Some(Settled::Kept) => {}
             // A peer that lives and does not answer keeps our memory for ever.
             Some(Settled::Unanswered) => self.link_failed(link, LinkFailure::Unanswered),
             None => {}
@@ -1396,8 +1400,8 @@ impl LinkGroup {
             let Some(actions) = actions else {
                 continue;
             };
-            if Self::send(&link, &actions).is_err() {
-                self.link_failed(&link, LinkFailure::Post);
+            if let Some(message) = &actions.send {
+                self.say(&link, message);
             }
             return;
         }
@@ -1406,6 +1410,17 @@ impl LinkGroup {
     fn set_confirmation(&self, link: &Link, confirmation: Confirmation) {
         link.set_confirmation(confirmation);
         self.changed.wake_all();
+    }
+
+    /// Says something on a link, which is given up if that cannot be: whether it is on its way.
+    fn say(self: &Arc<Self>, link: &Arc<Link>, message: &[u8; LLC_LEN]) -> bool {
+        let sent = link.send_llc(message);
+        match sent {
+            // The peer has asked for more than can wait, and asks again for what it misses; so do we.
+            Ok(()) | Err(EBUSY) => {}
+            Err(_) => self.link_failed(link, LinkFailure::Post),
+        }
+        sent.is_ok()
     }
 
     fn send(link: &Link, actions: &Actions) -> Result {

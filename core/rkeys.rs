@@ -67,7 +67,7 @@ pub(super) enum Settled {
     /// The peer does not know all keys of this RMB, and does not want to.
     Refused(Arc<Ring>),
     /// The peer may go on to use this RMB.
-    Kept(Arc<Ring>),
+    Kept,
     /// It was asked again and again, and has never answered.
     Unanswered,
 }
@@ -230,7 +230,7 @@ impl Rkeys {
         }
         match (subject, answer) {
             (Subject::Delete, Answer::Done) => Some(Settled::Returned(rmb)),
-            (Subject::Delete, _) => Some(Settled::Kept(rmb)),
+            (Subject::Delete, _) => Some(Settled::Kept),
             (Subject::Confirm, Answer::Done) => Some(Settled::Confirmed),
             (Subject::Confirm, _) => Some(Settled::Refused(rmb)),
         }
@@ -249,7 +249,7 @@ impl Rkeys {
     pub(super) fn take_unreachable(&self) -> Option<(bool, Arc<Ring>)> {
         let mut queue = self.queue.lock();
         let unreachable =
-            |errand: &Errand<Arc<Ring>>| Slot::all().all(|slot| errand.rmb.mapping(slot).is_none());
+            |errand: &Errand<Arc<Ring>>| Slot::all().all(|slot| request(errand, slot).is_none());
         let index = queue.errands.iter().position(unreachable)?;
         let errand = queue.errands.remove(index).ok()?;
         Some((errand.subject == Subject::Delete, errand.rmb))

@@ -367,7 +367,8 @@ impl Life {
             (Active | AppCloseWait1 | AppCloseWait2, E::PeerClosed { unsent: true })
                 if self.peer_ref =>
             {
-                (failed, abort)
+                // What the peer has sent has come to its end.
+                (failed, Actions { eof: true, ..abort })
             }
             // 4C: closed by the application as well, and nothing left to drain.
             (Active | AppCloseWait1 | AppCloseWait2, E::PeerClosed { .. })

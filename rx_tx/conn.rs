@@ -27,7 +27,10 @@ use super::cursor::{
     Cursor,
     Ring, //
 };
-use super::early::Early;
+use super::early::{
+    self,
+    Early, //
+};
 use super::immediate::{
     Immediate,
     Shorthand,
@@ -581,11 +584,10 @@ impl Connection {
                 }
                 let held = self.failover.held.get_or_insert(heard);
                 if held.msg.seqno.is_before(msg.seqno) {
-                    // Urgent data is said once, and nothing is written behind it before it is confirmed.
-                    let urgent = ProducerFlags::URGENT_PRESENT;
-                    let still = held.msg.prod_flags.contains(urgent) && held.msg.prod == msg.prod;
-                    *held = heard;
-                    held.msg.prod_flags = msg.prod_flags.with(urgent, still);
+                    *held = Heard {
+                        msg: early::behind(&held.msg, msg),
+                        ..heard
+                    };
                 }
                 return Ok(Effects::default());
             }

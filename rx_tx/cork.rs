@@ -20,8 +20,8 @@ pub struct CorkView {
     pub in_flight: u32,
     /// Bytes written by the application and not posted.
     pub unsent: u32,
-    /// Bytes that the application can still write.
-    pub free: u32,
+    /// Whether the application is told that it can write ([`super::sender::Sender::is_writable`]).
+    pub writable: bool,
     /// Length of the send buffer.
     pub sndbuf_len: u32,
     /// The sysctl `autocorking_size`; 0 turns automatic corking off.
@@ -39,10 +39,10 @@ pub const fn hold(view: &CorkView) -> bool {
     if view.urgent {
         return false;
     }
-    // The application says that more follows. A full buffer is sent nevertheless: the
-    // application could not go on.
+    // The application says that more follows. It is sent nevertheless when one that waits for room would not be told
+    // of any: it could not go on.
     if view.corked {
-        return view.free > 0;
+        return view.writable;
     }
     let half = view.sndbuf_len / 2;
     let limit = if view.autocorking_size < half {
@@ -62,7 +62,7 @@ mod tests {
     const IDLE: CorkView = CorkView {
         in_flight: 0,
         unsent: 10,
-        free: 65526,
+        writable: true,
         sndbuf_len: 65536,
         autocorking_size: 65536,
         corked: false,
@@ -73,10 +73,12 @@ mod tests {
     #[test]
     fn only_behind_a_message_under_way() {
         // Whatever is there: callers need not ask then.
-        for (unsent, free, nodelay) in [(10, 65526, false), (65536, 0, true), (0, 65536, true)] {
+        for (unsent, writable, nodelay) in
+            [(10, true, false), (65536, false, true), (0, true, true)]
+        {
             let idle = CorkView {
                 unsent,
-                free,
+                writable,
                 nodelay,
                 ..IDLE
             };
@@ -115,14 +117,17 @@ mod tests {
     }
 
     #[test]
-    fn corked_until_full() {
+    fn corked_while_writable() {
         let corked = CorkView {
             corked: true,
             nodelay: true,
             ..IDLE
         };
         assert!(hold(&corked));
-        assert!(!hold(&CorkView { free: 0, ..corked }));
+        assert!(!hold(&CorkView {
+            writable: false,
+            ..corked
+        }));
         let urgent = CorkView {
             urgent: true,
             ..corked

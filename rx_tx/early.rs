@@ -5,7 +5,10 @@
 
 #![forbid(unsafe_code)]
 
-use super::cdc::CdcMessage;
+use super::cdc::{
+    CdcMessage,
+    ProducerFlags, //
+};
 use super::immediate::LINKS;
 
 /// Messages are cumulative, and the last one says it all; but what comes later over a link follows the last one of
@@ -27,10 +30,13 @@ impl Early {
             return;
         };
         if msg.is_validation() {
-            self.former = last.take().or(self.former);
+            self.former = match (self.former, last.take()) {
+                (Some(former), Some(last)) => Some(behind(&former, &last)),
+                (former, last) => last.or(former),
+            };
             self.validation = Some((link, *msg));
         } else {
-            *last = Some(*msg);
+            *last = Some(last.map_or(*msg, |last| behind(&last, msg)));
         }
     }
 
@@ -48,6 +54,17 @@ impl Early {
     pub(super) fn last(&self) -> impl Iterator<Item = (usize, &CdcMessage)> {
         let links = self.last.iter().enumerate();
         links.filter_map(|(link, msg)| Some((link, msg.as_ref()?)))
+    }
+}
+
+/// What `msg` says behind `last`, which nobody has seen: urgent data is said once, and nothing is written behind it before
+/// it is confirmed.
+pub(super) fn behind(last: &CdcMessage, msg: &CdcMessage) -> CdcMessage {
+    let urgent = ProducerFlags::URGENT_PRESENT;
+    let still = last.prod_flags.contains(urgent) && last.prod == msg.prod;
+    CdcMessage {
+        prod_flags: msg.prod_flags.with(urgent, still),
+        ..*msg
     }
 }
 
@@ -97,6 +114,23 @@ mod tests {
         early.note(0, &write(&mut a, 5));
         early.note(usize::MAX, &CdcMessage::default());
         assert_eq!(meet(&early, &mut a, 0), 15);
+    }
+
+    #[test]
+    fn what_is_urgent_stays_so() {
+        let mut a = conn();
+        let mut early = Early::default();
+        a.tx.commit_urgent(1);
+        let plan = a.plan(u32::MAX).unwrap();
+        early.note(0, &a.commit_tx(&plan));
+        // That it sends no more, say.
+        early.note(0, &a.make_cdc());
+        let mut b = conn();
+        let mut messages = early.messages();
+        let (_, msg) = messages.next().unwrap();
+        assert!(messages.next().is_none());
+        let effects = b.handle_cdc(msg).unwrap();
+        assert_eq!((effects.received, effects.urgent_offset), (1, Some(0)));
     }
 
     #[test]

@@ -304,6 +304,8 @@ impl Receiver {
         // A mark that is still ahead becomes ordinary data, as with TCP.
         self.mark = Some(self.prod);
         self.urgent = UrgentByte::Announced;
+        // Nor is the next read one behind the mark before.
+        self.skipped_mark = false;
         self.skip_urgent();
         self.ring.offset_before(self.prod)
     }
@@ -312,6 +314,9 @@ impl Receiver {
     pub(super) fn on_urgent_pending(&mut self) -> bool {
         let news = self.urgent != UrgentByte::Announced;
         self.urgent = UrgentByte::Announced;
+        if news {
+            self.skipped_mark = false;
+        }
         news
     }
 
@@ -409,6 +414,23 @@ mod tests {
             assert_eq!(r.peekable(5 + rest), 0);
             assert_eq!(r.peekable(u32::MAX), 0);
         }
+    }
+
+    #[test]
+    fn a_read_before_the_next_mark_leaves_its_byte() {
+        let mut r = receiver(100);
+        r.on_peer_prod(at(0, 1)).unwrap();
+        r.on_urgent_present();
+        r.set_urgent_byte(b'!');
+        r.take_urgent();
+        assert!(r.at_mark());
+        r.on_peer_prod(at(0, 5)).unwrap();
+        r.on_urgent_present();
+        r.set_urgent_byte(b'?');
+        assert!(!r.at_mark());
+        assert_eq!(r.consume(50), 3);
+        assert!(r.at_mark());
+        assert_eq!(r.urgent(), UrgentByte::Valid(b'?'));
     }
 
     #[test]

@@ -9,7 +9,6 @@ use super::{
 };
 use crate::kapi::prelude::*;
 use crate::smc_core::{
-    buffers::Ring,
     group::LinkGroup,
     link::{
         Link,
@@ -119,10 +118,26 @@ impl Conn {
     }
 
     /// There is no link that the connection could go on on, and nothing to tell the peer by but the end of the TCP
-    /// connection. The rings that it had: the peer may still write to them. Process context.
-    pub(in crate::smc_core) fn strand(&self) -> [Option<Arc<Ring>>; 3] {
+    /// connection. Its link is shut, so that the device has done with its rings; but the peer may still write to the RMB, on
+    /// another one. Process context.
+    pub(in crate::smc_core) fn strand(&self, group: &Arc<LinkGroup>) {
         self.event(&mut self.data.lock(), Event::LinkGroupDown, ECONNABORTED);
-        self.leave()
+        let [send, rmb, _] = self.leave();
+        if self.data.lock().flow.is_some() {
+            // A program may be about to write to the one and to read from the other.
+            if let Some(rmb) = rmb {
+                group.set_aside(&rmb);
+            }
+            return;
+        }
+        // Whoever shakes hands finds no place any more. So a peer cannot have us make more and more of them, by handshakes
+        // that it never ends and links that it does.
+        if let Some(send) = send {
+            group.pool().put(&send, u32::MAX);
+        }
+        if let Some(rmb) = rmb {
+            group.delete_rmb(rmb);
+        }
     }
 
     /// The peer takes an RMB back, which has the key `rkey` on the link at `slot`, and `others` on all that it is known

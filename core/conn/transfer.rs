@@ -296,7 +296,8 @@ impl Conn {
                         flow.tx.commit(n);
                     }
                 }
-                self.push_corked(data, more || !last);
+                // After a fault no more comes.
+                self.push_corked(data, more || !last && !fault);
                 // The peer may have closed since.
                 self.reset_by_writing(data);
                 false
@@ -619,9 +620,16 @@ impl Conn {
         // It moves the cursor, so not while a reader copies.
         let _turn = self.rx.lock();
         let inline = sk.urgent_inline();
-        if let Some(flow) = self.data.lock().flow.as_mut() {
-            flow.rx.set_oob_inline(inline);
-        }
+        let _ = self.with_link(|data| {
+            let due = data.flow.as_mut().is_some_and(|flow| {
+                flow.rx.set_oob_inline(inline);
+                flow.cdc_due()
+            });
+            if due {
+                // An urgent byte that was next is passed: the peer waits to hear of that.
+                self.push(data);
+            }
+        });
     }
 
     /// What is behind so many bytes that were looked at.

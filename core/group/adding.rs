@@ -560,8 +560,12 @@ impl LinkGroup {
 
     /// Server: the link is made.
     fn offer_made(self: &Arc<Self>, link: &Arc<Link>, new: &Arc<Link>) -> Result {
-        // Before the answer can be here.
-        self.adding.lock().flow.offered(registry::now());
+        {
+            // Before the answer can be here, and the peer's first keys.
+            let mut adding = self.adding.lock();
+            adding.keys_left = 0;
+            adding.flow.offered(registry::now());
+        }
         self.send_add_link(link, new, Gid::ZERO)?;
         let result = self
             .await_peer(link, new, MAKE_WAIT + ADD_LINK_WAIT)
@@ -658,8 +662,12 @@ impl LinkGroup {
         };
         self.begin_confirm_after(new, &far, keys_ms)?;
         self.learn_tail(link, new)?;
-        // Before the answer can be here.
-        self.adding.lock().flow.answered();
+        {
+            // Before the server's next word can be here, which may be its first keys.
+            let mut adding = self.adding.lock();
+            adding.keys_left = 0;
+            adding.flow.answered();
+        }
         *answered = true;
         self.send_add_link(link, new, Gid::ZERO)?;
         let result = self.exchange_keys(link, new).and_then(|()| {
@@ -682,7 +690,6 @@ impl LinkGroup {
         let server = self.key.role == Role::Server;
         let mut keys = self.all_keys(link, new);
         let mut left = self.count_keys(link).min(u8::MAX.into()) as u8;
-        self.adding.lock().keys_left = 0;
         // As many as both can have. In all no longer than a device may be kept that is removed meanwhile.
         let deadline = registry::now().after(KEYS_MS);
         for _ in 0..=u8::MAX / 2 {

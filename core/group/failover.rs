@@ -202,9 +202,7 @@ impl LinkGroup {
             return;
         }
         // A peer that knows the connection, though we do not know the peer's end of it, has moved it, and writes.
-        for ring in conn.strand().iter().flatten() {
-            self.set_aside(ring);
-        }
+        conn.strand(self);
         self.release_token(conn.token());
     }
 
@@ -248,8 +246,8 @@ impl LinkGroup {
             let mut flows = self.flow.lock();
             flow_of(&mut flows, &via).map(|flow| flow.answer_delete_link(request, gone.is_some()))
         };
-        if answer.is_some_and(|answer| via.send_llc(&answer).is_err()) {
-            self.link_failed(&via, LinkFailure::Post);
+        if let Some(answer) = answer {
+            self.say(&via, &answer);
         }
     }
 

@@ -82,7 +82,7 @@ fn data_that_the_peer_will_not_take_resets() {
     let (state, actions) = active(&[lost]);
     assert_eq!(state, State::ProcessAbort);
     assert_eq!(actions.send, Some(Farewell::Abort));
-    assert!(actions.reset && actions.release_peer_ref);
+    assert!(actions.reset && actions.eof && actions.release_peer_ref);
     let (state, actions) = active(&[CLOSE, lost]);
     assert_eq!(state, State::Closed);
     assert!(actions.free && actions.release_peer_ref);

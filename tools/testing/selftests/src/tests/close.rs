@@ -9,7 +9,7 @@ use crate::{check, check_eq, check_errno, Context, Fail, Outcome};
 use std::thread;
 use std::time::Duration;
 
-pub const TESTS: [Test; 17] = [
+pub const TESTS: [Test; 18] = [
     any("close.shutdown_write", 60, shutdown_write),
     any("close.shutdown_read", 60, shutdown_read),
     any("close.shutdown_both", 60, shutdown_both),
@@ -20,6 +20,11 @@ pub const TESTS: [Test; 17] = [
     any("close.unread_data", 60, unread_data),
     any("close.unsent_data", 120, unsent_data),
     any("close.held_back_data", 60, held_back_data),
+    any(
+        "close.end_behind_held_back_data",
+        60,
+        end_behind_held_back_data,
+    ),
     any("close.linger_reset", 60, linger_reset),
     any("close.linger_of_nothing", 60, linger_of_nothing),
     any("close.reset_is_no_end", 200, reset_is_no_end),
@@ -338,6 +343,19 @@ fn held_back_data(ctx: &Ctx) -> Outcome {
         far.send(&[1; 100], libc::MSG_MORE)?;
         drop(near);
         far.await_events(libc::POLLHUP)?;
+        check_eq!(far.error()?, libc::EPIPE, "SO_ERROR");
+        write_until_error(&far)
+    })
+}
+
+/// The same without a word before: what the peer has sent has come to its end all the same.
+fn end_behind_held_back_data(ctx: &Ctx) -> Outcome {
+    both_ways_owned(ctx, |near, far| {
+        near.send_all(b"answer")?;
+        far.send(&[1; 100], libc::MSG_MORE)?;
+        drop(near);
+        far.await_events(libc::POLLHUP)?;
+        check_eq!(far.recv_to_end()?, b"answer", "what came before the end");
         check_eq!(far.error()?, libc::EPIPE, "SO_ERROR");
         write_until_error(&far)
     })

@@ -451,11 +451,15 @@ fn accepts_again(ctx: &Ctx) -> Outcome {
 fn no_child(ctx: &Ctx) -> Outcome {
     let (_listener, address) = ctx.listener(8)?;
     let fault = Fault::new("sk_alloc", 0, 0, 1)?;
-    let client = ctx.with_kind(ctx.kind.plain()).connect(address)?;
+    let client = Sock::new(Host::A, ctx.kind.plain(), 0)?;
+    client.set_timeouts(PATIENCE)?;
+    // A client that is slow hears of it before it hears of the connection.
     check_errno!(
-        client.recv(&mut [0; 1], 0),
+        client
+            .connect(address)
+            .and_then(|()| client.recv(&mut [0; 1], 0)),
         libc::ECONNRESET,
-        "recv() of a client that the server has no memory for"
+        "connect() and recv() of a client that the server has no memory for"
     );
     check_eq!(fault.hits()?, 1, "refusals");
     Ok(())

@@ -1,7 +1,9 @@
 //! Link groups with several links: how they get them, and what the loss of one does: nothing.
 
-use super::link::{await_queue_pairs, echo, prove_by_queue_pairs};
+use super::hostile::{self, next_port};
+use super::link::{await_queue_pairs, echo, prove_by_queue_pairs, regions};
 use super::network::{Rules, Sysctl};
+use super::raw::{self, RawPeer};
 use super::settings::Changed;
 use super::two_links::{
     add_second, await_both, await_links, remove_second, second_device, second_gid_comes,
@@ -25,7 +27,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-pub const TESTS: [Test; 15] = [
+pub const TESTS: [Test; 16] = [
     once("link.second_link_is_added", 120, second_link_is_added),
     once("link.failover_loses_nothing", 300, failover_loses_nothing),
     once(
@@ -42,6 +44,7 @@ pub const TESTS: [Test; 15] = [
     once("link.asymmetric_keys", 300, asymmetric_keys),
     once("link.closed_connection_moves", 200, closed_connection_moves),
     once("link.no_key_for_the_other", 200, no_key_for_the_other),
+    once("link.stranded_handshakes", 300, stranded_handshakes),
     once("link.second_link_refused", 300, second_link_refused),
     once("link.refused_offers", 300, refused_offers),
     once("link.network_named_later", 120, network_named_later),
@@ -389,6 +392,74 @@ fn comes_back(ctx: &Ctx) -> Outcome {
     streams.end()?;
     drop(second);
     prove_by_queue_pairs(&ctx)
+}
+
+/// Handshakes that somebody begins in the name of a client, and never ends, on a link that goes: their memory on the other
+/// one comes back.
+fn stranded_handshakes(ctx: &Ctx) -> Outcome {
+    const HANDSHAKES: usize = 16;
+
+    let ctx = ctx.with_kind(Kind::Smc4);
+    let second = Second::new(&Host::BOTH)?;
+    second.fresh(&ctx)?;
+    raw::prepare()?;
+    let pairs = over_two_links(&ctx, 2)?;
+    let proposal = as_of_host_a(hostile::genuine_proposal(&ctx)?);
+    let (_listener, address) = ctx.listener(64)?;
+    let mut after = Vec::new();
+    for round in 0..5 {
+        let mut waiting = Vec::new();
+        for _ in 0..HANDSHAKES {
+            let mut peer = RawPeer::connect(next_port(), address)?;
+            peer.send(&proposal)?;
+            let accept = peer.receive(sys::PATIENCE)?;
+            check!(
+                accept.len() == 108 && accept[4] == 2,
+                "an Accept of a later contact was due in round {round}: {accept:02x?}"
+            );
+            waiting.push(peer);
+        }
+        // Host A's as well, or it would get another link to the port that stays.
+        for host in [Host::B, Host::A] {
+            remove_second(host)?;
+        }
+        for host in Host::BOTH {
+            await_links(host, SINGLE, &[host.rdma_device()])?;
+        }
+        drop(waiting);
+        Host::BOTH.into_iter().try_for_each(add_second)?;
+        await_both().during(&format!("round {round}"))?;
+        after.push(regions(Host::B)?);
+    }
+    // Half of them each time would be four times as many.
+    check!(
+        after[4] < after[0] + HANDSHAKES,
+        "memory regions of the link that stays after each round: {after:?}"
+    );
+    for pair in &pairs {
+        echo(pair, b"on it goes")?;
+    }
+    prove_by_queue_pairs(&ctx)
+}
+
+/// A Proposal of host B as host A would make it; both are one machine, and have its identity.
+fn as_of_host_a(mut proposal: Vec<u8>) -> Vec<u8> {
+    let [a, b] = [Host::A, Host::B].map(|host| {
+        let number = host as u8 + 1;
+        [
+            // GIDs, and MACs.
+            [0xff, 0xff, 10, 9, 0, number],
+            [0xff, 0xff, 10, 9, 0, number + 10],
+            [2, 0, 0, 9, 0, number],
+            [2, 0, 0, 9, 1, number],
+        ]
+    });
+    for at in 0..proposal.len() - 5 {
+        if let Some(which) = b.iter().position(|own| *own == proposal[at..at + 6]) {
+            proposal[at..at + 6].copy_from_slice(&a[which]);
+        }
+    }
+    proposal
 }
 
 /// Writes until neither the peer's memory nor the send buffer has room; the number of bytes.

@@ -10,15 +10,53 @@ use crate::{check, check_eq, Context, Outcome};
 use rand::Rng;
 use sha2::{Digest, Sha256};
 
-pub const TESTS: [Test; 7] = [
+pub const TESTS: [Test; 8] = [
     any("stream.random_sizes_both_ways", 400, random_sizes_both_ways),
     any("stream.small_messages", 200, small_messages),
     once("stream.nodelay", 60, nodelay),
+    any("stream.cork_and_poll", 60, cork_and_poll),
     any("stream.ping_pong_growing", 200, ping_pong_growing),
     any("stream.slow_reader", 200, slow_reader),
     any("stream.send_buffer_grows", 200, send_buffer_grows),
     any("stream.bulk_sha256", 900, bulk_sha256),
 ];
+
+/// A corked writer that writes whenever poll() says that it can does not stand still: with a pause for each buffer it would be
+/// stopped by the limit of time.
+fn cork_and_poll(ctx: &Ctx) -> Outcome {
+    let total = 8 * 1024 * 1024 / ctx.divisor;
+    let (listener, address) = ctx.listener(8)?;
+    let client = ctx.socket(Host::A)?;
+    // One of a chosen size does not grow.
+    client.set(libc::SOL_SOCKET, libc::SO_SNDBUF, 20_000)?;
+    client.connect(address)?;
+    let server = listener.accept()?;
+    ctx.prove(Host::A, &client)?;
+    client.set(libc::IPPROTO_TCP, libc::TCP_CORK, 1)?;
+    client.set_nonblocking(true)?;
+    let pattern = Pattern::new(ctx, 46);
+    let reader = std::thread::spawn(move || -> Outcome {
+        let mut got = 0;
+        let mut room = vec![0; 50_000];
+        while got < total {
+            let n = server.recv(&mut room, 0).during("recv()")?;
+            check!(n > 0, "end of stream after {got} bytes");
+            pattern.verify(got, &room[..n])?;
+            got += n;
+        }
+        Ok(())
+    });
+    let pattern = Pattern::new(ctx, 46);
+    let mut sent = 0;
+    while sent < total {
+        client.await_events(libc::POLLOUT)?;
+        sent += client
+            .send(pattern.at(sent, (total - sent).min(4096)), 0)
+            .during("send() when poll() says that there is room")?;
+    }
+    client.set(libc::IPPROTO_TCP, libc::TCP_CORK, 0)?;
+    join(reader)
+}
 
 /// A send buffer grows under a writer that it holds up, but not one of a size that was chosen. Every byte is compared.
 fn send_buffer_grows(ctx: &Ctx) -> Outcome {

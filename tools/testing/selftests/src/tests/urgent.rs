@@ -9,8 +9,9 @@ use rand::Rng;
 use std::mem::zeroed;
 use std::os::fd::AsRawFd;
 
-pub const TESTS: [Test; 6] = [
+pub const TESTS: [Test; 7] = [
     any("urgent.out_of_line", 60, out_of_line),
+    any("urgent.second_mark", 60, second_mark),
     any("urgent.inline", 60, inline),
     any("urgent.nothing_there", 60, nothing_there),
     any("urgent.signal_and_poll", 60, signal_and_poll),
@@ -80,6 +81,24 @@ fn out_of_line(ctx: &Ctx) -> Outcome {
             check_eq!(&rest, b"def", "what is behind the mark");
             check!(!at_mark(far)?, "at the mark after it was passed");
         }
+        Ok(())
+    })
+}
+
+/// The stream is not read between two urgent bytes, the first of which was.
+fn second_mark(ctx: &Ctx) -> Outcome {
+    both_ways(ctx, |_, near, far| {
+        send_urgent(near, b"!")?;
+        check_eq!(receive_urgent(far)?, b'!', "the first urgent byte");
+        send_urgent(near, b"abc?")?;
+        far.await_events(libc::POLLPRI)?;
+        check!(!at_mark(far)?, "at the mark before anything was read");
+        check_eq!(read_to_mark(far)?, b"abc", "what is before the mark");
+        check_eq!(receive_urgent(far)?, b'?', "the second urgent byte");
+        near.send_all(b"def")?;
+        let mut rest = [0; 3];
+        far.recv_all(&mut rest)?;
+        check_eq!(&rest, b"def", "what is behind the mark");
         Ok(())
     })
 }

@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-pub const TESTS: [Test; 21] = [
+pub const TESTS: [Test; 22] = [
     peer("hostile_peer.honest_client", 120, honest_client),
     peer("hostile_peer.honest_server", 120, honest_server),
     peer("hostile_peer.cdc_to_server", 300, |ctx| {
@@ -57,6 +57,7 @@ pub const TESTS: [Test; 21] = [
     peer("hostile_peer.confirm_link", 300, links::confirmed),
     peer("hostile_peer.early", 300, moments::early),
     peer("hostile_peer.late", 300, moments::late),
+    peer("hostile_peer.slandered", 200, moments::slandered),
     peer("hostile_peer.on_its_way", 300, moments::on_its_way),
     peer("hostile_peer.keys", 300, keys::keys),
     peer("hostile_peer.random", 600, random::random),

@@ -1,6 +1,6 @@
 //! Words that come too early or too late: before the Confirm, before CONFIRM LINK, after the close, after DELETE LINK.
 
-use super::speaker::{llc, llc_message, producer, state, Cursor, Offer, Peer, Role, LEN};
+use super::speaker::{llc, llc_message, producer, state, Again, Cursor, Offer, Peer, Role, LEN};
 use super::{join, Dialling, Failures, Meeting, Stage};
 use crate::fault::Fault;
 use crate::kind::Host;
@@ -10,7 +10,7 @@ use crate::sys::{eventually, Sock};
 use crate::tests::link::{fresh, prove_by_queue_pairs, queue_pairs};
 use crate::verbs::REMOTE_ACCESS_ERROR;
 use crate::{check, check_eq, Context, Fail, Outcome};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What must come of an early word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,7 +211,61 @@ pub(super) fn early(ctx: &Ctx) -> Outcome {
     }
     check!(fault.hits()? > 0, "no key was late");
     drop(fault);
+    failures.note(urgent_inline(&stage), "an urgent byte before the Confirm");
     failures.outcome()
+}
+
+/// An urgent byte stays in the stream of a socket whose listener has `SO_OOBINLINE`, however early it comes.
+fn urgent_inline(stage: &Stage) -> Outcome {
+    let inline = |on: i32| {
+        let listener = &stage.listener;
+        listener.set(libc::SOL_SOCKET, libc::SO_OOBINLINE, on)
+    };
+    // In a group that is there the RMB has its key before the Accept.
+    let mut meeting = stage.meet(Role::Client, Offer::PLAIN)?;
+    meeting.echo(b"before")?;
+    inline(1)?;
+    let again = meeting.peer.try_again_saying(stage.address, |p| {
+        p.put(b"!")?;
+        let mut cdc = p.next();
+        cdc.flags = producer::URGENT_PRESENT;
+        p.say(cdc)?;
+        p.said.flags = 0;
+        let outcome = p.qp.settle(Duration::from_secs(20))?;
+        check!(outcome.is_some(), "the urgent byte never arrives");
+        Ok(())
+    });
+    let again = again.and_then(|again| {
+        check!(
+            matches!(again, Again::Made),
+            "another connection: {again:?}"
+        );
+        stage.accepted(&meeting.peer)
+    });
+    inline(0)?;
+    meeting.sock = again?;
+    let mut got = [0; 1];
+    meeting.sock.recv_all(&mut got)?;
+    check_eq!(&got, b"!", "the urgent byte");
+    meeting.echo(b"and on it goes")?;
+    stage.go_on()
+}
+
+/// A connection goes on, whoever says that its link group is not there any more.
+pub(super) fn slandered(ctx: &Ctx) -> Outcome {
+    let stage = Stage::new(ctx)?;
+    let mut meeting = stage.meet(Role::Client, Offer::PLAIN)?;
+    meeting.echo(b"before")?;
+    meeting.peer.is_slandered(stage.address)?;
+    // For as long as it takes to find out that a link is dead.
+    let end = Instant::now() + Duration::from_secs(6);
+    while Instant::now() < end {
+        meeting.echo(b"and on it goes")?;
+        meeting.peer.idle()?;
+    }
+    meeting.renew()?;
+    meeting.echo(b"another one")?;
+    stage.go_on()
 }
 
 /// `instead`: a client says it in place of its answer to CONFIRM LINK; before that nobody waits for one.

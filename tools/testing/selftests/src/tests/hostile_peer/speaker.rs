@@ -688,6 +688,15 @@ impl Peer {
 
     /// The same, whatever comes of it.
     pub fn try_again(&mut self, server: SocketAddr) -> Outcome<Again> {
+        self.try_again_saying(server, |_| Ok(()))
+    }
+
+    /// The same, with some words before the Confirm.
+    pub fn try_again_saying(
+        &mut self,
+        server: SocketAddr,
+        says: impl FnOnce(&mut Peer) -> Outcome,
+    ) -> Outcome<Again> {
         let tcp = RawPeer::connect(next_port(), server)?;
         self.begin_again(tcp);
         let proposal = self.proposal();
@@ -700,6 +709,7 @@ impl Peer {
         match (answer[4], answer.len()) {
             (2, 108) => {
                 self.take_far(&answer)?;
+                says(self)?;
                 let confirm = self.short_message(3);
                 self.tcp.send(&confirm)?;
                 Ok(Again::Made)
@@ -708,6 +718,24 @@ impl Peer {
             (4, _) => Ok(Again::Declined(number(&answer, 16))),
             other => Err(Fail(format!("type and length of the answer: {other:?}"))),
         }
+    }
+
+    /// Somebody else, from another address, says in our name that we do not have the link group any more.
+    pub fn is_slandered(&self, server: SocketAddr) -> Outcome {
+        let mut tcp = RawPeer::connect(next_port(), server)?;
+        tcp.send(&self.proposal())?;
+        let accept = tcp.receive(PATIENCE)?;
+        check!(
+            accept.len() == 108 && accept[4] == 2,
+            "an Accept of a later contact was due: {accept:02x?}"
+        );
+        let mut decline = EYE.to_vec();
+        // Version 2, out of sync.
+        decline.extend_from_slice(&[4, 0, 28, 0x28]);
+        decline.extend_from_slice(&self.identity);
+        decline.extend_from_slice(&[4, 0, 0, 0, 0, 0, 0, 0]);
+        decline.extend_from_slice(&EYE);
+        tcp.send(&decline)
     }
 
     /// Waits for a client once more.
