@@ -416,8 +416,8 @@ void smc_rs_helper_hand_over_file(struct sock *sk, struct socket *clcsock)
 	smp_store_release(&user->file->private_data, clcsock);
 }
 
-/* Gives the file back before @clcsock goes away. */
-void smc_rs_helper_take_file_back(struct sock *sk)
+/* Gives the file back before it goes, or @clcsock does, whoever has that still. */
+void smc_rs_helper_take_file_back(struct sock *sk, struct socket *clcsock)
 {
 	struct socket *user = sk->sk_socket;
 
@@ -426,6 +426,10 @@ void smc_rs_helper_take_file_back(struct sock *sk)
 	WRITE_ONCE(user->file->private_data, user);
 	/* An fcntl(FASYNC) that had read the private data before it was exchanged. */
 	fasync_helper(-1, user->file, 0, &user->wq.fasync_list);
+	/* It had no reference. Urgent data that comes in looks at it under the lock. */
+	lock_sock(clcsock->sk);
+	clcsock->file = NULL;
+	release_sock(clcsock->sk);
 }
 
 void smc_rs_helper_set_socket_state(struct sock *sk, int state)

@@ -420,10 +420,10 @@ impl<T: Protocol> Sock<T> {
         }
     }
 
-    /// Undoes [`Self::hand_over_file`] before the TCP socket goes away.
-    pub(crate) fn take_file_back(&self) {
-        // SAFETY: The socket is alive; called from `release`, when no system call is under way.
-        unsafe { bindings::take_file_back(self.as_ptr()) };
+    /// Undoes [`Self::hand_over_file`] before the file goes away: `clc` may be there still when it has. May sleep.
+    pub(crate) fn take_file_back(&self, clc: &ClcSock) {
+        // SAFETY: Both sockets are alive; called from `release`, when no system call is under way.
+        unsafe { bindings::take_file_back(self.as_ptr(), clc.as_ptr()) };
     }
 
     /// Sets the state byte that `sock_diag` and `/proc` show.

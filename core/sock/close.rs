@@ -8,6 +8,7 @@ use super::{
     Phase,
     SmcSocket,
     SockRef,
+    JOB_HANDSHAKE,
     JOB_SET_UP, //
 };
 use crate::kapi::prelude::*;
@@ -70,10 +71,12 @@ pub(super) fn release(sk: &Sock<SmcSocket>) {
     sk.part_queue();
     let clc = sk.clc.lock().take();
     learn(sk, visit, clc.as_deref());
-    // The work item keeps the TCP socket while it runs, but a port is to be free when `close`
-    // returns. Only a handshake takes long; it ends by itself.
+    // A work item keeps the TCP socket while it runs, but a port is to be free when `close` returns, and the file, which a
+    // fallback has lent to TCP, goes with this call. A handshake that goes on takes long, and ends by itself: it finds
+    // that the phase is another one. In the other phases it is over, but its item may not have returned yet.
     if phase != Phase::Connecting {
         sk.cancel_job(JOB_SET_UP);
+        sk.cancel_job(JOB_HANDSHAKE);
     }
     match phase {
         Phase::Listen => {
@@ -90,7 +93,11 @@ pub(super) fn release(sk: &Sock<SmcSocket>) {
                 let _ = clc.shutdown(SHUT_RDWR);
             }
         }
-        Phase::Fallback => sk.take_file_back(),
+        Phase::Fallback => {
+            if let Some(clc) = &clc {
+                sk.take_file_back(clc);
+            }
+        }
         Phase::Smc => {
             if let Some(conn) = sk.conn() {
                 conn.close(sk, clc.as_ref().and_then(|clc| clc.linger2()));

@@ -24,7 +24,7 @@ use rand::RngCore;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-pub const TESTS: [Test; 11] = [
+pub const TESTS: [Test; 12] = [
     once("decline.proposal", 120, proposal),
     once("decline.too_late", 120, too_late),
     once("decline.accept", 120, accept),
@@ -36,6 +36,7 @@ pub const TESTS: [Test; 11] = [
     once("decline.nothing_stays", 300, nothing_stays),
     once("decline.client_table_full", 200, client_table_full),
     once("decline.smaller_rings", 120, smaller_rings),
+    once("decline.closed_at_once", 120, closed_at_once),
 ];
 
 const MEM: u32 = 0x0101_0000;
@@ -849,5 +850,86 @@ fn smaller_rings(ctx: &Ctx) -> Outcome {
     check_eq!(room, [9; 20_000], "what came by the small ring");
     stream(ctx, second, 1_000_000).during("smaller rings")?;
     drop(large);
+    prove_by_queue_pairs(ctx)
+}
+
+/// The calling thread on a processor that it shares with the module's work items, before whom it runs as soon as it can: so it is
+/// in its next call before the item that has woken it returns.
+struct Hasty {
+    cpus_of_items: String,
+    cpus: libc::cpu_set_t,
+}
+
+impl Hasty {
+    const CPUS: &'static str = "/sys/devices/virtual/workqueue/cpumask";
+
+    fn new() -> Outcome<Hasty> {
+        // SAFETY: all zeroes is no processor.
+        let (mut first, mut cpus): (libc::cpu_set_t, libc::cpu_set_t) =
+            unsafe { std::mem::zeroed() };
+        // SAFETY: `cpus` is live.
+        sys::cvt(unsafe { libc::sched_getaffinity(0, size_of_val(&cpus), &raw mut cpus) })?;
+        let hasty = Hasty {
+            cpus_of_items: sys::read_file(Self::CPUS)?,
+            cpus,
+        };
+        sys::write_file(Self::CPUS, "1")?;
+        // SAFETY: there is a first one.
+        unsafe { libc::CPU_SET(0, &mut first) };
+        Self::set(&first, libc::SCHED_FIFO, 1)?;
+        Ok(hasty)
+    }
+
+    fn set(cpus: &libc::cpu_set_t, policy: i32, priority: i32) -> std::io::Result<()> {
+        // SAFETY: `cpus` is live.
+        sys::cvt(unsafe { libc::sched_setaffinity(0, size_of_val(cpus), cpus) })?;
+        let param = libc::sched_param {
+            sched_priority: priority,
+        };
+        // SAFETY: `param` is live.
+        sys::cvt(unsafe { libc::sched_setscheduler(0, policy, &raw const param) })?;
+        Ok(())
+    }
+}
+
+impl Drop for Hasty {
+    fn drop(&mut self) {
+        let put_back = Self::set(&self.cpus, libc::SCHED_OTHER, 0)
+            .and_then(|()| sys::write_file(Self::CPUS, self.cpus_of_items.trim()));
+        if let Err(error) = put_back {
+            eprintln!("# {error}");
+        }
+    }
+}
+
+/// A client that falls back is closed while the work item of its handshake has not returned yet: when close() has, so has TCP's
+/// socket ended, and its port is free.
+fn closed_at_once(ctx: &Ctx) -> Outcome {
+    const ROUNDS: usize = 50;
+    fresh(ctx)?;
+    let (listener, address) = ctx.listener(64)?;
+    listener.set_nonblocking(true)?;
+    let port = ctx.own_port()?;
+    rig::run(&format!("rdma link del {}", Host::B.rdma_device()))?;
+    let outcome = (|| -> Outcome {
+        let _hasty = Hasty::new()?;
+        for round in 0..ROUNDS {
+            let client = ctx.socket(Host::A)?;
+            client
+                .bind(Host::A.address(ctx.kind, port))
+                .during(&format!("bind() after {round} rounds"))?;
+            // There is no TIME_WAIT after a reset.
+            client.set_linger(Some(0))?;
+            client.connect(address)?;
+            drop(client);
+            // There is to be room for the next ones.
+            while listener.accept().is_ok() {}
+        }
+        Ok(())
+    })();
+    rig::rdma_device_add(Host::B)?;
+    outcome?;
+    drop(listener);
+    echo(&ctx.pair()?, b"with a device")?;
     prove_by_queue_pairs(ctx)
 }
