@@ -27,7 +27,8 @@ use crate::{
     }, //
 };
 use kernel::{
-    error::Result, //
+    error::Result,
+    sync::MutexGuard, //
 };
 
 const SHUT_RD: u32 = 0;
@@ -149,6 +150,26 @@ fn stop_listening(sk: &Sock<SmcSocket>, children: impl Iterator<Item = SockRef>)
     sk.wake_all();
 }
 
+/// Makes a listener a socket that can be used anew. `end` has TCP listen no more, if it still does.
+pub(super) fn end_listening(
+    sk: &Sock<SmcSocket>,
+    mut life: MutexGuard<'_, Life>,
+    clc: &ClcSock,
+    end: impl FnOnce() -> Result,
+) -> Result {
+    set_phase(sk, Phase::Init);
+    let watch = life.watch.take();
+    clc.wake_front();
+    // First, as what is under way still needs what is forgotten then.
+    let result = end();
+    rendezvous::forget(clc);
+    let children = sk.queue.close();
+    drop(life);
+    drop(watch);
+    stop_listening(sk, children);
+    result
+}
+
 /// `shutdown(2)`.
 pub(super) fn shutdown(sk: &Sock<SmcSocket>, how: u32) -> Result {
     let mut life = sk.life.lock();
@@ -165,17 +186,7 @@ pub(super) fn shutdown(sk: &Sock<SmcSocket>, how: u32) -> Result {
         Phase::Listen if how != SHUT_WR => {
             // As for TCP, the socket can be used again afterwards, and not before.
             let clc = sk.try_clc()?;
-            set_phase(sk, Phase::Init);
-            let watch = life.watch.take();
-            clc.wake_front();
-            // First, as what is under way still needs what is forgotten then.
-            let result = clc.shutdown(how);
-            rendezvous::forget(&clc);
-            let children = sk.queue.close();
-            drop(life);
-            drop(watch);
-            stop_listening(sk, children);
-            result
+            end_listening(sk, life, &clc, || clc.shutdown(how))
         }
         Phase::Closed | Phase::Handshake => Err(ENOTCONN),
         // To TCP the connection is established: so it is done as soon as it is known who carries it. The

@@ -4,9 +4,11 @@
 
 use super::{
     accept_queue::Turn,
+    close::end_listening,
     fallback,
     options,
     set_phase,
+    Life,
     Phase,
     SmcSocket,
     SockRef,
@@ -24,7 +26,8 @@ use crate::{
     kapi::{
         clcsock::{
             ClcSock,
-            NameOf, //
+            NameOf,
+            TcpState, //
         },
         sock::Sock,
         watch::Watch, //
@@ -40,6 +43,7 @@ use kernel::{
     sync::{
         atomic::Relaxed,
         Arc,
+        MutexGuard,
         UniqueArc, //
     },
     time::{
@@ -56,8 +60,14 @@ pub(super) fn listen(sk: &Sock<SmcSocket>, backlog: c_int) -> Result {
     let mut life = sk.life.lock();
     match sk.phase() {
         Phase::Listen => {
+            let clc = sk.try_clc()?;
+            if clc.state() != TcpState::Listening {
+                // The work item has not seen it yet.
+                end_with_tcp(sk, life, &clc);
+                return listen(sk, backlog);
+            }
             life.backlog = backlog;
-            sk.try_clc()?.listen(backlog)
+            clc.listen(backlog)
         }
         Phase::Init => {
             let clc = sk.try_clc()?;
@@ -122,6 +132,10 @@ pub(super) fn run(sk: &Sock<SmcSocket>) {
     let backlog = u32::try_from(sk.life.lock().backlog).unwrap_or(0);
     // TCP allows one connection more than the backlog, too.
     while sk.phase() == Phase::Listen {
+        if clc.state() != TcpState::Listening {
+            ended_by_others(sk);
+            return;
+        }
         if sk.queue.load() > backlog {
             // Clients that say nothing keep nobody out: as with TCP, which does not wait for their data
             // then (SYN cookies), the oldest one is offered.
@@ -140,6 +154,8 @@ pub(super) fn run(sk: &Sock<SmcSocket>) {
             Err(err) if err == EAGAIN => return,
             // The connection died in TCP's queue; look at the next one.
             Err(err) if err == ECONNABORTED || err == EPROTO => {}
+            // TCP does not listen any more, which is looked at above.
+            Err(err) if err == EINVAL => {}
             // It stays in TCP's queue, and TCP does not tell of it again.
             Err(err) if err == ENOMEM || err == ENFILE || err == ENOBUFS => {
                 pr_warn_ratelimited!("no memory for a connection yet, trying again: {err:?}\n");
@@ -151,6 +167,29 @@ pub(super) fn run(sk: &Sock<SmcSocket>) {
             }
         }
     }
+}
+
+/// TCP does not listen any more: if that was not asked for here, the listener ends with it.
+fn ended_by_others(sk: &Sock<SmcSocket>) {
+    let life = sk.life.lock();
+    let Some(clc) = sk.clc() else {
+        return;
+    };
+    // `shutdown` may have been quicker, or `listen`.
+    if sk.phase() == Phase::Listen && clc.state() != TcpState::Listening {
+        end_with_tcp(sk, life, &clc);
+    }
+}
+
+/// An administrator (`ss -K`) or a BPF program has ended TCP's listener: as with TCP, `accept` fails then, `poll` and `SO_ERROR`
+/// say so, and the socket can listen anew.
+fn end_with_tcp(sk: &Sock<SmcSocket>, life: MutexGuard<'_, Life>, clc: &ClcSock) {
+    // Before the phase changes, so that whoever polls sees both at once.
+    if let Err(err) = clc.take_error() {
+        sk.report_error(err);
+    }
+    // There is nothing to do that could fail.
+    let _ = end_listening(sk, life, clc, || Ok(()));
 }
 
 /// Makes a socket for a connection that TCP has accepted.
