@@ -77,15 +77,27 @@ pub(super) fn listen(sk: &Sock<SmcSocket>, backlog: c_int) -> Result {
                 fallback::enter(sk, &mut life, &clc, Role::Client, reason, 0);
                 return Ok(());
             }
-            clc.wake_aside()?;
-            let watch = Watch::new(clc.clone(), Woken(sk.into()))
-                .and_then(|watch| {
-                    rendezvous::prepare_listener(&clc)?;
-                    clc.listen(backlog)
-                        .inspect_err(|_| rendezvous::forget(&clc))?;
-                    Ok(watch)
-                })
-                .inspect_err(|_| clc.wake_front())?;
+            if let Err(err) = rendezvous::prepare_listener(&clc) {
+                // As a client whose SYN cannot have the option, it does without SMC.
+                pr_debug!("a listener cannot answer to the SMC option: {err:?}\n");
+                rendezvous::forget(&clc);
+                clc.listen(backlog)?;
+                let reason = if err == ENOMEM {
+                    DeclineReason::MEM
+                } else {
+                    DeclineReason::INTERR
+                };
+                fallback::enter(sk, &mut life, &clc, Role::Client, reason, 0);
+                return Ok(());
+            }
+            let watch = clc
+                .wake_aside()
+                .and_then(|()| Watch::new(clc.clone(), Woken(sk.into())))
+                .and_then(|watch| clc.listen(backlog).map(|()| watch))
+                .inspect_err(|_| {
+                    rendezvous::forget(&clc);
+                    clc.wake_front();
+                })?;
             life.backlog = backlog;
             life.watch = Some(watch);
             sk.queue.open();

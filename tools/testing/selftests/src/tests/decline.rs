@@ -19,12 +19,12 @@ use crate::mode;
 use crate::rig::{self, SoftRoce};
 use crate::runner::{Ctx, Pair, Test};
 use crate::sys::{self, Sock};
-use crate::{check, check_eq, check_errno, Context, Outcome};
+use crate::{check, check_eq, check_errno, Context, Fail, Outcome};
 use rand::RngCore;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-pub const TESTS: [Test; 12] = [
+pub const TESTS: [Test; 13] = [
     once("decline.proposal", 120, proposal),
     once("decline.too_late", 120, too_late),
     once("decline.accept", 120, accept),
@@ -37,6 +37,7 @@ pub const TESTS: [Test; 12] = [
     once("decline.client_table_full", 200, client_table_full),
     once("decline.smaller_rings", 120, smaller_rings),
     once("decline.closed_at_once", 120, closed_at_once),
+    once("decline.listener_without_hook", 60, listener_without_hook),
 ];
 
 const MEM: u32 = 0x0101_0000;
@@ -932,4 +933,64 @@ fn closed_at_once(ctx: &Ctx) -> Outcome {
     drop(listener);
     echo(&ctx.pair()?, b"with a device")?;
     prove_by_queue_pairs(ctx)
+}
+
+/// Where the hook that answers to the option cannot be registered, a listener is one of TCP: listen() does not fail.
+fn listener_without_hook(ctx: &Ctx) -> Outcome {
+    // A namespace of its own each time, where the hook is not left from another one.
+    const APART: &str = "C";
+    let _ = rig::run(&format!("ip netns del {APART}"));
+    for (error, reason) in [(-12, MEM), (-17, INTERR)] {
+        rig::run(&format!("ip netns add {APART}"))?;
+        rig::run(&format!("ip -n {APART} link set lo up"))?;
+        let outcome = sys::enter_named(APART)
+            .map_err(Fail::from)
+            .and_then(|()| without_hook(ctx, error, reason));
+        sys::leave()?;
+        rig::run(&format!("ip netns del {APART}"))?;
+        outcome.during(&format!("error {error}"))?;
+    }
+    Ok(())
+}
+
+/// In the calling thread's namespace, where the first registration gives `error`.
+fn without_hook(ctx: &Ctx, error: i64, reason: u32) -> Outcome {
+    let (family, protocol) = ctx.kind.arguments();
+    let listener = || -> Outcome<Sock> {
+        let sock = Sock::raw(family, libc::SOCK_STREAM, protocol)?;
+        sock.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        sock.listen(4).during("listen()")?;
+        Ok(sock)
+    };
+    let converse = |listener: &Sock| -> Outcome<Sock> {
+        let client = Sock::raw(family, libc::SOCK_STREAM, protocol)?;
+        client.connect(listener.local()?)?;
+        let server = listener.accept()?;
+        client.send_all(b"x")?;
+        server.recv_all(&mut [0; 1])?;
+        Ok(server)
+    };
+    let fault = Fault::new("nf_register_net_hooks", error, 0, 1)?;
+    let plain = listener().during("without the hook")?;
+    check_eq!(fault.hits()?, 1, "refused registrations");
+    drop(fault);
+    check_eq!(
+        mode::fallback_reason(&plain)?,
+        reason,
+        "the listener's reason"
+    );
+    // The client has the hook, and TCP accepts it.
+    let server = converse(&plain)?;
+    check!(
+        crate::diag::of(&server)?.is_none(),
+        "a listener of TCP has accepted an SMC socket"
+    );
+    // Both sides have seen the option, and the client says that it has no device over loopback.
+    let server = converse(&listener()?).during("with the hook")?;
+    check_eq!(
+        mode::fallback_reason(&server)?,
+        PEERDECL,
+        "reason where the hook is there"
+    );
+    Ok(())
 }
