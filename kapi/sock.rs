@@ -305,6 +305,7 @@ impl<T: Protocol> Sock<T> {
                 bindings::copy_sock_options(psk, sk);
                 // A thread of the kernel accepts it, for whom the listener belongs to.
                 (*sk).sk_uid = (*psk).sk_uid;
+                bindings::copy_sock_cgroup(psk, sk);
                 bindings::security_sk_clone(psk, sk);
                 // The one thing that a connection does not have from its listener (`sk_clone`).
                 (*sk).sk_priority = 0;
