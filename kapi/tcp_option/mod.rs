@@ -274,6 +274,15 @@ pub(crate) fn reconnect(clc: &ClcSock, addr: SockAddr) -> Result {
     let lock = unsafe { SockLock::new(clc.as_ptr()) };
     // SAFETY: The socket is locked.
     unsafe { bindings::set_sk_userlocks(lock.0, fixed) };
+    let failed = result.is_err_and(|err| err != EINPROGRESS);
+    if failed && u32::from(fixed) & bindings::SOCK_BINDPORT_LOCK == 0 {
+        // TCP has kept what was fixed then. With a port it could not be bound anew.
+        // SAFETY: As above.
+        unsafe { bindings::sk_put_port(lock.0) };
+        drop(lock);
+        // This lets go of the address.
+        let _ = disconnect(clc);
+    }
     result
 }
 

@@ -24,7 +24,7 @@ use rand::RngCore;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-pub const TESTS: [Test; 13] = [
+pub const TESTS: [Test; 14] = [
     once("decline.proposal", 120, proposal),
     once("decline.too_late", 120, too_late),
     once("decline.accept", 120, accept),
@@ -38,6 +38,7 @@ pub const TESTS: [Test; 13] = [
     once("decline.smaller_rings", 120, smaller_rings),
     once("decline.closed_at_once", 120, closed_at_once),
     once("decline.listener_without_hook", 60, listener_without_hook),
+    once("decline.no_second_try", 60, no_second_try),
 ];
 
 const MEM: u32 = 0x0101_0000;
@@ -993,4 +994,31 @@ fn without_hook(ctx: &Ctx, error: i64, reason: u32) -> Outcome {
         "reason where the hook is there"
     );
     Ok(())
+}
+
+/// A client whose server does not answer its Proposal connects anew, from the same port; where that fails at once, the port is
+/// not its own: it can be bound.
+fn no_second_try(ctx: &Ctx) -> Outcome {
+    raw::prepare()?;
+    let listening = RawPeer::listen(next_port())?;
+    let address = listening.address();
+    // It connects, dissolves the connection, and connects.
+    let fault = Fault::new("__inet_stream_connect", -101, 2, 1)?;
+    let kind = ctx.kind;
+    let client = std::thread::spawn(move || -> Outcome<Sock> {
+        let client = Sock::new(Host::B, kind, 0)?;
+        check_errno!(client.connect(address), libc::ENETUNREACH, "connect()");
+        Ok(client)
+    });
+    let mut peer = listening.accept()?;
+    peer.receive(sys::PATIENCE)?;
+    // This resets it.
+    drop(peer);
+    let client = join(client)?;
+    check_eq!(fault.hits()?, 1, "failed second tries");
+    drop(fault);
+    client.bind(Host::B.address(kind, 0)).during("bind()")?;
+    let (listener, address) = ctx.listener(8)?;
+    drop(client);
+    others_are_served(ctx, &listener, address)
 }
