@@ -9,7 +9,8 @@
 //!   child on the server's ([`shim`]).
 //!
 //! Nothing points into this module from a socket that went through [`forget`], or that a listener
-//! of ours has made and that was not accepted.
+//! of ours has made and that was not accepted, but for a tag that nobody reads through. That one stays where such a
+//! socket is moved to a listener that is not ours (`net.ipv4.tcp_migrate_req`).
 
 mod hook;
 mod shim;
