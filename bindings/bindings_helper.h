@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* Headers whose allow-listed items become bindings/generated.rs. */
 
+#include <linux/cgroup.h>
 #include <linux/ftrace.h>
 #include <linux/if_vlan.h>
 #include <linux/in.h>

@@ -325,6 +325,25 @@ void smc_rs_helper_security_sk_clone(const struct sock *sk, struct sock *newsk)
 	security_sk_clone(sk, newsk);
 }
 
+/*
+ * @to, which a thread of the kernel has made and nobody else uses yet, gets the cgroup of @from: as by cgroup_sk_clone(), which
+ * is not for modules.
+ */
+void smc_rs_helper_copy_sock_cgroup(struct sock *from, struct sock *to)
+{
+#ifdef CONFIG_SOCK_CGROUP_DATA
+	struct cgroup *of_thread = sock_cgroup_ptr(&to->sk_cgrp_data);
+	struct cgroup *cgrp = sock_cgroup_ptr(&from->sk_cgrp_data);
+
+	cgroup_get(cgrp);
+	cgroup_bpf_get(cgrp);
+	/* With the classes of version 1, as TCP has it. */
+	to->sk_cgrp_data = from->sk_cgrp_data;
+	cgroup_bpf_put(of_thread);
+	cgroup_put(of_thread);
+#endif
+}
+
 /* The owner holds the lock. Linger time 0, a reset, stays. */
 void smc_rs_helper_sk_linger_no_longer(struct sock *sk)
 {
@@ -416,8 +435,8 @@ void smc_rs_helper_hand_over_file(struct sock *sk, struct socket *clcsock)
 	smp_store_release(&user->file->private_data, clcsock);
 }
 
-/* Gives the file back before @clcsock goes away. */
-void smc_rs_helper_take_file_back(struct sock *sk)
+/* Gives the file back before it goes, or @clcsock does, whoever has that still. */
+void smc_rs_helper_take_file_back(struct sock *sk, struct socket *clcsock)
 {
 	struct socket *user = sk->sk_socket;
 
@@ -426,6 +445,10 @@ void smc_rs_helper_take_file_back(struct sock *sk)
 	WRITE_ONCE(user->file->private_data, user);
 	/* An fcntl(FASYNC) that had read the private data before it was exchanged. */
 	fasync_helper(-1, user->file, 0, &user->wq.fasync_list);
+	/* It had no reference. Urgent data that comes in looks at it under the lock. */
+	lock_sock(clcsock->sk);
+	clcsock->file = NULL;
+	release_sock(clcsock->sk);
 }
 
 void smc_rs_helper_set_socket_state(struct sock *sk, int state)

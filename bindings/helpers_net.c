@@ -137,6 +137,13 @@ void smc_rs_helper_set_sk_userlocks(struct sock *sk, u8 locks)
 	sk->sk_userlocks = locks;
 }
 
+/* Gives the port of @sk, which has no connection, back. The owner holds the lock. */
+void smc_rs_helper_sk_put_port(struct sock *sk)
+{
+	if (sk->sk_state == TCP_CLOSE && inet_csk(sk)->icsk_bind_hash)
+		sk->sk_prot->put_port(sk);
+}
+
 /* False if the last reference is gone already. */
 bool smc_rs_helper_sock_hold_if_alive(struct sock *sk)
 {

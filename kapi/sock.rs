@@ -305,6 +305,7 @@ impl<T: Protocol> Sock<T> {
                 bindings::copy_sock_options(psk, sk);
                 // A thread of the kernel accepts it, for whom the listener belongs to.
                 (*sk).sk_uid = (*psk).sk_uid;
+                bindings::copy_sock_cgroup(psk, sk);
                 bindings::security_sk_clone(psk, sk);
                 // The one thing that a connection does not have from its listener (`sk_clone`).
                 (*sk).sk_priority = 0;
@@ -420,10 +421,10 @@ impl<T: Protocol> Sock<T> {
         }
     }
 
-    /// Undoes [`Self::hand_over_file`] before the TCP socket goes away.
-    pub(crate) fn take_file_back(&self) {
-        // SAFETY: The socket is alive; called from `release`, when no system call is under way.
-        unsafe { bindings::take_file_back(self.as_ptr()) };
+    /// Undoes [`Self::hand_over_file`] before the file goes away: `clc` may be there still when it has. May sleep.
+    pub(crate) fn take_file_back(&self, clc: &ClcSock) {
+        // SAFETY: Both sockets are alive; called from `release`, when no system call is under way.
+        unsafe { bindings::take_file_back(self.as_ptr(), clc.as_ptr()) };
     }
 
     /// Sets the state byte that `sock_diag` and `/proc` show.

@@ -8,6 +8,7 @@ use super::{
     Phase,
     SmcSocket,
     SockRef,
+    JOB_HANDSHAKE,
     JOB_SET_UP, //
 };
 use crate::kapi::prelude::*;
@@ -26,7 +27,8 @@ use crate::{
     }, //
 };
 use kernel::{
-    error::Result, //
+    error::Result,
+    sync::MutexGuard, //
 };
 
 const SHUT_RD: u32 = 0;
@@ -70,10 +72,12 @@ pub(super) fn release(sk: &Sock<SmcSocket>) {
     sk.part_queue();
     let clc = sk.clc.lock().take();
     learn(sk, visit, clc.as_deref());
-    // The work item keeps the TCP socket while it runs, but a port is to be free when `close`
-    // returns. Only a handshake takes long; it ends by itself.
+    // A work item keeps the TCP socket while it runs, but a port is to be free when `close` returns, and the file, which a
+    // fallback has lent to TCP, goes with this call. A handshake that goes on takes long, and ends by itself: it finds
+    // that the phase is another one. In the other phases it is over, but its item may not have returned yet.
     if phase != Phase::Connecting {
         sk.cancel_job(JOB_SET_UP);
+        sk.cancel_job(JOB_HANDSHAKE);
     }
     match phase {
         Phase::Listen => {
@@ -90,7 +94,11 @@ pub(super) fn release(sk: &Sock<SmcSocket>) {
                 let _ = clc.shutdown(SHUT_RDWR);
             }
         }
-        Phase::Fallback => sk.take_file_back(),
+        Phase::Fallback => {
+            if let Some(clc) = &clc {
+                sk.take_file_back(clc);
+            }
+        }
         Phase::Smc => {
             if let Some(conn) = sk.conn() {
                 conn.close(sk, clc.as_ref().and_then(|clc| clc.linger2()));
@@ -142,6 +150,26 @@ fn stop_listening(sk: &Sock<SmcSocket>, children: impl Iterator<Item = SockRef>)
     sk.wake_all();
 }
 
+/// Makes a listener a socket that can be used anew. `end` has TCP listen no more, if it still does.
+pub(super) fn end_listening(
+    sk: &Sock<SmcSocket>,
+    mut life: MutexGuard<'_, Life>,
+    clc: &ClcSock,
+    end: impl FnOnce() -> Result,
+) -> Result {
+    set_phase(sk, Phase::Init);
+    let watch = life.watch.take();
+    clc.wake_front();
+    // First, as what is under way still needs what is forgotten then.
+    let result = end();
+    rendezvous::forget(clc);
+    let children = sk.queue.close();
+    drop(life);
+    drop(watch);
+    stop_listening(sk, children);
+    result
+}
+
 /// `shutdown(2)`.
 pub(super) fn shutdown(sk: &Sock<SmcSocket>, how: u32) -> Result {
     let mut life = sk.life.lock();
@@ -158,17 +186,7 @@ pub(super) fn shutdown(sk: &Sock<SmcSocket>, how: u32) -> Result {
         Phase::Listen if how != SHUT_WR => {
             // As for TCP, the socket can be used again afterwards, and not before.
             let clc = sk.try_clc()?;
-            set_phase(sk, Phase::Init);
-            let watch = life.watch.take();
-            clc.wake_front();
-            // First, as what is under way still needs what is forgotten then.
-            let result = clc.shutdown(how);
-            rendezvous::forget(&clc);
-            let children = sk.queue.close();
-            drop(life);
-            drop(watch);
-            stop_listening(sk, children);
-            result
+            end_listening(sk, life, &clc, || clc.shutdown(how))
         }
         Phase::Closed | Phase::Handshake => Err(ENOTCONN),
         // To TCP the connection is established: so it is done as soon as it is known who carries it. The

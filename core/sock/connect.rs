@@ -64,6 +64,8 @@ pub(super) fn connect(sk: &Sock<SmcSocket>, addr: SockAddr, flags: c_int) -> Res
     {
         let mut life = sk.life.lock();
         match sk.phase() {
+            // What the socket is, or is about to become, is not dissolved, and so nobody waits for it.
+            phase if phase != Phase::Init && addr.family() == AF_UNSPEC => return Err(EISCONN),
             Phase::Init => {
                 let clc = sk.try_clc()?;
                 let copied = sk.copy_options_to(&clc);

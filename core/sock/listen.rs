@@ -4,9 +4,11 @@
 
 use super::{
     accept_queue::Turn,
+    close::end_listening,
     fallback,
     options,
     set_phase,
+    Life,
     Phase,
     SmcSocket,
     SockRef,
@@ -24,7 +26,8 @@ use crate::{
     kapi::{
         clcsock::{
             ClcSock,
-            NameOf, //
+            NameOf,
+            TcpState, //
         },
         sock::Sock,
         watch::Watch, //
@@ -40,6 +43,7 @@ use kernel::{
     sync::{
         atomic::Relaxed,
         Arc,
+        MutexGuard,
         UniqueArc, //
     },
     time::{
@@ -56,8 +60,14 @@ pub(super) fn listen(sk: &Sock<SmcSocket>, backlog: c_int) -> Result {
     let mut life = sk.life.lock();
     match sk.phase() {
         Phase::Listen => {
+            let clc = sk.try_clc()?;
+            if clc.state() != TcpState::Listening {
+                // The work item has not seen it yet.
+                end_with_tcp(sk, life, &clc);
+                return listen(sk, backlog);
+            }
             life.backlog = backlog;
-            sk.try_clc()?.listen(backlog)
+            clc.listen(backlog)
         }
         Phase::Init => {
             let clc = sk.try_clc()?;
@@ -67,15 +77,27 @@ pub(super) fn listen(sk: &Sock<SmcSocket>, backlog: c_int) -> Result {
                 fallback::enter(sk, &mut life, &clc, Role::Client, reason, 0);
                 return Ok(());
             }
-            clc.wake_aside()?;
-            let watch = Watch::new(clc.clone(), Woken(sk.into()))
-                .and_then(|watch| {
-                    rendezvous::prepare_listener(&clc)?;
-                    clc.listen(backlog)
-                        .inspect_err(|_| rendezvous::forget(&clc))?;
-                    Ok(watch)
-                })
-                .inspect_err(|_| clc.wake_front())?;
+            if let Err(err) = rendezvous::prepare_listener(&clc) {
+                // As a client whose SYN cannot have the option, it does without SMC.
+                pr_debug!("a listener cannot answer to the SMC option: {err:?}\n");
+                rendezvous::forget(&clc);
+                clc.listen(backlog)?;
+                let reason = if err == ENOMEM {
+                    DeclineReason::MEM
+                } else {
+                    DeclineReason::INTERR
+                };
+                fallback::enter(sk, &mut life, &clc, Role::Client, reason, 0);
+                return Ok(());
+            }
+            let watch = clc
+                .wake_aside()
+                .and_then(|()| Watch::new(clc.clone(), Woken(sk.into())))
+                .and_then(|watch| clc.listen(backlog).map(|()| watch))
+                .inspect_err(|_| {
+                    rendezvous::forget(&clc);
+                    clc.wake_front();
+                })?;
             life.backlog = backlog;
             life.watch = Some(watch);
             sk.queue.open();
@@ -122,6 +144,10 @@ pub(super) fn run(sk: &Sock<SmcSocket>) {
     let backlog = u32::try_from(sk.life.lock().backlog).unwrap_or(0);
     // TCP allows one connection more than the backlog, too.
     while sk.phase() == Phase::Listen {
+        if clc.state() != TcpState::Listening {
+            ended_by_others(sk);
+            return;
+        }
         if sk.queue.load() > backlog {
             // Clients that say nothing keep nobody out: as with TCP, which does not wait for their data
             // then (SYN cookies), the oldest one is offered.
@@ -140,6 +166,8 @@ pub(super) fn run(sk: &Sock<SmcSocket>) {
             Err(err) if err == EAGAIN => return,
             // The connection died in TCP's queue; look at the next one.
             Err(err) if err == ECONNABORTED || err == EPROTO => {}
+            // TCP does not listen any more, which is looked at above.
+            Err(err) if err == EINVAL => {}
             // It stays in TCP's queue, and TCP does not tell of it again.
             Err(err) if err == ENOMEM || err == ENFILE || err == ENOBUFS => {
                 pr_warn_ratelimited!("no memory for a connection yet, trying again: {err:?}\n");
@@ -151,6 +179,29 @@ pub(super) fn run(sk: &Sock<SmcSocket>) {
             }
         }
     }
+}
+
+/// TCP does not listen any more: if that was not asked for here, the listener ends with it.
+fn ended_by_others(sk: &Sock<SmcSocket>) {
+    let life = sk.life.lock();
+    let Some(clc) = sk.clc() else {
+        return;
+    };
+    // `shutdown` may have been quicker, or `listen`.
+    if sk.phase() == Phase::Listen && clc.state() != TcpState::Listening {
+        end_with_tcp(sk, life, &clc);
+    }
+}
+
+/// An administrator (`ss -K`) or a BPF program has ended TCP's listener: as with TCP, `accept` fails then, `poll` and `SO_ERROR`
+/// say so, and the socket can listen anew.
+fn end_with_tcp(sk: &Sock<SmcSocket>, life: MutexGuard<'_, Life>, clc: &ClcSock) {
+    // Before the phase changes, so that whoever polls sees both at once.
+    if let Err(err) = clc.take_error() {
+        sk.report_error(err);
+    }
+    // There is nothing to do that could fail.
+    let _ = end_listening(sk, life, clc, || Ok(()));
 }
 
 /// Makes a socket for a connection that TCP has accepted.

@@ -9,7 +9,8 @@
 //!   child on the server's ([`shim`]).
 //!
 //! Nothing points into this module from a socket that went through [`forget`], or that a listener
-//! of ours has made and that was not accepted.
+//! of ours has made and that was not accepted, but for a tag that nobody reads through. That one stays where such a
+//! socket is moved to a listener that is not ours (`net.ipv4.tcp_migrate_req`).
 
 mod hook;
 mod shim;
@@ -274,6 +275,15 @@ pub(crate) fn reconnect(clc: &ClcSock, addr: SockAddr) -> Result {
     let lock = unsafe { SockLock::new(clc.as_ptr()) };
     // SAFETY: The socket is locked.
     unsafe { bindings::set_sk_userlocks(lock.0, fixed) };
+    let failed = result.is_err_and(|err| err != EINPROGRESS);
+    if failed && u32::from(fixed) & bindings::SOCK_BINDPORT_LOCK == 0 {
+        // TCP has kept what was fixed then. With a port it could not be bound anew.
+        // SAFETY: As above.
+        unsafe { bindings::sk_put_port(lock.0) };
+        drop(lock);
+        // This lets go of the address.
+        let _ = disconnect(clc);
+    }
     result
 }
 

@@ -193,6 +193,16 @@ impl Sock {
         Ok(())
     }
 
+    /// connect(2) to nowhere (AF_UNSPEC), which dissolves a connection of TCP.
+    pub fn disconnect(&self) -> io::Result<()> {
+        // SAFETY: all zeroes is a valid sockaddr, whose family is AF_UNSPEC.
+        let nowhere: libc::sockaddr = unsafe { zeroed() };
+        let length = size_of::<libc::sockaddr>() as libc::socklen_t;
+        // SAFETY: `nowhere` is valid for `length` bytes.
+        cvt(unsafe { libc::connect(self.as_raw_fd(), &raw const nowhere, length) })?;
+        Ok(())
+    }
+
     pub fn accept(&self) -> io::Result<Sock> {
         self.accept4(0)
     }

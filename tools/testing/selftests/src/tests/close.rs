@@ -1,11 +1,14 @@
 //! Every way to end a connection.
 
+use super::asleep::Sleeper;
 use super::network::Rules;
 use super::{any, join, Pattern};
 use crate::kind::{Host, Kind};
 use crate::runner::{Ctx, Pair, Test};
-use crate::sys::{Child, Ended, Sock};
-use crate::{check, check_eq, check_errno, Context, Fail, Outcome};
+use crate::sys::{Child, Ended, Epoll, Sock, PATIENCE};
+use crate::{check, check_eq, check_errno, rig, Context, Fail, Outcome};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -35,6 +38,11 @@ pub const TESTS: [Test; 18] = [
         "close.listener_before_its_clients",
         120,
         listener_before_clients,
+    ),
+    any(
+        "close.listener_ended_by_others",
+        90,
+        listener_ended_by_others,
     ),
 ];
 
@@ -99,6 +107,81 @@ fn listener_before_clients(ctx: &Ctx) -> Outcome {
         drop(listener);
         join(returning)?;
     }
+    Ok(())
+}
+
+/// An administrator ends a listener: `accept` fails, also where somebody waits in it, `poll` says so, and who waits to be accepted
+/// is reset. The socket can listen anew.
+fn listener_ended_by_others(ctx: &Ctx) -> Outcome {
+    const NOT_YET: Duration = Duration::from_millis(100);
+    let end = |address: SocketAddr| {
+        rig::run_on(
+            Host::B,
+            &format!("ss -K -n -t -l sport = :{}", address.port()),
+        )
+    };
+    let (listener, address) = ctx.listener(8)?;
+    let listener = Arc::new(listener);
+    let epoll = Epoll::new()?;
+    epoll.add(&*listener, libc::EPOLLIN, 1)?;
+    check_eq!(epoll.wait(NOT_YET)?, vec![], "events of an idle listener");
+    let mut sleepers = Vec::new();
+    for _ in 0..2 {
+        let listener = listener.clone();
+        sleepers.push(Sleeper::spawn(move || {
+            check_errno!(
+                listener.accept(),
+                libc::EINVAL,
+                "accept() of a listener that is ended"
+            );
+            Ok(())
+        })?);
+    }
+    let polled = listener.clone();
+    sleepers.push(Sleeper::spawn(move || {
+        let events = polled.poll(libc::POLLIN, PATIENCE)?;
+        check!(events & libc::POLLHUP != 0, "poll() reports {events:#x}");
+        Ok(())
+    })?);
+    end(address)?;
+    for sleeper in sleepers {
+        sleeper.wake_up("a call ends with its listener")?;
+    }
+    listener.await_events(libc::POLLHUP | libc::POLLERR | libc::POLLIN)?;
+    check!(
+        epoll
+            .wait(PATIENCE)?
+            .iter()
+            .any(|&(_, events)| events & libc::EPOLLHUP != 0),
+        "epoll does not tell of the end"
+    );
+    check_eq!(listener.error()?, libc::ECONNABORTED, "SO_ERROR");
+    check_errno!(
+        listener.accept(),
+        libc::EINVAL,
+        "accept() of a listener that was ended"
+    );
+    // TCP has shut it down, and a connection would be, too: as often as it listens after that, until it ends by itself.
+    listener.listen(8)?;
+    check_eq!(listener.local()?, address, "address of the second listener");
+    listener.shutdown(libc::SHUT_RD)?;
+    listener.listen(8)?;
+    let pair = ctx.pair_from(&listener, address)?;
+    pair.client.send_all(b"x")?;
+    pair.server.recv_all(&mut [0; 1])?;
+    // With somebody in the queue, and others who have been accepted.
+    let waits = ctx.connect(address)?;
+    listener.await_events(libc::POLLIN)?;
+    end(address)?;
+    check_errno!(
+        waits.recv(&mut [0; 1], 0),
+        libc::ECONNRESET,
+        "recv() of a client that nobody has accepted"
+    );
+    listener.await_events(libc::POLLHUP)?;
+    check_errno!(listener.accept(), libc::EINVAL, "accept() afterwards");
+    pair.server.send_all(b"y")?;
+    pair.client.recv_all(&mut [0; 1])?;
     Ok(())
 }
 

@@ -19,12 +19,12 @@ use crate::mode;
 use crate::rig::{self, SoftRoce};
 use crate::runner::{Ctx, Pair, Test};
 use crate::sys::{self, Sock};
-use crate::{check, check_eq, check_errno, Context, Outcome};
+use crate::{check, check_eq, check_errno, Context, Fail, Outcome};
 use rand::RngCore;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-pub const TESTS: [Test; 11] = [
+pub const TESTS: [Test; 14] = [
     once("decline.proposal", 120, proposal),
     once("decline.too_late", 120, too_late),
     once("decline.accept", 120, accept),
@@ -36,6 +36,9 @@ pub const TESTS: [Test; 11] = [
     once("decline.nothing_stays", 300, nothing_stays),
     once("decline.client_table_full", 200, client_table_full),
     once("decline.smaller_rings", 120, smaller_rings),
+    once("decline.closed_at_once", 120, closed_at_once),
+    once("decline.listener_without_hook", 60, listener_without_hook),
+    once("decline.no_second_try", 60, no_second_try),
 ];
 
 const MEM: u32 = 0x0101_0000;
@@ -850,4 +853,172 @@ fn smaller_rings(ctx: &Ctx) -> Outcome {
     stream(ctx, second, 1_000_000).during("smaller rings")?;
     drop(large);
     prove_by_queue_pairs(ctx)
+}
+
+/// The calling thread on a processor that it shares with the module's work items, before whom it runs as soon as it can: so it is
+/// in its next call before the item that has woken it returns.
+struct Hasty {
+    cpus_of_items: String,
+    cpus: libc::cpu_set_t,
+}
+
+impl Hasty {
+    const CPUS: &'static str = "/sys/devices/virtual/workqueue/cpumask";
+
+    fn new() -> Outcome<Hasty> {
+        // SAFETY: all zeroes is no processor.
+        let (mut first, mut cpus): (libc::cpu_set_t, libc::cpu_set_t) =
+            unsafe { std::mem::zeroed() };
+        // SAFETY: `cpus` is live.
+        sys::cvt(unsafe { libc::sched_getaffinity(0, size_of_val(&cpus), &raw mut cpus) })?;
+        let hasty = Hasty {
+            cpus_of_items: sys::read_file(Self::CPUS)?,
+            cpus,
+        };
+        sys::write_file(Self::CPUS, "1")?;
+        // SAFETY: there is a first one.
+        unsafe { libc::CPU_SET(0, &mut first) };
+        Self::set(&first, libc::SCHED_FIFO, 1)?;
+        Ok(hasty)
+    }
+
+    fn set(cpus: &libc::cpu_set_t, policy: i32, priority: i32) -> std::io::Result<()> {
+        // SAFETY: `cpus` is live.
+        sys::cvt(unsafe { libc::sched_setaffinity(0, size_of_val(cpus), cpus) })?;
+        let param = libc::sched_param {
+            sched_priority: priority,
+        };
+        // SAFETY: `param` is live.
+        sys::cvt(unsafe { libc::sched_setscheduler(0, policy, &raw const param) })?;
+        Ok(())
+    }
+}
+
+impl Drop for Hasty {
+    fn drop(&mut self) {
+        let put_back = Self::set(&self.cpus, libc::SCHED_OTHER, 0)
+            .and_then(|()| sys::write_file(Self::CPUS, self.cpus_of_items.trim()));
+        if let Err(error) = put_back {
+            eprintln!("# {error}");
+        }
+    }
+}
+
+/// A client that falls back is closed while the work item of its handshake has not returned yet: when close() has, so has TCP's
+/// socket ended, and its port is free.
+fn closed_at_once(ctx: &Ctx) -> Outcome {
+    const ROUNDS: usize = 50;
+    fresh(ctx)?;
+    let (listener, address) = ctx.listener(64)?;
+    listener.set_nonblocking(true)?;
+    let port = ctx.own_port()?;
+    rig::run(&format!("rdma link del {}", Host::B.rdma_device()))?;
+    let outcome = (|| -> Outcome {
+        let _hasty = Hasty::new()?;
+        for round in 0..ROUNDS {
+            let client = ctx.socket(Host::A)?;
+            client
+                .bind(Host::A.address(ctx.kind, port))
+                .during(&format!("bind() after {round} rounds"))?;
+            // There is no TIME_WAIT after a reset.
+            client.set_linger(Some(0))?;
+            client.connect(address)?;
+            drop(client);
+            // There is to be room for the next ones.
+            while listener.accept().is_ok() {}
+        }
+        Ok(())
+    })();
+    rig::rdma_device_add(Host::B)?;
+    outcome?;
+    drop(listener);
+    echo(&ctx.pair()?, b"with a device")?;
+    prove_by_queue_pairs(ctx)
+}
+
+/// Where the hook that answers to the option cannot be registered, a listener is one of TCP: listen() does not fail.
+fn listener_without_hook(ctx: &Ctx) -> Outcome {
+    // A namespace of its own each time, where the hook is not left from another one.
+    const APART: &str = "C";
+    let _ = rig::run(&format!("ip netns del {APART}"));
+    for (error, reason) in [(-12, MEM), (-17, INTERR)] {
+        rig::run(&format!("ip netns add {APART}"))?;
+        rig::run(&format!("ip -n {APART} link set lo up"))?;
+        let outcome = sys::enter_named(APART)
+            .map_err(Fail::from)
+            .and_then(|()| without_hook(ctx, error, reason));
+        sys::leave()?;
+        rig::run(&format!("ip netns del {APART}"))?;
+        outcome.during(&format!("error {error}"))?;
+    }
+    Ok(())
+}
+
+/// In the calling thread's namespace, where the first registration gives `error`.
+fn without_hook(ctx: &Ctx, error: i64, reason: u32) -> Outcome {
+    let (family, protocol) = ctx.kind.arguments();
+    let listener = || -> Outcome<Sock> {
+        let sock = Sock::raw(family, libc::SOCK_STREAM, protocol)?;
+        sock.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        sock.listen(4).during("listen()")?;
+        Ok(sock)
+    };
+    let converse = |listener: &Sock| -> Outcome<Sock> {
+        let client = Sock::raw(family, libc::SOCK_STREAM, protocol)?;
+        client.connect(listener.local()?)?;
+        let server = listener.accept()?;
+        client.send_all(b"x")?;
+        server.recv_all(&mut [0; 1])?;
+        Ok(server)
+    };
+    let fault = Fault::new("nf_register_net_hooks", error, 0, 1)?;
+    let plain = listener().during("without the hook")?;
+    check_eq!(fault.hits()?, 1, "refused registrations");
+    drop(fault);
+    check_eq!(
+        mode::fallback_reason(&plain)?,
+        reason,
+        "the listener's reason"
+    );
+    // The client has the hook, and TCP accepts it.
+    let server = converse(&plain)?;
+    check!(
+        crate::diag::of(&server)?.is_none(),
+        "a listener of TCP has accepted an SMC socket"
+    );
+    // Both sides have seen the option, and the client says that it has no device over loopback.
+    let server = converse(&listener()?).during("with the hook")?;
+    check_eq!(
+        mode::fallback_reason(&server)?,
+        PEERDECL,
+        "reason where the hook is there"
+    );
+    Ok(())
+}
+
+/// A client whose server does not answer its Proposal connects anew, from the same port; where that fails at once, the port is
+/// not its own: it can be bound.
+fn no_second_try(ctx: &Ctx) -> Outcome {
+    raw::prepare()?;
+    let listening = RawPeer::listen(next_port())?;
+    let address = listening.address();
+    // It connects, dissolves the connection, and connects.
+    let fault = Fault::new("__inet_stream_connect", -101, 2, 1)?;
+    let kind = ctx.kind;
+    let client = std::thread::spawn(move || -> Outcome<Sock> {
+        let client = Sock::new(Host::B, kind, 0)?;
+        check_errno!(client.connect(address), libc::ENETUNREACH, "connect()");
+        Ok(client)
+    });
+    let mut peer = listening.accept()?;
+    peer.receive(sys::PATIENCE)?;
+    // This resets it.
+    drop(peer);
+    let client = join(client)?;
+    check_eq!(fault.hits()?, 1, "failed second tries");
+    drop(fault);
+    client.bind(Host::B.address(kind, 0)).during("bind()")?;
+    let (listener, address) = ctx.listener(8)?;
+    drop(client);
+    others_are_served(ctx, &listener, address)
 }

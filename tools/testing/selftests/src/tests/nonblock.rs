@@ -2,7 +2,7 @@
 
 use super::network::{Rules, Sysctl};
 use super::{any, join, Pattern};
-use crate::kind::Host;
+use crate::kind::{Expect, Host};
 use crate::rig;
 use crate::runner::{Ctx, Pair, Test};
 use crate::sys::{cvt, Epoll, Sock};
@@ -342,6 +342,17 @@ fn connect_in_progress(ctx: &Ctx) -> Outcome {
         0,
         "events while connecting"
     );
+    if ctx.kind.expect() != Expect::Plain {
+        // Such a connection is not dissolved, and nobody waits for it.
+        for nonblocking in [true, false] {
+            client.set_nonblocking(nonblocking)?;
+            check_errno!(
+                client.disconnect(),
+                libc::EISCONN,
+                "connect() with AF_UNSPEC while connecting (non-blocking: {nonblocking})"
+            );
+        }
+    }
     // Closing in the middle of it is allowed; the leak oracles look at what stays.
     drop(client);
     Ok(())

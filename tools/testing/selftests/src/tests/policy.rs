@@ -1,21 +1,23 @@
 //! The example of a policy finer than a namespace (tools/examples/bpf-policy): a BPF program that chooses
 //! by process and cgroup, and rules of the packet filter that choose by port.
 
-use super::once;
 use super::settings::Changed;
 use super::tcp2smc::{identity, talk};
+use super::{any, once};
 use crate::kind::{Host, Kind, AF_SMC, IPPROTO_SMC};
 use crate::mode::{self, Mode};
 use crate::runner::{Ctx, Needs, Pair, Test};
 use crate::sys::{self, Child, Sock};
-use crate::{check, check_eq, rig, Context, Fail, Outcome};
+use crate::{check, check_eq, check_errno, rig, Context, Fail, Outcome};
 use std::ffi::CString;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-pub const TESTS: [Test; 4] = [
+pub const TESTS: [Test; 5] = [
     by_bpf("policy.cgroup", 120, cgroup),
     by_bpf("policy.program", 120, program),
     by_bpf("policy.errors", 60, errors),
     once("policy.ports", 60, ports),
+    any("policy.cgroup_refuses_option", 60, cgroup_refuses_option),
 ];
 
 const fn by_bpf(name: &'static str, limit: u64, body: fn(&Ctx) -> Outcome) -> Test {
@@ -199,6 +201,89 @@ fn program(ctx: &Ctx) -> Outcome {
     check!(shown.contains("redis-server"), "the rules: {shown}");
     Policy::tell("program redis-server none")?;
     named("redis-server").has(ctx, TCP)
+}
+
+/// bpf(2); what it needs of its attributes, the rest of which is zeroes.
+fn bpf(command: i64, attributes: &[u32; 18]) -> std::io::Result<i32> {
+    // SAFETY: `attributes` is live, and so is what it refers to.
+    sys::cvt(unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            attributes.as_ptr(),
+            size_of_val(attributes),
+        )
+    } as i32)
+}
+
+/// Has the sockets of a cgroup refuse a program's SO_PRIORITY, until the cgroup goes.
+fn refuse_priority(cgroup: &str) -> Outcome {
+    const BPF_PROG_LOAD: i64 = 5;
+    const BPF_PROG_ATTACH: i64 = 8;
+    const BPF_PROG_TYPE_CGROUP_SOCKOPT: u32 = 25;
+    const BPF_CGROUP_SETSOCKOPT: u32 = 22;
+    // Operation, registers (target below), offset, number.
+    let one = |op: u8, registers: u8, offset: i16, number: i32| -> [u8; 8] {
+        let mut all = [op, registers, 0, 0, 0, 0, 0, 0];
+        all[2..4].copy_from_slice(&offset.to_ne_bytes());
+        all[4..].copy_from_slice(&number.to_ne_bytes());
+        all
+    };
+    // Level and option are at 24 and 28 of struct bpf_sockopt, which is in register 1.
+    let program = [
+        one(0x61, 0x12, 24, 0),
+        one(0x61, 0x13, 28, 0),
+        one(0xb7, 0, 0, 1),
+        one(0x55, 2, 2, libc::SOL_SOCKET),
+        one(0x55, 3, 1, libc::SO_PRIORITY),
+        one(0xb7, 0, 0, 0),
+        one(0x95, 0, 0, 0),
+    ];
+    let license = c"GPL";
+    let (start, words) = (program.as_ptr() as u64, license.as_ptr() as u64);
+    let mut load = [0u32; 18];
+    load[0] = BPF_PROG_TYPE_CGROUP_SOCKOPT;
+    load[1] = program.len() as u32;
+    (load[2], load[3]) = (start as u32, (start >> 32) as u32);
+    (load[4], load[5]) = (words as u32, (words >> 32) as u32);
+    load[17] = BPF_CGROUP_SETSOCKOPT;
+    let fd = bpf(BPF_PROG_LOAD, &load).during("loading a program of BPF")?;
+    // SAFETY: a fresh descriptor that nobody else owns.
+    let program = unsafe { OwnedFd::from_raw_fd(fd) };
+    let cgroup = std::fs::File::open(cgroup).during(cgroup)?;
+    let mut attach = [0u32; 18];
+    attach[0] = cgroup.as_raw_fd() as u32;
+    attach[1] = program.as_raw_fd() as u32;
+    attach[2] = BPF_CGROUP_SETSOCKOPT;
+    bpf(BPF_PROG_ATTACH, &attach).during("attaching it to the cgroup")?;
+    Ok(())
+}
+
+/// What BPF programs of a cgroup say holds for the connections that its listeners accept, too.
+fn cgroup_refuses_option(ctx: &Ctx) -> Outcome {
+    let groups = Cgroups::new(&["smctest"])?;
+    let group = groups.0[0].as_str();
+    refuse_priority(group)?;
+    let body = || {
+        sys::write_file(&format!("{group}/cgroup.procs"), "0")?;
+        let (listener, address) = ctx.listener(8)?;
+        let Pair { client, server } = ctx.pair_from(&listener, address)?;
+        for (what, sock) in [
+            ("the listener", &listener),
+            ("the client", &client),
+            ("the accepted socket", &server),
+        ] {
+            check_errno!(
+                sock.set(libc::SOL_SOCKET, libc::SO_PRIORITY, 3),
+                libc::EPERM,
+                "SO_PRIORITY of {what}"
+            );
+            sock.set(libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)
+                .during(&format!("SO_KEEPALIVE of {what}"))?;
+        }
+        talk(&Pair { client, server })
+    };
+    Child::fork(body)?.join("test")
 }
 
 /// One line that says what is wrong.
