@@ -303,7 +303,8 @@ fn too_late(ctx: &Ctx) -> Outcome {
         // This resets it.
         drop(peer);
         sys::eventually("the handshake is over", || {
-            Ok(handshakes_in_vain(Host::B)? == before + round)
+            // Some of a test before may end meanwhile.
+            Ok(handshakes_in_vain(Host::B)? >= before + round)
         })?;
     }
     drop(fault);
