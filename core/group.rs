@@ -1354,10 +1354,12 @@ impl LinkGroup {
         }
     }
 
-    /// An RMB to which the peer may still write is not used again, and nothing is said about it any more. It stays one of
-    /// those that a group can have, so that there is an end of them. Process context.
+    /// An RMB to which the peer may still write is not used again. It stays one of those that a group can have, so that
+    /// there is an end of them. Process context.
     pub(super) fn set_aside(&self, rmb: &Arc<Ring>) {
         self.rkeys.forget(rmb);
+        // Nothing is to be said about it, should a link come.
+        rmb.set_known(false);
     }
 
     fn rkey_answered(self: &Arc<Self>, link: &Link, request: Request, answer: Answer) {
@@ -1373,8 +1375,6 @@ impl LinkGroup {
                 rmb.set_known(false);
                 self.changed.wake_all();
             }
-            // It stays out of use.
-            Some(Settled::Kept) => {}
             // A peer that lives and does not answer keeps our memory for ever.
             Some(Settled::Unanswered) => self.link_failed(link, LinkFailure::Unanswered),
             None => {}

@@ -66,8 +66,6 @@ pub(super) enum Settled {
     Confirmed,
     /// The peer does not know all keys of this RMB, and does not want to.
     Refused(Arc<Ring>),
-    /// The peer may go on to use this RMB.
-    Kept,
     /// It was asked again and again, and has never answered.
     Unanswered,
 }
@@ -229,8 +227,8 @@ impl Rkeys {
             return None;
         }
         match (subject, answer) {
-            (Subject::Delete, Answer::Done) => Some(Settled::Returned(rmb)),
-            (Subject::Delete, _) => Some(Settled::Kept),
+            // No answer refuses that: see `LinkFlow`.
+            (Subject::Delete, _) => Some(Settled::Returned(rmb)),
             (Subject::Confirm, Answer::Done) => Some(Settled::Confirmed),
             (Subject::Confirm, _) => Some(Settled::Refused(rmb)),
         }

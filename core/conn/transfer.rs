@@ -620,16 +620,15 @@ impl Conn {
         // It moves the cursor, so not while a reader copies.
         let _turn = self.rx.lock();
         let inline = sk.urgent_inline();
-        let _ = self.with_link(|data| {
-            let due = data.flow.as_mut().is_some_and(|flow| {
-                flow.rx.set_oob_inline(inline);
-                flow.cdc_due()
-            });
-            if due {
-                // An urgent byte that was next is passed: the peer waits to hear of that.
-                self.push(data);
-            }
-        });
+        let mut data = self.data.lock();
+        let Some(flow) = data.flow.as_mut() else {
+            return;
+        };
+        flow.rx.set_oob_inline(inline);
+        if flow.cdc_due() {
+            // An urgent byte that was next is passed: the peer waits to hear of that.
+            self.push(&mut data);
+        }
     }
 
     /// What is behind so many bytes that were looked at.

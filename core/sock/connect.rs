@@ -165,11 +165,13 @@ fn report(sk: &Sock<SmcSocket>, life: &mut Life) -> Result {
     match (sk.phase(), sk.clc()) {
         (Phase::Fallback, Some(clc)) => {
             // It is the TCP socket that is asked from now on.
-            clc.set_connected();
             if clc.ending() != Some(Ending::Broken) {
+                clc.set_connected();
                 return Ok(());
             }
-            clc.take_error()?;
+            let told = clc.take_error();
+            let _ = clc.disconnect();
+            told?;
         }
         _ => {
             if !sk.conn().is_some_and(|conn| conn.is_disconnected()) {

@@ -167,7 +167,7 @@ pub(super) fn run(sk: &Sock<SmcSocket>) {
             // The connection died in TCP's queue; look at the next one.
             Err(err) if err == ECONNABORTED || err == EPROTO => {}
             // TCP does not listen any more, which is looked at above.
-            Err(err) if err == EINVAL => {}
+            Err(err) if err == EINVAL && clc.state() != TcpState::Listening => {}
             // It stays in TCP's queue, and TCP does not tell of it again.
             Err(err) if err == ENOMEM || err == ENFILE || err == ENOBUFS => {
                 pr_warn_ratelimited!("no memory for a connection yet, trying again: {err:?}\n");
@@ -196,7 +196,8 @@ fn ended_by_others(sk: &Sock<SmcSocket>) {
 /// An administrator (`ss -K`) or a BPF program has ended TCP's listener: as with TCP, `accept` fails then, `poll` and `SO_ERROR`
 /// say so, and the socket can listen anew.
 fn end_with_tcp(sk: &Sock<SmcSocket>, life: MutexGuard<'_, Life>, clc: &ClcSock) {
-    // Before the phase changes, so that whoever polls sees both at once.
+    // Who ends it tells why at last, with TCP's lock held until then.
+    rendezvous::forget(clc);
     if let Err(err) = clc.take_error() {
         sk.report_error(err);
     }

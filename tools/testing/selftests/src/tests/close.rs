@@ -434,6 +434,9 @@ fn held_back_data(ctx: &Ctx) -> Outcome {
 /// The same without a word before: what the peer has sent has come to its end all the same.
 fn end_behind_held_back_data(ctx: &Ctx) -> Outcome {
     both_ways_owned(ctx, |near, far| {
+        // What sends held-back data has just been.
+        far.send(b"t", libc::MSG_MORE)?;
+        near.recv_all(&mut [0; 1])?;
         near.send_all(b"answer")?;
         far.send(&[1; 100], libc::MSG_MORE)?;
         drop(near);

@@ -22,7 +22,7 @@ pub const TESTS: [Test; 8] = [
 ];
 
 /// A corked writer that writes whenever poll() says that it can does not stand still: with a pause for each buffer it would be
-/// stopped by the limit of time.
+/// stopped by the limit of time, at full size.
 fn cork_and_poll(ctx: &Ctx) -> Outcome {
     let total = 8 * 1024 * 1024 / ctx.divisor;
     let (listener, address) = ctx.listener(8)?;
