@@ -122,22 +122,18 @@ impl Conn {
     /// another one. Process context.
     pub(in crate::smc_core) fn strand(&self, group: &Arc<LinkGroup>) {
         self.event(&mut self.data.lock(), Event::LinkGroupDown, ECONNABORTED);
-        let [send, rmb, _] = self.leave();
+        let [Some(send), Some(rmb), _] = self.leave() else {
+            return;
+        };
         if self.data.lock().flow.is_some() {
             // A program may be about to write to the one and to read from the other.
-            if let Some(rmb) = rmb {
-                group.set_aside(&rmb);
-            }
+            group.set_aside(&rmb);
             return;
         }
         // Whoever shakes hands finds no place any more. So a peer cannot have us make more and more of them, by handshakes
         // that it never ends and links that it does.
-        if let Some(send) = send {
-            group.pool().put(&send, u32::MAX);
-        }
-        if let Some(rmb) = rmb {
-            group.delete_rmb(rmb);
-        }
+        group.pool().put(&send, u32::MAX);
+        group.delete_rmb(rmb);
     }
 
     /// The peer takes an RMB back, which has the key `rkey` on the link at `slot`, and `others` on all that it is known

@@ -389,7 +389,12 @@ impl LinkGroup {
         let new = Link::new(slot, number, path, settings)?;
         self.enter(&new);
         // Either whoever removes the device finds the link in the group, or it is seen here. So with a peer that ends it.
-        let given_up = self.adding.lock().flow.has_failed();
+        let given_up = {
+            let mut adding = self.adding.lock();
+            // None are taken before the link is offered or answered.
+            adding.keys_left = 0;
+            adding.flow.has_failed()
+        };
         let result = if path.port.device.is_gone() || !self.is_usable() || given_up {
             Err(ENODEV)
         } else {
@@ -560,12 +565,8 @@ impl LinkGroup {
 
     /// Server: the link is made.
     fn offer_made(self: &Arc<Self>, link: &Arc<Link>, new: &Arc<Link>) -> Result {
-        {
-            // Before the answer can be here, and the peer's first keys.
-            let mut adding = self.adding.lock();
-            adding.keys_left = 0;
-            adding.flow.offered(registry::now());
-        }
+        // Before the answer can be here.
+        self.adding.lock().flow.offered(registry::now());
         self.send_add_link(link, new, Gid::ZERO)?;
         let result = self
             .await_peer(link, new, MAKE_WAIT + ADD_LINK_WAIT)
@@ -662,12 +663,8 @@ impl LinkGroup {
         };
         self.begin_confirm_after(new, &far, keys_ms)?;
         self.learn_tail(link, new)?;
-        {
-            // Before the server's next word can be here, which may be its first keys.
-            let mut adding = self.adding.lock();
-            adding.keys_left = 0;
-            adding.flow.answered();
-        }
+        // Before the server's next word can be here, which may be its first keys.
+        self.adding.lock().flow.answered();
         *answered = true;
         self.send_add_link(link, new, Gid::ZERO)?;
         let result = self.exchange_keys(link, new).and_then(|()| {

@@ -9,6 +9,7 @@ use crate::sys::Sock;
 use crate::{check, check_eq, Context, Outcome};
 use rand::Rng;
 use sha2::{Digest, Sha256};
+use std::thread::JoinHandle;
 
 pub const TESTS: [Test; 8] = [
     any("stream.random_sizes_both_ways", 400, random_sizes_both_ways),
@@ -20,6 +21,21 @@ pub const TESTS: [Test; 8] = [
     any("stream.send_buffer_grows", 200, send_buffer_grows),
     any("stream.bulk_sha256", 900, bulk_sha256),
 ];
+
+/// Reads so many bytes, all of which are compared.
+fn read_and_compare(sock: Sock, pattern: Pattern, total: usize) -> JoinHandle<Outcome> {
+    std::thread::spawn(move || {
+        let mut got = 0;
+        let mut room = vec![0; 50_000];
+        while got < total {
+            let n = sock.recv(&mut room, 0).during("recv()")?;
+            check!(n > 0, "end of stream after {got} bytes");
+            pattern.verify(got, &room[..n])?;
+            got += n;
+        }
+        Ok(())
+    })
+}
 
 /// A corked writer that writes whenever poll() says that it can does not stand still: with a pause for each buffer it would be
 /// stopped by the limit of time, at full size.
@@ -34,18 +50,7 @@ fn cork_and_poll(ctx: &Ctx) -> Outcome {
     ctx.prove(Host::A, &client)?;
     client.set(libc::IPPROTO_TCP, libc::TCP_CORK, 1)?;
     client.set_nonblocking(true)?;
-    let pattern = Pattern::new(ctx, 46);
-    let reader = std::thread::spawn(move || -> Outcome {
-        let mut got = 0;
-        let mut room = vec![0; 50_000];
-        while got < total {
-            let n = server.recv(&mut room, 0).during("recv()")?;
-            check!(n > 0, "end of stream after {got} bytes");
-            pattern.verify(got, &room[..n])?;
-            got += n;
-        }
-        Ok(())
-    });
+    let reader = read_and_compare(server, Pattern::new(ctx, 46), total);
     let pattern = Pattern::new(ctx, 46);
     let mut sent = 0;
     while sent < total {
@@ -71,18 +76,7 @@ fn send_buffer_grows(ctx: &Ctx) -> Outcome {
         let server = listener.accept()?;
         ctx.prove(Host::A, &client)?;
         let size = || client.get(libc::SOL_SOCKET, libc::SO_SNDBUF);
-        let pattern = Pattern::new(ctx, 45);
-        let reader = std::thread::spawn(move || -> Outcome {
-            let mut got = 0;
-            let mut room = vec![0; 50_000];
-            while got < total {
-                let n = server.recv(&mut room, 0).during("recv()")?;
-                check!(n > 0, "end of stream after {got} bytes");
-                pattern.verify(got, &room[..n])?;
-                got += n;
-            }
-            Ok(())
-        });
+        let reader = read_and_compare(server, Pattern::new(ctx, 45), total);
         let pattern = Pattern::new(ctx, 45);
         let before = size()?;
         // The first writes are small: they are under way while the ring is exchanged.
