@@ -1,7 +1,7 @@
 //! A peer that is gone and could not say so over RDMA: its TCP connection tells.
 
 use super::clc::{relay, Relayed};
-use super::link::{await_queue_pairs, echo, fresh, works_again};
+use super::link::{await_queue_pairs, echo, fresh, queue_pairs, works_again};
 use super::network::Rules;
 use super::once;
 use super::raw;
@@ -9,7 +9,7 @@ use super::settings::Changed;
 use crate::kind::Host;
 use crate::rig;
 use crate::runner::{Ctx, Pair, Test};
-use crate::sys::Sock;
+use crate::sys::{self, Sock};
 use crate::{check, check_eq, Context, Fail, Outcome};
 use std::time::Duration;
 
@@ -179,7 +179,15 @@ fn keepalive(ctx: &Ctx) -> Outcome {
     let error = error_of(&pair.server).during("the side that keeps alive");
     drop(rules);
     check_eq!(error?, libc::ETIMEDOUT, "error of recv()");
-    // The network is back, and the peer hears of it.
+    // The network is back, and the peer hears of it: over RDMA, but for a link that was given up before.
+    let heard =
+        || -> std::io::Result<bool> { Ok(pair.client.poll(libc::POLLIN, Duration::ZERO)? != 0) };
+    sys::eventually("word for the peer, or the end of the link", || {
+        Ok(heard()? || queue_pairs(Host::B)? == 0)
+    })?;
+    if !heard()? {
+        pair.client.keep_alive()?;
+    }
     check_eq!(
         error_of(&pair.client).during("its peer")?,
         libc::ECONNRESET,
