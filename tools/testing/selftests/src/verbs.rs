@@ -324,6 +324,9 @@ pub enum Status {
 /// `IBV_WC_REM_ACCESS_ERR`: the other side's device refuses.
 pub const REMOTE_ACCESS_ERROR: Status = Status::Failed(10);
 
+/// `IBV_WC_RETRY_EXC_ERR`: the other side's device does not answer.
+pub const RETRIES_EXCEEDED: Status = Status::Failed(12);
+
 /// What has come in by a receive request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Came {

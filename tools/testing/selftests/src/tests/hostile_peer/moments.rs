@@ -8,7 +8,7 @@ use crate::mode;
 use crate::runner::Ctx;
 use crate::sys::{eventually, Sock};
 use crate::tests::link::{fresh, prove_by_queue_pairs, queue_pairs};
-use crate::verbs::Status;
+use crate::verbs::{REMOTE_ACCESS_ERROR, RETRIES_EXCEEDED};
 use crate::{check, check_eq, Context, Fail, Outcome};
 use std::time::{Duration, Instant};
 
@@ -361,7 +361,7 @@ impl Peer {
     fn is_refused(&mut self) -> Outcome<bool> {
         let outcome = self.qp.settle(Duration::from_secs(20))?;
         let all = outcome.ok_or(Fail("an early word neither fails nor succeeds".into()))?;
-        Ok(all.iter().any(|one| *one != Status::Success))
+        Ok(all.contains(&REMOTE_ACCESS_ERROR) || all.contains(&RETRIES_EXCEEDED))
     }
 }
 
