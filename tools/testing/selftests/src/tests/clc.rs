@@ -445,7 +445,7 @@ fn twice(ctx: &Ctx) -> Outcome {
     prove_by_queue_pairs(ctx)
 }
 
-/// Neither program gets a connection of use, or a byte. In a link group the client has it before the server sees what is wrong.
+/// Neither program gets a connection of use, or a byte. In a link group the client may have it before the server sees what is wrong.
 fn comes_to_nothing(listener: &Sock, relayed: Relayed, there: bool) -> Outcome {
     let Relayed {
         outcome,
@@ -459,19 +459,22 @@ fn comes_to_nothing(listener: &Sock, relayed: Relayed, there: bool) -> Outcome {
         check!(said.is_empty(), "the server says {said:02x?}");
     }
     drop((to_client, to_server));
-    check_eq!(
-        outcome.is_ok(),
-        there,
-        "whether connect() has succeeded: {:?}",
-        outcome.as_ref().err()
-    );
-    if let Ok(client) = outcome {
-        client.set_timeout(libc::SO_RCVTIMEO, Duration::from_secs(30))?;
-        check_errno!(
-            client.recv(&mut [0; 512], 0),
-            libc::ECONNRESET,
-            "recv() of the client"
-        );
+    match outcome {
+        Ok(client) => {
+            check!(there, "connect() has succeeded at first contact");
+            client.set_timeout(libc::SO_RCVTIMEO, Duration::from_secs(30))?;
+            check_errno!(
+                client.recv(&mut [0; 512], 0),
+                libc::ECONNRESET,
+                "recv() of the client"
+            );
+        }
+        // The end may come before connect() has returned: with a slow machine, it is connect() that tells of it.
+        Err(error) if there => {
+            check_eq!(error.raw_os_error(), Some(libc::ECONNRESET), "connect()");
+            println!("# that is what connect() has said");
+        }
+        Err(_) => {}
     }
     // Long enough for a server that is still about to give up.
     while listener.poll(libc::POLLIN, Duration::from_secs(8))? != 0 {
