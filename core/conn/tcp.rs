@@ -128,7 +128,9 @@ impl Conn {
         if data.peer_left || (data.tcp.ending == Some(Ending::Finished) && data.eof) {
             return None;
         }
-        let clc = data.tcp.watch.as_ref()?.clc();
-        Some(clc.take_error().err().unwrap_or(ECONNRESET))
+        let told = data.tcp.watch.as_ref()?.clc().take_error().err();
+        // `EPIPE` is a reset behind a FIN; but it is the end of SMC-R's stream that counts, not of TCP's.
+        told.filter(|&err| err != EPIPE)
+            .or_else(|| Some(super::reset_error(data)))
     }
 }

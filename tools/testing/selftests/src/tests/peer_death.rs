@@ -1,7 +1,7 @@
 //! A peer that is gone and could not say so over RDMA: its TCP connection tells.
 
 use super::clc::{relay, Relayed};
-use super::link::{await_queue_pairs, echo, fresh, queue_pairs, works_again};
+use super::link::{await_queue_pairs, echo, fresh, prove_by_queue_pairs, queue_pairs, works_again};
 use super::network::Rules;
 use super::once;
 use super::raw;
@@ -13,10 +13,15 @@ use crate::sys::{self, Sock};
 use crate::{check, check_eq, Context, Fail, Outcome};
 use std::time::Duration;
 
-pub const TESTS: [Test; 6] = [
+pub const TESTS: [Test; 7] = [
     once("peer_death.goodbye_lost", 200, goodbye_lost),
     once("peer_death.tcp_reset", 120, tcp_reset),
     once("peer_death.tcp_finished", 120, tcp_finished),
+    once(
+        "peer_death.tcp_finished_then_reset",
+        120,
+        tcp_finished_then_reset,
+    ),
     once("peer_death.tcp_half_closed", 120, tcp_half_closed),
     once("peer_death.keepalive", 200, keepalive),
     once("peer_death.idle_is_left_alone", 120, idle_is_left_alone),
@@ -132,6 +137,25 @@ fn tcp_finished(ctx: &Ctx) -> Outcome {
     Ok(())
 }
 
+/// TCP calls a reset behind a FIN `EPIPE`, but of SMC's stream there was no end.
+fn tcp_finished_then_reset(ctx: &Ctx) -> Outcome {
+    let (pair, mut relayed) = relayed(ctx)?;
+    relayed.to_client.finish()?;
+    // Resets it.
+    drop(relayed.to_client);
+    for (end, whose) in [
+        (&pair.client, "the side whose TCP has ended"),
+        (&pair.server, "its peer"),
+    ] {
+        check_eq!(
+            error_of(end).during(whose)?,
+            libc::ECONNRESET,
+            "error of recv()"
+        );
+    }
+    Ok(())
+}
+
 /// A peer that writes no more may end its direction of TCP as well: C's `shutdown` does.
 fn tcp_half_closed(ctx: &Ctx) -> Outcome {
     let (pair, mut relayed) = relayed(ctx)?;
@@ -208,5 +232,6 @@ fn idle_is_left_alone(ctx: &Ctx) -> Outcome {
     ];
     std::thread::sleep(Duration::from_secs(8));
     drop(rules);
-    echo(&pair, b"still there")
+    echo(&pair, b"still there")?;
+    prove_by_queue_pairs(ctx)
 }
