@@ -206,7 +206,8 @@ pub(super) fn shutdown(sk: &Sock<SmcSocket>, how: u32) -> Result {
 }
 
 /// Does what `shutdown(2)` was asked to do during the handshake. The outcome of that is decided, and the
-/// caller holds the life lock, so that no other call has seen it.
+/// phase that tells of it comes afterwards: who sees that sends at once, without the life lock, which
+/// the caller holds.
 pub(super) fn shut_down_now(sk: &Sock<SmcSocket>, life: &mut Life) {
     let Some(how) = core::mem::take(&mut life.shut).how() else {
         return;

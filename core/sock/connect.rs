@@ -280,8 +280,8 @@ fn settle(sk: &Sock<SmcSocket>, clc: &Arc<ClcSock>, outcome: Outcome) {
             options::carry_over(clc, &conn);
             conn.count_made();
             conn.established(sk.into());
-            set_phase(sk, Phase::Smc);
             shut_down_now(sk, &mut life);
+            set_phase(sk, Phase::Smc);
         }
         Outcome::Fallback(reason, diagnosis) => {
             if let (DeclineReason::PEERDECL, Some(server)) = (reason, &server) {
@@ -293,7 +293,6 @@ fn settle(sk: &Sock<SmcSocket>, clc: &Arc<ClcSock>, outcome: Outcome) {
                 plain_servers::remember(sk.net(), &server, life.sign, life.began);
             }
             fallback::enter(sk, &mut life, clc, Role::Client, reason, diagnosis);
-            shut_down_now(sk, &mut life);
         }
         Outcome::Failed(err) | Outcome::NotSmc(err) => {
             life.watch = None;

@@ -6,6 +6,7 @@
 //! over to the TCP socket, so that later system calls do not come here at all.
 
 use super::{
+    close::shut_down_now,
     set_phase,
     Life,
     Phase,
@@ -54,6 +55,7 @@ pub(super) fn enter(
     life.watch = None;
     clc.set_of_user();
     clc.wake_front();
+    shut_down_now(sk, life);
     set_phase(sk, Phase::Fallback);
     sk.hand_over_file(clc);
 }
