@@ -130,7 +130,7 @@ impl Conn {
         }
         let told = data.tcp.watch.as_ref()?.clc().take_error().err();
         // `EPIPE` is a reset behind a FIN; but it is the end of SMC-R's stream that counts, not of TCP's.
-        told.filter(|&err| err != EPIPE)
-            .or_else(|| Some(super::reset_error(data)))
+        let told = told.filter(|&err| err != EPIPE);
+        Some(told.unwrap_or_else(|| super::reset_error(data)))
     }
 }
